@@ -1,0 +1,36 @@
+//! Every named maximum that is not a setting. What a setting limits has its default in `config`.
+
+/// Longest token that is looked at, in bytes. A longer one is refused before it is decoded.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Longest time from now to a token's `exp`, in seconds: 366 days. A token that practically never ends is refused.
+pub const MAX_TOKEN_LIFETIME_SECONDS: i64 = 366 * 24 * 60 * 60;
+/// Longest `jti`, `sid` or user id in a token, in bytes.
+pub const MAX_IDENTIFIER_BYTES: usize = 255;
+/// Most members in a token's header or payload.
+pub const MAX_TOKEN_MEMBERS: usize = 128;
+/// Verified tokens that one data-plane thread remembers.
+pub const TOKEN_CACHE_ENTRIES: usize = 16_384;
+/// Longest password, in bytes. A longer one is refused before it is hashed.
+pub const MAX_PASSWORD_BYTES: usize = 1024;
+/// Longest user name, in bytes.
+pub const MAX_USERNAME_BYTES: usize = 255;
+/// Largest body of a request to a token route, in bytes.
+pub const MAX_TOKEN_REQUEST_BYTES: usize = 64 * 1024;
+/// Most fields in a form or multipart body of a token route.
+pub const MAX_FORM_FIELDS: usize = 64;
+/// Longest host name with its port, in bytes (RFC 1035 section 2.3.4 allows 253 for the name).
+pub const MAX_HOST_BYTES: usize = 261;
+/// Longest request target, in bytes.
+pub const MAX_TARGET_BYTES: usize = 16 * 1024;
+/// Most segments in a path.
+pub const MAX_PATH_SEGMENTS: usize = 128;
+/// Largest configuration, user, key or secret file that is read, in bytes.
+pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+/// Over how many milliseconds `min_rate` is measured.
+pub const RATE_WINDOW_MS: u64 = 10_000;
+/// How often deadlines are looked at, in milliseconds. A limit ends a connection at most this much late.
+pub const TICK_MS: u64 = 100;
+/// How often the store and watched files are looked at for changes by others, in milliseconds.
+pub const WATCH_INTERVAL_MS: u64 = 100;
+/// Bytes of log lines that wait for a slow sink before lines are dropped and counted.
+pub const MAX_LOG_BACKLOG_BYTES: usize = 8 * 1024 * 1024;

@@ -1,0 +1,93 @@
+//! Random identifiers: request ids, token ids, session ids.
+
+/// Randomness was not to be had from the operating system.
+#[derive(Debug)]
+pub struct RandomnessUnavailable;
+
+impl std::fmt::Display for RandomnessUnavailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the operating system gave no random bytes")
+    }
+}
+
+impl std::error::Error for RandomnessUnavailable {}
+
+/// `N` random bytes from the operating system.
+///
+/// # Errors
+///
+/// When the operating system gives none; nothing may be issued then.
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], RandomnessUnavailable> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| RandomnessUnavailable)?;
+    Ok(bytes)
+}
+
+/// 128 random bits as 32 lower-case hexadecimal digits: the form of a `jti` and a `sid`.
+///
+/// # Errors
+///
+/// As [`random_bytes`].
+pub fn random_id() -> Result<String, RandomnessUnavailable> {
+    let bytes = random_bytes::<16>()?;
+    let digits = hex(u128::from_be_bytes(bytes));
+    Ok(digits.iter().map(|&digit| char::from(digit)).collect())
+}
+
+/// Request ids of one thread: unique through a random start, cheap because the rest is arithmetic.
+#[derive(Debug)]
+pub struct RequestIds {
+    next: u128,
+    step: u128,
+}
+
+impl RequestIds {
+    /// Starts at a random place.
+    ///
+    /// # Errors
+    ///
+    /// As [`random_bytes`].
+    pub fn new() -> Result<Self, RandomnessUnavailable> {
+        let next = u128::from_be_bytes(random_bytes::<16>()?);
+        // An odd step visits every 128-bit value before one comes again.
+        let step = u128::from_be_bytes(random_bytes::<16>()?) | 1;
+        Ok(Self { next, step })
+    }
+
+    /// The next id: 32 lower-case hexadecimal digits.
+    pub fn next_id(&mut self) -> [u8; 32] {
+        self.next = self.next.wrapping_add(self.step);
+        hex(self.next)
+    }
+}
+
+fn hex(value: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    let mut rest = value;
+    for digit in digits.iter_mut().rev() {
+        let nibble = (rest & 15) as u8;
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        rest >>= 4;
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_their_form_and_differ() {
+        let first = random_id().unwrap();
+        assert_eq!(first.len(), 32);
+        assert!(first.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)));
+        assert_ne!(first, random_id().unwrap());
+        let mut ids = RequestIds::new().unwrap();
+        assert_ne!(ids.next_id(), ids.next_id());
+    }
+
+    #[test]
+    fn hexadecimal_is_padded() {
+        assert_eq!(&hex(0xab), b"000000000000000000000000000000ab");
+    }
+}

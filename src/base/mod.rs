@@ -1,0 +1,11 @@
+//! Values that every other module uses: no I/O, no runtime, nothing of the rest of the crate.
+
+pub mod algorithm;
+pub mod bounds;
+pub mod clock;
+pub mod ids;
+pub mod path;
+pub mod pattern;
+pub mod reason;
+pub mod secret;
+pub mod user;

@@ -1,0 +1,303 @@
+//! The configuration: text becomes raw structs with positions, and those become [`Config`], which cannot be wrong.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::algorithm::Algorithm;
+use crate::base::pattern::{HostPattern, PathPattern};
+use crate::base::secret::Secret;
+use crate::base::user::UserField;
+
+/// Everything that `gateway.toml` says, checked. Paths are absolute or relative to the process, never to the file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[store]`
+    pub store: Store,
+    /// `[tokens]`
+    pub tokens: Tokens,
+    /// `[users]`
+    pub users: Users,
+    /// `[upstreams.*]`, in the order of their names.
+    pub upstreams: Vec<Upstream>,
+    /// `[[routes]]`, in the order of the file. There are no two that tie.
+    pub routes: Vec<Route>,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[server]`: listeners, workers, limits.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Addresses that clients connect to; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Address of health and readiness; `None` is off.
+    pub admin: Option<SocketAddr>,
+    /// Networks whose forwarding headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Data-plane threads.
+    pub workers: NonZeroUsize,
+    /// How long requests in flight may take after the signal to stop.
+    pub drain_timeout: Duration,
+    /// `[server.limits]`
+    pub limits: Limits,
+}
+
+/// An address range in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The first address.
+    pub address: IpAddr,
+    /// How many leading bits count: at most 32 for IPv4, 128 for IPv6.
+    pub prefix_bits: u8,
+}
+
+/// `[server.limits]`: what one client may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Client connections of the whole process.
+    pub max_connections: NonZeroUsize,
+    /// Size of a request's head, in bytes; at least 8 KiB.
+    pub max_header_bytes: usize,
+    /// Header fields in a request.
+    pub max_headers: usize,
+    /// Size of a request body, in bytes; `None` is no limit.
+    pub max_body: Option<NonZeroU64>,
+    /// From the first byte of a request's head to its last.
+    pub header_timeout: Duration,
+    /// Between two reads of a request body.
+    pub body_timeout: Duration,
+    /// Bytes per second of a body sent or a response read; 0 is no limit.
+    pub min_rate: u64,
+    /// Between two requests, and for a connection that says nothing.
+    pub idle_timeout: Duration,
+}
+
+/// `[store]`
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// The SQLite file.
+    pub path: PathBuf,
+}
+
+/// `[tokens]`
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// Written as `iss` and required, when set.
+    pub issuer: Option<String>,
+    /// Written as `aud` and one of them required, when there are any.
+    pub audience: Vec<String>,
+    /// Life of an access token.
+    pub access_lifetime: Duration,
+    /// Life of a refresh token.
+    pub refresh_lifetime: Duration,
+    /// Tolerance for clocks that differ.
+    pub leeway: Duration,
+    /// The claim that holds the user id; never one of the registered or reserved claims but `sub`.
+    pub user_id_claim: String,
+    /// User fields that are copied into access tokens.
+    pub claims: Vec<UserField>,
+    /// Prefix of the token routes, without a slash at the end: `/api/token`.
+    pub path: String,
+    /// The realm in challenges: printable ASCII without `"` and `\`.
+    pub realm: String,
+    /// Configured keys; the first one signs. None: one is generated in `key_directory`.
+    pub keys: Vec<Key>,
+    /// Where a generated key is kept: `keys` beside the store file.
+    pub key_directory: PathBuf,
+}
+
+/// `[[tokens.keys]]`
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// The key id, unique among the keys.
+    pub kid: String,
+    /// The algorithm; the material fits its kind (symmetric or not).
+    pub algorithm: Algorithm,
+    /// The key itself.
+    pub material: KeyMaterial,
+    /// A retiring key verifies until this time, in seconds since 1970, and never signs.
+    pub verify_until: Option<i64>,
+}
+
+/// Where a key's bytes come from.
+#[derive(Clone, Debug)]
+pub enum KeyMaterial {
+    /// A PEM file: a private key (PKCS#8, PKCS#1 or SEC1), or a public key that only verifies.
+    PemFile(PathBuf),
+    /// A shared secret, already read, at least 32 bytes.
+    Secret(Secret),
+}
+
+/// `[users]`
+#[derive(Clone, Debug)]
+pub struct Users {
+    /// Where users are looked up.
+    pub source: UserSource,
+    /// `[users.hashing]`
+    pub hashing: Hashing,
+}
+
+/// `users.source`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserSource {
+    /// The embedded store.
+    Store,
+    /// An htpasswd file, watched.
+    File(PathBuf),
+}
+
+/// `[users.hashing]`: argon2id for new passwords, and the budget of all hashing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashing {
+    /// Memory of one hash, in KiB; at least 8.
+    pub memory_kib: u32,
+    /// Passes.
+    pub iterations: NonZeroU32,
+    /// Memory of all hashes that run at once, in KiB; at least `memory_kib`.
+    pub max_memory_kib: u32,
+    /// Hashes that may wait; beyond it logins are shed.
+    pub max_queue: usize,
+}
+
+/// `[upstreams.NAME]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The name.
+    pub name: String,
+    /// Where requests go; at least one.
+    pub targets: Vec<Target>,
+    /// How a target is chosen.
+    pub balance: Balance,
+    /// For a new connection.
+    pub connect_timeout: Duration,
+    /// To the response head.
+    pub response_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Connections per target, of the whole process.
+    pub max_connections: NonZeroUsize,
+    /// Requests that may wait for a connection, per target.
+    pub max_queue: usize,
+    /// How often a request is sent again, where that is safe.
+    pub retries: u32,
+    /// What `Host` the upstream sees.
+    pub host_header: HostHeader,
+    /// Which identity headers it gets.
+    pub identity: IdentityPreset,
+}
+
+/// A target of an upstream: `http://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Target {
+    /// `host:port`, an IPv6 address in brackets.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// `balance`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// Of two targets chosen at random, the one with fewer requests in flight.
+    LeastRequest,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// `host_header`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's, checked.
+    Preserve,
+    /// The target's authority.
+    Target,
+    /// This one.
+    Fixed(String),
+}
+
+/// `identity`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityPreset {
+    /// `X-User-Id`, `X-User-Name`, `X-User-Email`, `X-User-Groups`.
+    Default,
+    /// No identity headers are set. Those of the default preset are removed all the same.
+    None,
+}
+
+/// `[[routes]]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name; unique. `route-N` (counted from 1) when the file gives none.
+    pub name: String,
+    /// Which hosts.
+    pub host: HostPattern,
+    /// Which paths.
+    pub path: PathPattern,
+    /// Which methods; `None` is any. Never empty, upper case as written, no `CONNECT` or `TRACE`.
+    pub methods: Option<Vec<String>>,
+    /// Who may pass.
+    pub auth: Auth,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// Overrides `server.limits.max_body`: `Some(None)` is no limit.
+    pub max_body: Option<Option<NonZeroU64>>,
+    /// Overrides the upstream's `response_timeout`.
+    pub timeout: Option<Duration>,
+}
+
+/// `auth`: who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Only with a token that passes.
+    Required,
+    /// Without a token, or with one that passes.
+    Optional,
+    /// Everybody; tokens are ignored.
+    Public,
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// What is logged of the gateway's own doings.
+    pub level: LogLevel,
+    /// In which form.
+    pub format: LogFormat,
+    /// Whether there is a line for every request.
+    pub access: bool,
+}
+
+/// `log.level`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}

@@ -1,0 +1,4 @@
+//! Tollgate: a reverse-proxy authentication gateway.
+
+pub mod base;
+pub mod config;
