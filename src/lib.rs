@@ -2,3 +2,6 @@
 
 pub mod base;
 pub mod config;
+pub mod net;
+pub mod request;
+pub mod routing;

@@ -1,0 +1,376 @@
+//! Deadlines without timers: every connection notes what it is doing and since when, and one tick per thread looks.
+//!
+//! A timer per request would cost an allocation and a place in the timer wheel for something that almost never fires.
+//! So a connection only writes numbers into cells. The tick, every [`bounds::TICK_MS`], compares them with the limits,
+//! marks a connection that is overdue and wakes its task, which then ends it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::base::bounds;
+use crate::config::Limits;
+
+/// A clock that is read at every tick, in milliseconds since the thread began. Reading it costs nothing.
+#[derive(Debug)]
+pub struct TickClock {
+    began: Instant,
+    now_ms: Cell<u64>,
+}
+
+impl Default for TickClock {
+    fn default() -> Self {
+        Self { began: Instant::now(), now_ms: Cell::new(1) }
+    }
+}
+
+impl TickClock {
+    /// The time of the last tick.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    /// Takes the time.
+    pub fn tick(&self) {
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.now_ms.set(elapsed.saturating_add(1));
+    }
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing was read since the last answer, or ever.
+    Idle,
+    /// A request's head is being read.
+    Head,
+    /// A request waits for the head of its answer, until this time.
+    Waiting {
+        /// On the thread's [`TickClock`]; `u64::MAX` is never.
+        until_ms: u64,
+    },
+    /// An answer is on its way.
+    Answering,
+}
+
+/// Why a connection was marked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// `idle_timeout`
+    Idle,
+    /// `header_timeout`
+    Head,
+    /// `body_timeout`, or a request body slower than `min_rate`.
+    Body,
+    /// A response that is read slower than `min_rate`.
+    Read,
+    /// The upstream's `response_timeout`.
+    Answer,
+}
+
+/// The state of one connection that limits look at. Everything is in cells: one thread, no locks.
+#[derive(Debug)]
+pub struct Progress {
+    clock: Rc<TickClock>,
+    phase: Cell<Phase>,
+    since_ms: Cell<u64>,
+    overdue: Cell<Option<Overdue>>,
+    read_bytes: Cell<u64>,
+    written_bytes: Cell<u64>,
+    write_blocked: Cell<bool>,
+    body_wanted_since_ms: Cell<Option<u64>>,
+    read_window: Cell<Option<Window>>,
+    write_window: Cell<Option<Window>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The start of a stretch of time over which a rate is measured.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    start_ms: u64,
+    start_bytes: u64,
+}
+
+impl Progress {
+    /// A connection that has just been accepted.
+    pub fn new(clock: Rc<TickClock>) -> Self {
+        let now_ms = clock.now_ms();
+        Self {
+            clock,
+            phase: Cell::new(Phase::Idle),
+            since_ms: Cell::new(now_ms),
+            overdue: Cell::new(None),
+            read_bytes: Cell::new(0),
+            written_bytes: Cell::new(0),
+            write_blocked: Cell::new(false),
+            body_wanted_since_ms: Cell::new(None),
+            read_window: Cell::new(None),
+            write_window: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// What the connection is doing.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Enters a phase now.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since_ms.set(self.clock.now_ms());
+    }
+
+    /// Enters [`Phase::Waiting`] for at most so many milliseconds from now.
+    pub fn wait(&self, at_most_ms: u64) {
+        self.enter(Phase::Waiting { until_ms: self.clock.now_ms().saturating_add(at_most_ms) });
+    }
+
+    /// Why the connection has to end, when it has to.
+    pub fn overdue(&self) -> Option<Overdue> {
+        self.overdue.get()
+    }
+
+    /// Forgets an overdue answer, after it was turned into a refusal and the connection may go on.
+    pub fn forgive(&self) {
+        self.overdue.set(None);
+    }
+
+    /// Notes bytes that came from the client.
+    pub fn read(&self, bytes: usize) {
+        self.read_bytes.set(self.read_bytes.get().wrapping_add(bytes as u64));
+        if self.body_wanted_since_ms.get().is_some() {
+            self.body_wanted_since_ms.set(Some(self.clock.now_ms()));
+        }
+        if self.phase.get() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// Notes bytes that the kernel took.
+    pub fn wrote(&self, bytes: usize) {
+        self.written_bytes.set(self.written_bytes.get().wrapping_add(bytes as u64));
+        self.write_blocked.set(false);
+    }
+
+    /// Notes that the kernel takes no more bytes: the client does not read.
+    pub fn write_blocked(&self) {
+        self.write_blocked.set(true);
+    }
+
+    /// Notes that the request's body is waited for: from now on its limits run.
+    pub fn body_wanted(&self) {
+        if self.body_wanted_since_ms.get().is_none() {
+            self.body_wanted_since_ms.set(Some(self.clock.now_ms()));
+        }
+    }
+
+    /// Notes that a piece of the body was handed on, or that it ended: now it is the upstream's turn.
+    pub fn body_served(&self) {
+        self.body_wanted_since_ms.set(None);
+    }
+
+    /// Keeps the waker of the connection's task, so that the tick can wake it.
+    pub fn keep_waker(&self, waker: &Waker) {
+        let mut kept = self.waker.borrow_mut();
+        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *kept = Some(waker.clone());
+        }
+    }
+
+    /// Wakes the connection's task.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Looks whether a limit is exceeded; if so, marks the connection and wakes its task.
+    fn check(&self, limits: &Limits) {
+        if self.overdue.get().is_some() {
+            self.wake();
+            return;
+        }
+        if let Some(overdue) = self.exceeded(limits) {
+            self.overdue.set(Some(overdue));
+            self.wake();
+        }
+    }
+
+    fn exceeded(&self, limits: &Limits) -> Option<Overdue> {
+        let now_ms = self.clock.now_ms();
+        let past = |since_ms: u64, limit: std::time::Duration| {
+            u128::from(now_ms.saturating_sub(since_ms)) >= limit.as_millis()
+        };
+        let stalled = |window: &Cell<Option<Window>>, bytes: u64, waiting: bool| {
+            limits.min_rate > 0 && waiting && too_slow(window, now_ms, bytes, limits.min_rate)
+        };
+        if stalled(&self.write_window, self.written_bytes.get(), self.write_blocked.get()) {
+            return Some(Overdue::Read);
+        }
+        if !self.write_blocked.get() {
+            self.write_window.set(None);
+        }
+        let wanted = self.body_wanted_since_ms.get();
+        if wanted.is_none() {
+            self.read_window.set(None);
+        }
+        if wanted.is_some_and(|since_ms| past(since_ms, limits.body_timeout)) {
+            return Some(Overdue::Body);
+        }
+        if stalled(&self.read_window, self.read_bytes.get(), wanted.is_some()) {
+            return Some(Overdue::Body);
+        }
+        match self.phase.get() {
+            Phase::Idle if past(self.since_ms.get(), limits.idle_timeout) => Some(Overdue::Idle),
+            Phase::Head if past(self.since_ms.get(), limits.header_timeout) => Some(Overdue::Head),
+            // A body that is being sent is the client's time, not the upstream's.
+            Phase::Waiting { until_ms } if now_ms >= until_ms && wanted.is_none() => Some(Overdue::Answer),
+            Phase::Idle | Phase::Head | Phase::Waiting { .. } | Phase::Answering => None,
+        }
+    }
+}
+
+/// Whether fewer bytes than `min_rate` came per second since the window began; begins a new one when it is over.
+fn too_slow(window: &Cell<Option<Window>>, now_ms: u64, bytes: u64, min_rate: u64) -> bool {
+    let fresh = Window { start_ms: now_ms, start_bytes: bytes };
+    let Some(begun) = window.get() else {
+        window.set(Some(fresh));
+        return false;
+    };
+    let elapsed_ms = now_ms.saturating_sub(begun.start_ms);
+    if elapsed_ms < bounds::RATE_WINDOW_MS {
+        return false;
+    }
+    window.set(Some(fresh));
+    let moved = bytes.wrapping_sub(begun.start_bytes);
+    moved < min_rate.saturating_mul(elapsed_ms) / 1000
+}
+
+/// The connections of one thread.
+#[derive(Debug, Default)]
+pub struct Watchlist {
+    connections: RefCell<Vec<Weak<Progress>>>,
+}
+
+impl Watchlist {
+    /// Puts a connection under watch until it is dropped.
+    pub fn add(&self, progress: &Rc<Progress>) {
+        self.connections.borrow_mut().push(Rc::downgrade(progress));
+    }
+
+    /// Looks at every connection once.
+    pub fn check(&self, limits: &Limits) {
+        self.connections.borrow_mut().retain(|weak| match weak.upgrade() {
+            Some(progress) => {
+                progress.check(limits);
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Wakes every connection, so that each sees that the gateway is stopping.
+    pub fn wake_all(&self) {
+        for progress in self.connections.borrow().iter().filter_map(Weak::upgrade) {
+            progress.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            max_connections: NonZeroUsize::MIN,
+            max_header_bytes: 8192,
+            max_headers: 100,
+            max_body: None,
+            header_timeout: Duration::from_secs(3),
+            body_timeout: Duration::from_secs(4),
+            min_rate: 128,
+            idle_timeout: Duration::from_secs(6),
+        }
+    }
+
+    /// A connection and a hand to move its time.
+    fn connection() -> (Progress, Rc<TickClock>) {
+        let clock = Rc::new(TickClock::default());
+        (Progress::new(Rc::clone(&clock)), clock)
+    }
+
+    fn at(progress: &Progress, clock: &TickClock, ms: u64) -> Option<Overdue> {
+        clock.now_ms.set(1 + ms);
+        progress.exceeded(&limits())
+    }
+
+    #[test]
+    fn a_silent_connection_ends_after_idle_timeout() {
+        let (progress, clock) = connection();
+        assert_eq!(at(&progress, &clock, 5_999), None);
+        assert_eq!(at(&progress, &clock, 6_000), Some(Overdue::Idle));
+    }
+
+    #[test]
+    fn a_head_has_a_total_deadline_that_more_bytes_do_not_move() {
+        let (progress, clock) = connection();
+        progress.read(1);
+        for ms in [1_000, 2_000, 2_999] {
+            assert_eq!(at(&progress, &clock, ms), None);
+            progress.read(1);
+        }
+        assert_eq!(at(&progress, &clock, 3_000), Some(Overdue::Head));
+    }
+
+    #[test]
+    fn a_body_may_pause_for_body_timeout_and_must_keep_min_rate() {
+        let (progress, clock) = connection();
+        progress.wait(u64::MAX);
+        progress.body_wanted();
+        assert_eq!(at(&progress, &clock, 3_999), None);
+        assert_eq!(at(&progress, &clock, 4_000), Some(Overdue::Body));
+
+        let (progress, clock) = connection();
+        progress.wait(u64::MAX);
+        progress.body_wanted();
+        let mut verdict = None;
+        for second in 0..12 {
+            verdict = verdict.or(at(&progress, &clock, second * 1_000));
+            progress.read(10);
+        }
+        assert_eq!(verdict, Some(Overdue::Body), "ten bytes a second are too few");
+    }
+
+    #[test]
+    fn a_body_that_the_upstream_does_not_take_is_not_the_clients_fault() {
+        let (progress, clock) = connection();
+        progress.wait(u64::MAX);
+        progress.body_wanted();
+        progress.body_served();
+        assert_eq!(at(&progress, &clock, 60_000), None);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_ends_after_the_rate_window() {
+        let (progress, clock) = connection();
+        progress.enter(Phase::Answering);
+        progress.write_blocked();
+        assert_eq!(at(&progress, &clock, 0), None);
+        assert_eq!(at(&progress, &clock, 9_999), None);
+        assert_eq!(at(&progress, &clock, 10_000), Some(Overdue::Read));
+    }
+
+    #[test]
+    fn an_answer_has_a_deadline() {
+        let (progress, clock) = connection();
+        progress.wait(2_000);
+        assert_eq!(at(&progress, &clock, 1_999), None);
+        assert_eq!(at(&progress, &clock, 2_000), Some(Overdue::Answer));
+    }
+}

@@ -1,0 +1,160 @@
+//! A client's socket under watch: it counts bytes for the deadlines and answers for a request that never became one.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::deadline::{Overdue, Phase, Progress};
+
+/// Why a message was refused before there was a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The HTTP library could not read the head and would have answered with this status.
+    Malformed(u16),
+    /// The head did not come in time.
+    TooSlow,
+}
+
+/// Words the answers to messages that were refused before there was a request.
+pub trait LastWords {
+    /// The bytes of the answer.
+    fn answer(&self, why: Unread) -> Vec<u8>;
+}
+
+/// A client's TCP connection.
+pub struct GuardedStream<W> {
+    stream: TcpStream,
+    progress: Rc<Progress>,
+    last_words: W,
+}
+
+impl<W: LastWords> GuardedStream<W> {
+    /// Puts a connection under watch.
+    pub fn new(stream: TcpStream, progress: Rc<Progress>, last_words: W) -> Self {
+        Self { stream, progress, last_words }
+    }
+
+    /// Sends a last answer as far as the socket takes it at once. Nobody waits for a client that is being turned away.
+    fn turn_away(&self, why: Unread) {
+        let answer = self.last_words.answer(why);
+        // The connection is closed next, so what the socket does not take is lost, as it would be anyway.
+        let sent = self.stream.try_write(&answer).unwrap_or(0);
+        self.progress.wrote(sent);
+    }
+
+    /// Whether the connection is overdue between requests or inside a head: then the client counts as gone.
+    fn is_over(&self) -> bool {
+        match (self.progress.overdue(), self.progress.phase()) {
+            (Some(Overdue::Head), Phase::Head) => {
+                self.turn_away(Unread::TooSlow);
+                true
+            }
+            (Some(_), Phase::Idle | Phase::Head) => true,
+            (None, _) | (Some(_), Phase::Waiting { .. } | Phase::Answering) => false,
+        }
+    }
+
+    /// Replaces an answer that the HTTP library wrote by itself. It has no request id, which all of ours have, and
+    /// comes while a head is being read.
+    fn replaces(&self, begin: &[u8]) -> bool {
+        if self.progress.phase() != Phase::Head {
+            return false;
+        }
+        match library_answer(begin) {
+            Some(status) => {
+                self.turn_away(Unread::Malformed(status));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn count(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &outcome {
+            Poll::Ready(Ok(written)) => self.progress.wrote(*written),
+            Poll::Pending => self.progress.write_blocked(),
+            Poll::Ready(Err(_)) => {}
+        }
+        outcome
+    }
+}
+
+/// The status of an answer that is none of ours: an error status, and no request id behind it.
+fn library_answer(written: &[u8]) -> Option<u16> {
+    let status = written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
+    let status: u16 = std::str::from_utf8(status).ok()?.parse().ok()?;
+    let ours = written.windows(b"x-request-id".len()).any(|window| window == b"x-request-id");
+    (status >= 400 && !ours).then_some(status)
+}
+
+impl<W: LastWords + Unpin> AsyncRead for GuardedStream<W> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_over() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = buffer.filled().len() - before;
+        if read > 0 {
+            self.progress.read(read);
+        }
+        outcome
+    }
+}
+
+impl<W: LastWords + Unpin> AsyncWrite for GuardedStream<W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.replaces(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if slices.first().is_some_and(|first| self.replaces(first)) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.count(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_librarys_own_refusals_are_replaced() {
+        assert_eq!(library_answer(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"), Some(400));
+        assert_eq!(library_answer(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n"), Some(431));
+        assert_eq!(library_answer(b"HTTP/1.1 401 Unauthorized\r\nx-request-id: 1\r\n\r\n"), None);
+        assert_eq!(library_answer(b"HTTP/1.1 200 OK\r\n\r\n"), None);
+        assert_eq!(library_answer(b"HTTP/1.1 100 Continue\r\n\r\n"), None);
+        assert_eq!(library_answer(b"some body"), None);
+    }
+}

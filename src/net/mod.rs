@@ -1,0 +1,6 @@
+//! Connections below HTTP: listeners, deadlines, and who is on the other side.
+
+pub mod deadline;
+pub mod guarded;
+pub mod listener;
+pub mod peer;

@@ -1,0 +1,145 @@
+//! The one host that a request is for (RFC 9110 section 7.2, RFC 9112 section 3.2).
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Uri, header};
+
+use super::IntakeError;
+use crate::base::bounds;
+
+/// A checked host with an optional port: lower case, without a dot at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    value: HeaderValue,
+    name_length: usize,
+}
+
+impl Host {
+    /// Reads the one `Host` header and compares it with the authority of an absolute target.
+    pub(super) fn of(headers: &HeaderMap, uri: &Uri) -> Result<Self, IntakeError> {
+        let mut values = headers.get_all(header::HOST).iter();
+        let Some(value) = values.next() else {
+            return Err(IntakeError::HostInvalid("The Host header is missing."));
+        };
+        if values.next().is_some() {
+            return Err(IntakeError::HostInvalid("The Host header is given more than once."));
+        }
+        let host = Self::parse(value)?;
+        if let Some(authority) = uri.authority() {
+            let served = matches!(uri.scheme_str(), Some("http" | "https"));
+            if !served || !authority.as_str().eq_ignore_ascii_case(value.to_str().unwrap_or_default()) {
+                return Err(IntakeError::HostInvalid("The target names another host than the Host header."));
+            }
+        }
+        Ok(host)
+    }
+
+    /// Checks `name[:port]`.
+    fn parse(value: &HeaderValue) -> Result<Self, IntakeError> {
+        const MALFORMED: IntakeError = IntakeError::HostInvalid("The Host header is malformed.");
+        let bytes = value.as_bytes();
+        if bytes.is_empty() || bytes.len() > bounds::MAX_HOST_BYTES {
+            return Err(MALFORMED);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| MALFORMED)?;
+        let (name, port) = split_port(text).ok_or(MALFORMED)?;
+        if !port.is_none_or(is_port) || !is_name(name) {
+            return Err(MALFORMED);
+        }
+        let plain = !name.ends_with('.') && !bytes.iter().any(u8::is_ascii_uppercase);
+        if plain {
+            return Ok(Self { value: value.clone(), name_length: name.len() });
+        }
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        if name.is_empty() || name.ends_with('.') {
+            return Err(MALFORMED);
+        }
+        let name_length = name.len();
+        let rebuilt = port.map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
+        let value = HeaderValue::from_maybe_shared(Bytes::from(rebuilt)).map_err(|_| MALFORMED)?;
+        Ok(Self { value, name_length })
+    }
+
+    /// The name without the port, in lower case.
+    pub fn name(&self) -> &str {
+        self.value.to_str().ok().and_then(|text| text.get(..self.name_length)).unwrap_or_default()
+    }
+
+    /// The host and the port as a header value.
+    pub fn value(&self) -> &HeaderValue {
+        &self.value
+    }
+}
+
+/// Cuts the port off. An IPv6 address keeps its brackets.
+fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
+    if text.starts_with('[') {
+        let end = text.find(']')? + 1;
+        let (name, rest) = text.split_at_checked(end)?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Some((name, Some(port))),
+            None if rest.is_empty() => Some((name, None)),
+            None => None,
+        };
+    }
+    match text.split_once(':') {
+        Some((name, port)) => Some((name, Some(port))),
+        None => Some((text, None)),
+    }
+}
+
+fn is_port(port: &str) -> bool {
+    let plain = !port.is_empty() && port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+    plain && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn is_name(name: &str) -> bool {
+    if let Some(address) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    name.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(values: &[&[u8]], target: &str) -> Result<String, IntakeError> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::HOST, HeaderValue::from_bytes(value).unwrap());
+        }
+        let host = Host::of(&headers, &target.parse().unwrap())?;
+        Ok(format!("{} {}", host.name(), host.value().to_str().unwrap()))
+    }
+
+    #[test]
+    fn sound_hosts_have_one_form() {
+        assert_eq!(host(&[b"gw.test"], "/").unwrap(), "gw.test gw.test");
+        assert_eq!(host(&[b"GW.Test:8080"], "/").unwrap(), "gw.test gw.test:8080");
+        assert_eq!(host(&[b"gw.test."], "/").unwrap(), "gw.test gw.test");
+        assert_eq!(host(&[b"[::1]:80"], "/").unwrap(), "[::1] [::1]:80");
+        assert_eq!(host(&[b"127.0.0.1:80"], "/").unwrap(), "127.0.0.1 127.0.0.1:80");
+        assert_eq!(host(&[b"gw.test"], "http://GW.test/x").unwrap(), "gw.test gw.test");
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for bad in [
+            &b""[..], b"gw.test, evil.test", b"gw.test@evil", b"a b", b"gw.test:", b"gw.test:0", b"gw.test:99999",
+            b"gw.test:1:2", b"gw.test/x", b"..", b".", b"a..b", b"a..", b"gw.test:+80", b"[::1", b"[x]", b"\xff",
+            b"gw.test:080x", b"127.0.0.1:@9",
+        ] {
+            assert!(host(&[bad], "/").is_err(), "{bad:?}");
+        }
+        assert!(host(&[], "/").is_err());
+        assert!(host(&[b"gw.test", b"gw.test"], "/").is_err());
+        assert!(host(&[b"gw.test"], "http://evil.test/").is_err());
+        assert!(host(&[b"gw.test"], "http://user@gw.test/").is_err());
+        assert!(host(&[b"gw.test"], "ftp://gw.test/").is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! A request as it came in, checked: from here on, every part has one meaning.
+
+mod framing;
+mod host;
+mod target;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU64;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, header};
+use hyper::body::Incoming;
+
+pub use self::framing::BodyLength;
+pub use self::host::Host;
+pub use self::target::NormalPath;
+use crate::base::path::PathFault;
+use crate::base::reason::Reason;
+
+/// A request whose host, path and framing are sound. Only [`intake`] makes one.
+#[derive(Debug)]
+pub struct Exchange {
+    method: Method,
+    host: Host,
+    path: NormalPath,
+    headers: HeaderMap,
+    body: Incoming,
+    length: BodyLength,
+}
+
+impl Exchange {
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The host that was asked for.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The path and the query, which the upstream will see unchanged.
+    pub fn path(&self) -> &NormalPath {
+        &self.path
+    }
+
+    /// The client's header fields.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// How long the body is.
+    pub fn length(&self) -> BodyLength {
+        self.length
+    }
+
+    /// Takes it apart, for the stage that makes the upstream's request of it.
+    pub fn into_pieces(self) -> Pieces {
+        let Self { method, host, path, headers, body, length } = self;
+        Pieces { method, host, path, headers, body, length }
+    }
+}
+
+/// The parts of an [`Exchange`].
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are those of Exchange")]
+pub struct Pieces {
+    pub method: Method,
+    pub host: Host,
+    pub path: NormalPath,
+    pub headers: HeaderMap,
+    pub body: Incoming,
+    pub length: BodyLength,
+}
+
+/// Why a request is not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntakeError {
+    /// CONNECT or TRACE.
+    MethodForbidden,
+    /// The target is longer than [`crate::base::bounds::MAX_TARGET_BYTES`].
+    TargetTooLong,
+    /// The target is no path, or no URL with one.
+    TargetMalformed,
+    /// `Host` is missing, repeated or malformed, or differs from the target.
+    HostInvalid(&'static str),
+    /// The path has more than one reading.
+    PathAmbiguous(PathFault),
+    /// `Content-Length` or `Transfer-Encoding` has more than one reading.
+    FramingAmbiguous(&'static str),
+    /// An expectation other than `100-continue` (RFC 9110 section 10.1.1).
+    ExpectationFailed,
+}
+
+impl IntakeError {
+    /// The stable reason.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::MethodForbidden => Reason::MethodNotAllowed,
+            Self::TargetTooLong => Reason::TargetTooLong,
+            Self::TargetMalformed => Reason::RequestMalformed,
+            Self::HostInvalid(_) => Reason::HostInvalid,
+            Self::PathAmbiguous(_) => Reason::PathAmbiguous,
+            Self::FramingAmbiguous(_) => Reason::FramingAmbiguous,
+            Self::ExpectationFailed => Reason::ExpectationFailed,
+        }
+    }
+
+    /// What is wrong, for the client.
+    pub fn detail(self) -> Cow<'static, str> {
+        match self {
+            Self::MethodForbidden => "CONNECT and TRACE are not served.".into(),
+            Self::TargetTooLong => "The request target is too long.".into(),
+            Self::TargetMalformed => "The request target is not a path.".into(),
+            Self::HostInvalid(text) | Self::FramingAmbiguous(text) => text.into(),
+            Self::PathAmbiguous(fault) => fault.text().into(),
+            Self::ExpectationFailed => "Only the expectation 100-continue is met.".into(),
+        }
+    }
+}
+
+impl fmt::Display for IntakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail())
+    }
+}
+
+impl std::error::Error for IntakeError {}
+
+/// Takes a request in, or refuses it. Nothing is repaired: what has two readings is refused.
+///
+/// # Errors
+///
+/// An [`IntakeError`] that names what is wrong.
+pub fn intake(request: Request<Incoming>) -> Result<Exchange, IntakeError> {
+    let (Parts { method, uri, version, headers, .. }, body) = request.into_parts();
+    // CONNECT opens a tunnel and TRACE reflects headers; neither may reach a decision that is made for other methods.
+    if method == Method::CONNECT || method == Method::TRACE {
+        return Err(IntakeError::MethodForbidden);
+    }
+    let length = framing::body_length(&headers, version)?;
+    let host = Host::of(&headers, &uri)?;
+    let path = NormalPath::of(uri)?;
+    check_expectation(&headers)?;
+    Ok(Exchange { method, host, path, headers, body, length })
+}
+
+fn check_expectation(headers: &HeaderMap) -> Result<(), IntakeError> {
+    let met = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(header::EXPECT).iter().all(met) { Ok(()) } else { Err(IntakeError::ExpectationFailed) }
+}
+
+/// Whether a declared length is within a limit; `None` is no limit.
+pub fn fits(length: BodyLength, max_body: Option<NonZeroU64>) -> bool {
+    match (length, max_body) {
+        (BodyLength::Exactly(bytes), Some(most)) => bytes <= most.get(),
+        (BodyLength::Exactly(_) | BodyLength::Chunked | BodyLength::None, _) => true,
+    }
+}

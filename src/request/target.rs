@@ -1,0 +1,86 @@
+//! The path that is matched is the path that is forwarded: both are this value.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::Uri;
+use http::uri::PathAndQuery;
+
+use super::IntakeError;
+use crate::base::{bounds, path};
+
+/// A path in normal form with its query. Matching, policies, logs and the upstream all read this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NormalPath(PathAndQuery);
+
+impl NormalPath {
+    /// Checks a request target in origin or absolute form (RFC 9112 section 3.2).
+    pub(super) fn of(uri: Uri) -> Result<Self, IntakeError> {
+        let Some(target) = uri.into_parts().path_and_query else { return Err(IntakeError::TargetMalformed) };
+        if target.as_str().len() > bounds::MAX_TARGET_BYTES {
+            return Err(IntakeError::TargetTooLong);
+        }
+        if !target.query().is_none_or(is_plain_query) {
+            return Err(IntakeError::TargetMalformed);
+        }
+        match path::normalise(target.path()).map_err(IntakeError::PathAmbiguous)? {
+            // An empty path is "/" here, which the text of the target does not show.
+            Cow::Borrowed(_) if target.as_str().starts_with('/') => Ok(Self(target)),
+            normal => {
+                let text = match target.query() {
+                    Some(query) => format!("{normal}?{query}"),
+                    None => normal.into_owned(),
+                };
+                PathAndQuery::from_maybe_shared(Bytes::from(text))
+                    .map(Self)
+                    .map_err(|_| IntakeError::TargetMalformed)
+            }
+        }
+    }
+
+    /// The path, in normal form.
+    pub fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    /// The query, as it came, without the question mark.
+    pub fn query(&self) -> Option<&str> {
+        self.0.query()
+    }
+
+    /// As the target of a request to an upstream.
+    pub fn into_target(self) -> PathAndQuery {
+        self.0
+    }
+}
+
+/// A query is not read here, only passed on; but it may hold nothing that no target may hold.
+fn is_plain_query(query: &str) -> bool {
+    query.bytes().all(|byte| (0x21..0x7f).contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal(target: &str) -> Result<String, IntakeError> {
+        NormalPath::of(target.parse().unwrap()).map(|path| path.into_target().as_str().to_owned())
+    }
+
+    #[test]
+    fn what_is_matched_is_what_is_forwarded() {
+        assert_eq!(normal("/a/b?c=%2e%2e/;//"), Ok("/a/b?c=%2e%2e/;//".to_owned()));
+        assert_eq!(normal("/%61?q"), Ok("/a?q".to_owned()));
+        assert_eq!(normal("http://gw.test"), Ok("/".to_owned()));
+        assert_eq!(normal("http://gw.test?q=1"), Ok("/?q=1".to_owned()));
+    }
+
+    #[test]
+    fn ambiguous_and_overlong_targets_are_refused() {
+        assert!(matches!(normal("/a/../b"), Err(IntakeError::PathAmbiguous(_))));
+        assert!(matches!(normal("*"), Err(IntakeError::PathAmbiguous(_))));
+        let long = format!("/{}", "a".repeat(bounds::MAX_TARGET_BYTES));
+        assert_eq!(normal(&long), Err(IntakeError::TargetTooLong));
+        assert_eq!(normal("/a?\u{e9}"), Err(IntakeError::TargetMalformed));
+    }
+}

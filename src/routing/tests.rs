@@ -1,0 +1,178 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::pattern::{PathEnd, PathPattern, Segment};
+
+/// A route as a test states it: host, path, methods.
+type Stated = (&'static str, &'static str, &'static [&'static str]);
+
+struct Naive {
+    host: HostPattern,
+    path: PathPattern,
+    methods: Vec<String>,
+}
+
+fn naive((host, path, methods): &Stated) -> Naive {
+    Naive {
+        host: if host.is_empty() { HostPattern::Any } else { HostPattern::parse(host).unwrap() },
+        path: PathPattern::parse(path).unwrap(),
+        methods: methods.iter().map(|&method| method.to_owned()).collect(),
+    }
+}
+
+fn table(stated: &[Stated]) -> RouteTable {
+    let mut table = RouteTable::default();
+    for (index, route) in stated.iter().map(naive).enumerate() {
+        table.routes.push(Route {
+            name: index.to_string().into(),
+            auth: Auth::Public,
+            upstream: index,
+            max_body: None,
+            timeout_ms: 0,
+        });
+        let trie = match &route.host {
+            HostPattern::Exact(name) => table.exact.entry(name.clone()).or_default(),
+            HostPattern::Suffix(suffix) => table.suffixes.entry(suffix.clone()).or_default(),
+            HostPattern::Any => &mut table.any,
+        };
+        trie.insert(&route.path, (!route.methods.is_empty()).then_some(&route.methods), index);
+    }
+    table
+}
+
+fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> Result<usize, RoutingError> {
+    table.find(host, path, &method.parse().unwrap()).map(|route| route.upstream)
+}
+
+#[test]
+fn a_prefix_matches_whole_segments_only() {
+    let table = table(&[("", "/public", &[])]);
+    for path in ["/public", "/public/", "/public/x/y"] {
+        assert_eq!(find(&table, "GET", "a", path), Ok(0), "{path}");
+    }
+    for path in ["/", "/publicx", "/publi", "/x/public", "/Public"] {
+        assert_eq!(find(&table, "GET", "a", path), Err(RoutingError::NotFound), "{path}");
+    }
+}
+
+#[test]
+fn the_most_specific_path_wins() {
+    let table = table(&[
+        ("", "/", &[]),
+        ("", "/users", &[]),
+        ("", "/users/{id}", &[]),
+        ("", "/users/me", &[]),
+        ("", "=/users/me", &[]),
+        ("", "=/users/{id}/orders", &[]),
+        ("", "=/", &[]),
+        ("", "=/users/", &[]),
+    ]);
+    for (path, route) in [
+        ("/x", 0),
+        ("/", 6),
+        ("/users", 1),
+        ("/users/", 7),
+        ("/users/7", 2),
+        ("/users/7/x", 2),
+        ("/users/me", 4),
+        ("/users/me/x", 3),
+        ("/users/7/orders", 5),
+        ("/users/me/orders", 5),
+        ("/users/7/orders/1", 2),
+    ] {
+        assert_eq!(find(&table, "GET", "a", path), Ok(route), "{path}");
+    }
+}
+
+#[test]
+fn the_most_specific_host_wins_and_others_are_fallen_back_to() {
+    let table = table(&[
+        ("", "/a", &[]),
+        ("*.example.com", "/", &[]),
+        ("*.eu.example.com", "/", &[]),
+        ("api.example.com", "/b", &[]),
+    ]);
+    assert_eq!(find(&table, "GET", "api.example.com", "/b"), Ok(3));
+    assert_eq!(find(&table, "GET", "api.example.com", "/a"), Ok(1));
+    assert_eq!(find(&table, "GET", "x.eu.example.com", "/a"), Ok(2));
+    assert_eq!(find(&table, "GET", "example.com", "/a"), Ok(0));
+    assert_eq!(find(&table, "GET", "example.com", "/b"), Err(RoutingError::NotFound));
+    assert_eq!(find(&table, "GET", "notexample.com", "/c"), Err(RoutingError::NotFound));
+}
+
+#[test]
+fn methods_decide_last_and_are_named_when_none_fits() {
+    let table = table(&[("", "/a", &["GET", "POST"]), ("", "/a", &[]), ("", "/b", &["GET"]), ("", "/b", &["PUT"])]);
+    assert_eq!(find(&table, "POST", "h", "/a"), Ok(0));
+    assert_eq!(find(&table, "HEAD", "h", "/a"), Ok(0), "GET includes HEAD");
+    assert_eq!(find(&table, "DELETE", "h", "/a"), Ok(1));
+    assert_eq!(
+        find(&table, "DELETE", "h", "/b"),
+        Err(RoutingError::MethodNotAllowed(vec![Method::GET, Method::HEAD, Method::PUT]))
+    );
+}
+
+/// The rule as it is written, without a tree: the least of all matches in the order of precedence.
+fn oracle(stated: &[Stated], host: &str, path: &str) -> Option<usize> {
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let segments: Vec<&str> = if inner.is_empty() { Vec::new() } else { inner.split('/').collect() };
+    let matches = |route: &Naive| {
+        let host_fits = match &route.host {
+            HostPattern::Exact(name) => name.as_ref() == host,
+            HostPattern::Suffix(suffix) => host.ends_with(suffix.as_ref()) && host.len() > suffix.len(),
+            HostPattern::Any => true,
+        };
+        let length_fits = match route.path.end {
+            PathEnd::Exact => route.path.segments.len() == segments.len(),
+            PathEnd::Prefix => route.path.segments.len() <= segments.len(),
+        };
+        let each = route.path.segments.iter().zip(&segments).all(|(pattern, segment)| match pattern {
+            Segment::Literal(text) => text.as_ref() == *segment,
+            Segment::Parameter(_) => !segment.is_empty(),
+        });
+        host_fits && length_fits && each
+    };
+    let rank = |route: &Naive| {
+        let host = match &route.host {
+            HostPattern::Exact(_) => (0, 0),
+            HostPattern::Suffix(suffix) => (1, usize::MAX - suffix.len()),
+            HostPattern::Any => (2, 0),
+        };
+        let kinds: Vec<bool> =
+            route.path.segments.iter().map(|segment| matches!(segment, Segment::Parameter(_))).collect();
+        (host, usize::MAX - kinds.len(), kinds, route.path.end)
+    };
+    let routes: Vec<Naive> = stated.iter().map(naive).collect();
+    (0..routes.len()).filter(|&index| matches(&routes[index])).min_by_key(|&index| rank(&routes[index]))
+}
+
+const STATED: &[Stated] = &[
+    ("", "/", &[]),
+    ("", "/a", &[]),
+    ("", "/{x}/b", &[]),
+    ("", "=/a/b", &[]),
+    ("", "/a/{y}", &[]),
+    ("", "/{x}/{y}/{z}", &[]),
+    ("", "=/{x}", &[]),
+    ("*.h", "/a/b", &[]),
+    ("*.h", "=/{x}/c", &[]),
+    ("a.h", "/b", &[]),
+    ("a.h", "/{x}/b", &[]),
+    ("*.a.h", "/b/{x}/a", &[]),
+];
+
+proptest! {
+    #[test]
+    fn the_tree_agrees_with_the_rule(
+        host in prop::sample::select(vec!["h", "a.h", "b.h", "b.a.h", "x"]),
+        segments in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 0..5),
+        slash in any::<bool>(),
+    ) {
+        let mut path = format!("/{}", segments.join("/"));
+        if slash && !segments.is_empty() {
+            path.push('/');
+        }
+        let table = table(STATED);
+        prop_assert_eq!(find(&table, "GET", host, &path).ok(), oracle(STATED, host, &path));
+    }
+}
