@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod config;
+pub mod http;
 pub mod net;
 pub mod request;
 pub mod routing;

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod ids;
 pub mod path;
 pub mod pattern;
+pub mod principal;
 pub mod reason;
 pub mod secret;
 pub mod user;

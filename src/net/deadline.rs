@@ -5,8 +5,10 @@
 //! marks a connection that is overdue and wakes its task, which then ends it.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use crate::base::bounds;
@@ -69,6 +71,15 @@ pub enum Overdue {
     Answer,
 }
 
+/// What was wrong with a request's body while it was sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// It was longer than allowed.
+    TooLarge,
+    /// It broke off, or what came was no body.
+    Broken,
+}
+
 /// The state of one connection that limits look at. Everything is in cells: one thread, no locks.
 #[derive(Debug)]
 pub struct Progress {
@@ -76,6 +87,7 @@ pub struct Progress {
     phase: Cell<Phase>,
     since_ms: Cell<u64>,
     overdue: Cell<Option<Overdue>>,
+    body_fault: Cell<Option<BodyFault>>,
     read_bytes: Cell<u64>,
     written_bytes: Cell<u64>,
     write_blocked: Cell<bool>,
@@ -101,6 +113,7 @@ impl Progress {
             phase: Cell::new(Phase::Idle),
             since_ms: Cell::new(now_ms),
             overdue: Cell::new(None),
+            body_fault: Cell::new(None),
             read_bytes: Cell::new(0),
             written_bytes: Cell::new(0),
             write_blocked: Cell::new(false),
@@ -135,6 +148,32 @@ impl Progress {
     /// Forgets an overdue answer, after it was turned into a refusal and the connection may go on.
     pub fn forgive(&self) {
         self.overdue.set(None);
+    }
+
+    /// What was wrong with the body of the request at hand.
+    pub fn body_fault(&self) -> Option<BodyFault> {
+        self.body_fault.get()
+    }
+
+    /// Notes that the body is longer than allowed.
+    pub fn body_too_large(&self) {
+        self.body_fault.set(Some(BodyFault::TooLarge));
+    }
+
+    /// Notes that the body broke off.
+    pub fn body_broke(&self) {
+        self.body_fault.set(Some(BodyFault::Broken));
+    }
+
+    /// Begins a request: nothing is wrong with its body yet.
+    pub fn begin(&self) {
+        self.body_fault.set(None);
+        self.enter(Phase::Waiting { until_ms: u64::MAX });
+    }
+
+    /// Bytes that came from the client since it connected.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.get()
     }
 
     /// Notes bytes that came from the client.
@@ -246,6 +285,20 @@ fn too_slow(window: &Cell<Option<Window>>, now_ms: u64, bytes: u64, min_rate: u6
     window.set(Some(fresh));
     let moved = bytes.wrapping_sub(begun.start_bytes);
     moved < min_rate.saturating_mul(elapsed_ms) / 1000
+}
+
+/// Waits for something, but no longer than the connection may.
+///
+/// # Errors
+///
+/// What is overdue, as soon as the tick has found it.
+pub async fn in_time<F: Future>(progress: &Progress, future: F) -> Result<F::Output, Overdue> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match progress.overdue() {
+        Some(overdue) => Poll::Ready(Err(overdue)),
+        None => future.as_mut().poll(cx).map(Ok),
+    })
+    .await
 }
 
 /// The connections of one thread.

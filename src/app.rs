@@ -1,0 +1,269 @@
+//! The composition root: the only module that knows everybody. It binds everything first, and only then serves.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::admin;
+use crate::base::clock::Clock;
+use crate::config::{Config, UserSource};
+use crate::endpoints::TokenRoutes;
+use crate::keys::{KeyError, KeyRing};
+use crate::net::listener::{self, BindError};
+use crate::routing::RouteTable;
+use crate::snapshot::Snapshot;
+use crate::store::{Store, StoreError};
+use crate::telemetry::events;
+use crate::telemetry::sink::{Sink, Writer};
+use crate::tokens::issue::Issuer;
+use crate::tokens::verify::Verifier;
+use crate::upstream::SharedUpstream;
+use crate::users::{Directory, UsersOpenError};
+use crate::worker::{self, Stopping};
+
+/// Threads of the control plane.
+const CONTROL_THREADS: usize = 2;
+
+/// How long the end waits for the log to be written.
+const LOG_FLUSH: Duration = Duration::from_secs(2);
+
+/// A gateway that runs.
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    drain_timeout: Duration,
+    stopping: watch::Sender<Stopping>,
+    ready: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    control: Option<Runtime>,
+    log: Writer,
+}
+
+/// Why the gateway could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address could not be bound.
+    Bind(BindError),
+    /// The store could not be opened.
+    Store(StoreError),
+    /// The users could not be read.
+    Users(UsersOpenError),
+    /// A key could not be loaded or made.
+    Keys(KeyError),
+    /// The system refused a thread or a runtime.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Users(error) => error.fmt(f),
+            Self::Keys(error) => error.fmt(f),
+            Self::System(error) => write!(f, "the system refused a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind(error) => Some(error),
+            Self::Store(error) => Some(error),
+            Self::Users(error) => Some(error),
+            Self::Keys(error) => Some(error),
+            Self::System(error) => Some(error),
+        }
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway: opens the store, loads keys and users, binds every address, and then serves.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(config: Config, clock: Clock, output: impl Write + Send + 'static) -> Result<Self, StartError> {
+        let (sink, log) = Sink::start(output).map_err(StartError::System)?;
+        events::install(sink.clone(), config.log, clock.clone());
+        let control = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(CONTROL_THREADS)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .map_err(StartError::System)?;
+        let bound = Bound::bind(&config)?;
+        let drain_timeout = config.server.drain_timeout;
+        let snapshot = Arc::new(control.block_on(assemble(config, clock, sink))?);
+        let watched = snapshot.directory.clone();
+        control.spawn(async move { watched.watch().await });
+
+        let ready = Arc::new(AtomicBool::new(false));
+        let admin = match bound.admin {
+            Some((listener, address)) => {
+                let _entered = control.enter();
+                let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
+                control.spawn(admin::serve(listener, Arc::clone(&ready)));
+                Some(address)
+            }
+            None => None,
+        };
+        let (stopping, stop) = watch::channel(Stopping::No);
+        let threads = spawn_workers(&snapshot, bound.workers, &control, &stop)?;
+        ready.store(true, Ordering::Release);
+        tracing::info!(addresses = ?bound.addresses, ?admin, workers = threads.len(), "the gateway serves");
+        let control = Some(control);
+        Ok(Self { addresses: bound.addresses, admin, drain_timeout, stopping, ready, threads, control, log })
+    }
+
+    /// The addresses that clients connect to.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The address of health and readiness.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// How long draining may take.
+    pub fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
+    /// The control plane's runtime, to wait on signals with.
+    pub fn control(&self) -> Option<&Runtime> {
+        self.control.as_ref()
+    }
+
+    /// Takes no new connections from now on and finishes what is in flight. `/readyz` says so.
+    pub fn drain(&self) {
+        self.ready.store(false, Ordering::Release);
+        self.stopping.send_replace(Stopping::Draining);
+        tracing::info!("the gateway drains");
+    }
+
+    /// Whether every data-plane thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Ends everything now and waits until it has ended.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.ready.store(false, Ordering::Release);
+        self.stopping.send_replace(Stopping::Now);
+        for thread in self.threads.drain(..) {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a data-plane thread failed"),
+                Err(_) => tracing::error!("a data-plane thread panicked"),
+            }
+        }
+        if let Some(control) = self.control.take() {
+            control.shutdown_timeout(Duration::from_secs(1));
+            tracing::info!("the gateway has stopped");
+            self.log.flush(LOG_FLUSH);
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Every socket, bound before anything serves.
+struct Bound {
+    addresses: Vec<SocketAddr>,
+    admin: Option<(TcpListener, SocketAddr)>,
+    /// Per worker, one listener for each address.
+    workers: Vec<Vec<TcpListener>>,
+}
+
+impl Bound {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let count = config.server.workers.get();
+        let mut workers: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for address in &config.server.listen {
+            let listeners = listener::bind(*address, count).map_err(StartError::Bind)?;
+            for (worker, listener) in workers.iter_mut().zip(listeners) {
+                if worker.len() == addresses.len() {
+                    worker.push(listener);
+                }
+            }
+            let bound = workers.first().and_then(|worker| worker.last()).map(TcpListener::local_addr);
+            addresses.extend(bound.transpose().map_err(StartError::System)?);
+        }
+        let admin = match config.server.admin {
+            Some(address) => {
+                let listener = listener::bind_alone(address).map_err(StartError::Bind)?;
+                let address = listener.local_addr().map_err(StartError::System)?;
+                Some((listener, address))
+            }
+            None => None,
+        };
+        Ok(Self { addresses, admin, workers })
+    }
+}
+
+/// Opens and loads what the configuration names.
+async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, StartError> {
+    let store = match config.users.source {
+        UserSource::Store => Some(Store::open(&config.store.path).await.map_err(StartError::Store)?),
+        UserSource::File(_) => None,
+    };
+    let directory = Directory::open(&config.users, store, clock.clone()).await.map_err(StartError::Users)?;
+    let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(StartError::Keys)?);
+    let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
+    let issuer = Issuer::new(Arc::clone(&ring), &config.tokens, clock.clone());
+    let people = Arc::new(directory.clone());
+    let token_routes = TokenRoutes::new(people, issuer, verifier.clone(), ring, &config.tokens);
+    let routes = Arc::new(RouteTable::new(&config));
+    let upstreams = config.upstreams.iter().filter_map(SharedUpstream::new).map(Arc::new).collect();
+    Ok(Snapshot { config, routes, upstreams, verifier, directory, token_routes, clock, sink })
+}
+
+/// Starts one thread per worker and waits until all serve.
+fn spawn_workers(
+    snapshot: &Arc<Snapshot>,
+    listeners: Vec<Vec<TcpListener>>,
+    control: &Runtime,
+    stop: &watch::Receiver<Stopping>,
+) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (serving, served) = std::sync::mpsc::channel();
+    let mut threads = Vec::new();
+    for (number, listeners) in listeners.into_iter().enumerate() {
+        let parts = worker::Parts {
+            snapshot: Arc::clone(snapshot),
+            listeners,
+            control: control.handle().clone(),
+            connections: Arc::clone(&connections),
+            stopping: stop.clone(),
+        };
+        let serving = serving.clone();
+        let work = move || worker::run(parts, move || drop(serving.send(())));
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(work);
+        threads.push(thread.map_err(StartError::System)?);
+    }
+    drop(serving);
+    // A thread that cannot begin drops its end without a word.
+    if served.iter().count() < threads.len() {
+        return Err(StartError::System(io::Error::other("a data-plane thread could not begin")));
+    }
+    Ok(threads)
+}

@@ -1,0 +1,172 @@
+//! The tokens that passed on this thread: bounded, keyed by the whole token, never by what it says.
+
+use std::hash::BuildHasher;
+use std::rc::Rc;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashTable;
+
+use crate::base::ids::{RandomnessUnavailable, random_bytes};
+use crate::base::principal::Principal;
+
+/// What is remembered of a token.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Its user.
+    pub(super) principal: Rc<Principal>,
+    /// When the token, or the key that verified it, ends; in milliseconds since 1970.
+    pub(super) valid_until_ms: i64,
+    /// The epoch of the users at which its user was last looked up.
+    pub(super) epoch: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    hash: u64,
+    token: Box<[u8]>,
+    entry: Entry,
+    used: bool,
+}
+
+/// A table of fixed capacity that forgets what has not been asked for lately (CLOCK, second chance).
+#[derive(Debug)]
+pub(super) struct TokenCache {
+    hasher: FixedState,
+    table: HashTable<usize>,
+    slots: Vec<Slot>,
+    hand: usize,
+    capacity: usize,
+}
+
+impl TokenCache {
+    /// An empty cache for so many tokens, with a hash that nobody else can compute.
+    pub(super) fn new(capacity: usize) -> Result<Self, RandomnessUnavailable> {
+        let hasher = FixedState::with_seed(u64::from_ne_bytes(random_bytes::<8>()?));
+        Ok(Self { hasher, table: HashTable::new(), slots: Vec::new(), hand: 0, capacity: capacity.max(1) })
+    }
+
+    /// What is remembered of a token.
+    pub(super) fn find(&mut self, token: &[u8]) -> Option<Entry> {
+        let hash = self.hasher.hash_one(token);
+        let slots = &self.slots;
+        let index = *self.table.find(hash, |&index| is(slots, index, hash, token))?;
+        let slot = self.slots.get_mut(index)?;
+        slot.used = true;
+        Some(slot.entry.clone())
+    }
+
+    /// Remembers a token, and forgets another one when there is no room.
+    pub(super) fn insert(&mut self, token: &[u8], entry: Entry) {
+        let hash = self.hasher.hash_one(token);
+        let slots = &self.slots;
+        if let Some(&index) = self.table.find(hash, |&index| is(slots, index, hash, token)) {
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.entry = entry;
+            }
+            return;
+        }
+        let slot = Slot { hash, token: token.into(), entry, used: false };
+        let index = if self.slots.len() < self.capacity {
+            self.slots.push(slot);
+            self.slots.len() - 1
+        } else {
+            let index = self.make_room();
+            if let Some(place) = self.slots.get_mut(index) {
+                *place = slot;
+            }
+            index
+        };
+        let slots = &self.slots;
+        self.table.insert_unique(hash, index, |&index| slots.get(index).map_or(0, |slot| slot.hash));
+    }
+
+    /// Forgets a token.
+    pub(super) fn remove(&mut self, token: &[u8]) {
+        let hash = self.hasher.hash_one(token);
+        let slots = &self.slots;
+        let Ok(found) = self.table.find_entry(hash, |&index| is(slots, index, hash, token)) else { return };
+        let (index, _) = found.remove();
+        let last = self.slots.len() - 1;
+        self.slots.swap_remove(index);
+        // What was last has moved; the table has to know where.
+        if index != last
+            && let Some(moved) = self.slots.get(index)
+            && let Some(place) = self.table.find_mut(moved.hash, |&candidate| candidate == last)
+        {
+            *place = index;
+        }
+    }
+
+    /// Moves the hand to a slot that was not used since it last came by, and unlinks it.
+    fn make_room(&mut self) -> usize {
+        loop {
+            let index = self.hand;
+            self.hand = (self.hand + 1) % self.slots.len().max(1);
+            let Some(slot) = self.slots.get_mut(index) else { return 0 };
+            if slot.used {
+                slot.used = false;
+                continue;
+            }
+            if let Ok(found) = self.table.find_entry(slot.hash, |&candidate| candidate == index) {
+                found.remove();
+            }
+            return index;
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.table.len()
+    }
+}
+
+fn is(slots: &[Slot], index: usize, hash: u64, token: &[u8]) -> bool {
+    slots.get(index).is_some_and(|slot| slot.hash == hash && *slot.token == *token)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::user::User;
+
+    fn entry(mark: i64) -> Entry {
+        let user = User { id: mark.to_string(), name: String::new(), email: None, groups: Vec::new() };
+        Entry { principal: Rc::new(Principal::new(user)), valid_until_ms: mark, epoch: 0 }
+    }
+
+    #[test]
+    fn what_is_used_stays_and_the_cache_does_not_grow() {
+        let mut cache = TokenCache::new(4).unwrap();
+        cache.insert(b"kept", entry(0));
+        for number in 1..100_i64 {
+            cache.insert(format!("token {number}").as_bytes(), entry(number));
+            assert_eq!(cache.find(b"kept").map(|entry| entry.valid_until_ms), Some(0));
+            assert!(cache.len() <= 4);
+        }
+        assert!(cache.find(b"token 1").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_finds_its_own_entry_or_none(steps in prop::collection::vec((0..3_u8, 0..12_i64), 0..200)) {
+            let mut cache = TokenCache::new(5).unwrap();
+            for (step, number) in steps {
+                let token = format!("token {number}");
+                match step {
+                    0 => cache.insert(token.as_bytes(), entry(number)),
+                    1 => {
+                        cache.remove(token.as_bytes());
+                        prop_assert!(cache.find(token.as_bytes()).is_none());
+                    }
+                    _ => {
+                        let found = cache.find(token.as_bytes()).map(|entry| entry.valid_until_ms);
+                        prop_assert!(found.is_none_or(|found| found == number));
+                    }
+                }
+                prop_assert!(cache.len() <= 5 && cache.len() == cache.slots.len());
+            }
+        }
+    }
+}

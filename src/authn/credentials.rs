@@ -1,0 +1,75 @@
+//! The `Authorization` header (RFC 6750 section 2.1, RFC 9110 section 11.6.2).
+
+use http::{HeaderMap, header};
+
+/// What a request shows of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Credentials<'a> {
+    /// Nothing that is meant for the gateway.
+    None,
+    /// One Bearer token, not yet looked at.
+    Bearer(&'a [u8]),
+}
+
+/// Two headers, a scheme without a token, or a token of several words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CredentialsMalformed;
+
+/// Reads the credentials. The scheme is compared without case; another scheme is not for the gateway.
+pub(super) fn of(headers: &HeaderMap) -> Result<Credentials<'_>, CredentialsMalformed> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(Credentials::None) };
+    // Parsers differ in which of two headers counts.
+    if values.next().is_some() {
+        return Err(CredentialsMalformed);
+    }
+    let mut words = value.as_bytes().split(|byte| *byte == b' ' || *byte == b'\t').filter(|word| !word.is_empty());
+    let Some(scheme) = words.next() else { return Ok(Credentials::None) };
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Ok(Credentials::None);
+    }
+    match (words.next(), words.next()) {
+        (Some(token), None) => Ok(Credentials::Bearer(token)),
+        (Some(_) | None, _) => Err(CredentialsMalformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(values: &[&'static str]) -> Result<Option<String>, CredentialsMalformed> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        of(&headers).map(|credentials| match credentials {
+            Credentials::None => None,
+            Credentials::Bearer(token) => Some(String::from_utf8_lossy(token).into_owned()),
+        })
+    }
+
+    #[test]
+    fn one_bearer_token_is_read_in_any_case_and_spacing() {
+        for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c ", "Bearer\ta.b.c"] {
+            assert_eq!(read(&[value]), Ok(Some("a.b.c".to_owned())), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn other_schemes_are_not_for_the_gateway() {
+        for value in ["", " ", "Basic dTpw", "Token a.b.c", "a.b.c", "Bearer: a.b.c", "Bearera.b.c"] {
+            assert_eq!(read(&[value]), Ok(None), "{value:?}");
+        }
+        assert_eq!(read(&[]), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_single_token_is_refused() {
+        for values in [&["Bearer"][..], &["Bearer "], &["Bearer a b"], &["Bearer a,Bearer b"], &["Bearer a", "Bearer b"], &["Bearer a", "Bearer a"], &["Basic x", "Bearer a"]] {
+            assert_eq!(read(values), Err(CredentialsMalformed), "{values:?}");
+        }
+    }
+}

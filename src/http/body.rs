@@ -1,0 +1,130 @@
+//! Bodies of requests on their way to an upstream.
+
+use std::num::NonZeroU64;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::net::deadline::Progress;
+
+/// A request's body: bounded in size, watched by the deadlines, without trailers.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// What the client sends.
+    Streaming(Upload),
+}
+
+/// A body that a client is sending.
+#[derive(Debug)]
+pub struct Upload {
+    incoming: Incoming,
+    progress: Rc<Progress>,
+    left: Option<u64>,
+}
+
+/// Why a body did not come whole.
+#[derive(Debug)]
+pub enum BodyError {
+    /// It is longer than allowed.
+    TooLarge,
+    /// The client broke off, or what it sent is no body.
+    Broken(hyper::Error),
+}
+
+impl std::fmt::Display for BodyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the request body is larger than allowed",
+            Self::Broken(_) => "the request body broke off",
+        })
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::TooLarge => None,
+            Self::Broken(source) => Some(source),
+        }
+    }
+}
+
+impl RequestBody {
+    /// A client's body with a limit in bytes; `None` is no limit.
+    pub fn streaming(incoming: Incoming, progress: Rc<Progress>, limit: Option<NonZeroU64>) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Streaming(Upload { incoming, progress, left: limit.map(NonZeroU64::get) })
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Streaming(upload) => upload.poll_data(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streaming(upload) => upload.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streaming(upload) => upload.incoming.size_hint(),
+        }
+    }
+}
+
+impl Upload {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            self.progress.body_wanted();
+            let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+            self.progress.body_served();
+            let data = match frame {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => {
+                    self.progress.body_broke();
+                    return Poll::Ready(Some(Err(BodyError::Broken(error))));
+                }
+                // Request trailers could carry what a header may not; none are passed on.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_) => continue,
+                },
+            };
+            if let Some(left) = &mut self.left {
+                match left.checked_sub(data.len() as u64) {
+                    Some(rest) => *left = rest,
+                    None => {
+                        self.progress.body_too_large();
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    }
+                }
+            }
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.progress.body_served();
+    }
+}

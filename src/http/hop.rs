@@ -1,0 +1,75 @@
+//! Fields that are for one connection only and end at the gateway (RFC 9110 section 7.6.1).
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// The names that `Connection` lists: what a sender means for this connection only. Text that is no name lists none.
+pub fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect()
+}
+
+/// Removes what an upstream meant for its connection to the gateway.
+pub fn remove_from_response(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        for name in connection_names(headers) {
+            // What frames the message is decided by the message, not by a list in it.
+            if name != header::CONTENT_LENGTH {
+                headers.remove(name);
+            }
+        }
+        headers.remove(header::CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Whether the client takes trailers, which is all of `TE` that a gateway passes on (RFC 9110 section 10.1.4).
+pub fn takes_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asks = |value: &HeaderValue| {
+        value.as_bytes().split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    };
+    headers.get_all(header::TE).iter().any(asks).then(|| HeaderValue::from_static("trailers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connection_lists_is_removed_with_the_hop_by_hop_fields() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Hop"),
+            ("connection", "content-length"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("content-length", "3"),
+            ("server", "up"),
+            ("trailer", "x-sum"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        remove_from_response(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-length", "server", "trailer"]);
+    }
+
+    #[test]
+    fn only_trailers_are_passed_on() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(takes_trailers(&headers), None);
+        headers.append(header::TE, HeaderValue::from_static("gzip, Trailers"));
+        assert_eq!(takes_trailers(&headers), Some(HeaderValue::from_static("trailers")));
+    }
+}

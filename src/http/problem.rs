@@ -1,0 +1,211 @@
+//! Refusals on the wire: one body that clients of simplejwt and of RFC 9457 both understand.
+//!
+//! This is the only place of the data path that names status codes of 400 and above.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+use crate::base::reason::Reason;
+
+/// A refusal: what the client is told, and what is logged.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    reason: Reason,
+    detail: Cow<'static, str>,
+    code: Option<&'static str>,
+    message: Option<&'static str>,
+    allow: Vec<Method>,
+    closes: bool,
+}
+
+impl Refusal {
+    /// A refusal with a text for the client. The text holds nothing that the client did not send or may not know.
+    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, detail: detail.into(), code: None, message: None, allow: Vec::new(), closes: false }
+    }
+
+    /// Adds simplejwt's machine-readable code.
+    #[must_use]
+    pub fn with_code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// Adds simplejwt's list of messages, one for the one kind of token that is tried.
+    #[must_use]
+    pub fn with_message(mut self, message: &'static str) -> Self {
+        self.message = Some(message);
+        self
+    }
+
+    /// Adds the methods that are allowed (RFC 9110 section 10.2.1).
+    #[must_use]
+    pub fn with_allow(mut self, allow: Vec<Method>) -> Self {
+        self.allow = allow;
+        self
+    }
+
+    /// Ends the connection after the answer: what follows on it cannot be trusted.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The status code.
+    pub fn status(&self) -> StatusCode {
+        status(self.reason)
+    }
+
+    /// The answer's header fields and body.
+    pub fn render(&self, request_id: &str, realm: &str) -> (HeaderMap, Bytes) {
+        let body = Bytes::from(Value::Object(self.members(request_id)).to_string());
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status() == StatusCode::UNAUTHORIZED
+            && let Ok(challenge) = HeaderValue::from_str(&self.challenge(realm))
+        {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if self.reason == Reason::MethodNotAllowed {
+            let allow = self.allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            headers.extend(HeaderValue::from_str(&allow).ok().map(|allow| (header::ALLOW, allow)));
+        }
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        (headers, body)
+    }
+
+    fn members(&self, request_id: &str) -> Map<String, Value> {
+        let mut members = Map::new();
+        members.insert("detail".to_owned(), self.detail.as_ref().into());
+        if let Some(code) = self.code {
+            members.insert("code".to_owned(), code.into());
+        }
+        if let Some(message) = self.message {
+            let tried = json!([{"token_class": "AccessToken", "token_type": "access", "message": message}]);
+            members.insert("messages".to_owned(), tried);
+        }
+        add_problem_members(&mut members, self.status(), self.reason);
+        members.insert("request_id".to_owned(), request_id.into());
+        members
+    }
+
+    /// The challenge of RFC 6750 section 3: an error is named only when there were credentials.
+    fn challenge(&self, realm: &str) -> String {
+        let error = match self.reason {
+            Reason::CredentialsMissing | Reason::CredentialsInvalid => return format!("Bearer realm=\"{realm}\""),
+            Reason::HeaderMalformed => "invalid_request",
+            _ => "invalid_token",
+        };
+        let description = self.message.unwrap_or(&self.detail);
+        // A description is printable ASCII without quotes and backslashes (RFC 6750 section 3).
+        let plain: String = description
+            .chars()
+            .filter(|letter| matches!(letter, ' '..='~') && !matches!(letter, '"' | '\\'))
+            .collect();
+        format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{plain}\"")
+    }
+}
+
+/// Adds the members of RFC 9457 to a body: `type`, `title`, `status`, and the reason.
+pub fn add_problem_members(members: &mut Map<String, Value>, status: StatusCode, reason: Reason) {
+    members.insert("type".to_owned(), "about:blank".into());
+    members.insert("title".to_owned(), status.canonical_reason().unwrap_or("Error").into());
+    members.insert("status".to_owned(), status.as_u16().into());
+    members.insert("reason".to_owned(), reason.word().into());
+}
+
+/// The status code of a reason.
+pub fn status(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::RequestMalformed | Reason::HostInvalid | Reason::PathAmbiguous | Reason::FramingAmbiguous => {
+            StatusCode::BAD_REQUEST
+        }
+        Reason::CredentialsMissing
+        | Reason::HeaderMalformed
+        | Reason::CredentialsInvalid
+        | Reason::TokenInvalid
+        | Reason::TokenExpired
+        | Reason::TokenNotYetValid
+        | Reason::TokenWrongType
+        | Reason::TokenRevoked
+        | Reason::UserInactive
+        | Reason::UserNotFound => StatusCode::UNAUTHORIZED,
+        Reason::RouteNotFound => StatusCode::NOT_FOUND,
+        Reason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Reason::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Reason::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Reason::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Reason::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+        Reason::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Reason::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+        Reason::IdentityUnfit | Reason::UpstreamRefused => StatusCode::BAD_GATEWAY,
+        Reason::UpstreamUnavailable | Reason::Overloaded | Reason::StoreUnavailable => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Reason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn challenge(refusal: &Refusal) -> String {
+        let (headers, _) = refusal.render("id", "api");
+        headers.get(header::WWW_AUTHENTICATE).unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn every_reason_is_an_error() {
+        for reason in Reason::ALL {
+            assert!(status(reason).is_client_error() || status(reason).is_server_error(), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_body_holds_the_members_of_both_worlds() {
+        let refusal = Refusal::new(Reason::TokenExpired, "Given token not valid for any token type")
+            .with_code("token_not_valid")
+            .with_message("Token is expired");
+        let (headers, body) = refusal.render("0123", "api");
+        let expected = json!({
+            "detail": "Given token not valid for any token type", "code": "token_not_valid",
+            "messages": [{"token_class": "AccessToken", "token_type": "access", "message": "Token is expired"}],
+            "type": "about:blank", "title": "Unauthorized", "status": 401, "reason": "token_expired", "request_id": "0123",
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+        assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(
+            challenge(&refusal),
+            "Bearer realm=\"api\", error=\"invalid_token\", error_description=\"Token is expired\""
+        );
+    }
+
+    #[test]
+    fn a_challenge_without_credentials_names_no_error() {
+        assert_eq!(challenge(&Refusal::new(Reason::CredentialsMissing, "x")), "Bearer realm=\"api\"");
+    }
+
+    #[test]
+    fn allowed_methods_are_listed_also_when_there_are_none() {
+        let refusal = Refusal::new(Reason::MethodNotAllowed, "x").with_allow(vec![Method::GET, Method::PUT]);
+        assert_eq!(refusal.render("id", "api").0[header::ALLOW], "GET, PUT");
+        assert_eq!(Refusal::new(Reason::MethodNotAllowed, "x").render("id", "api").0[header::ALLOW], "");
+    }
+}

@@ -1,0 +1,282 @@
+//! Which header fields of a client never reach an upstream.
+//!
+//! Names are compared by their letters and digits alone. CGI and WSGI servers map every other byte to one and the same
+//! character, so `X-User_Id`, `X.User.Id` and `X--User-Id` may all become the identity header; here they all are it.
+//! The rule is stricter than it need be: a name that only resembles an owned one is removed as well.
+
+use http::{HeaderMap, HeaderName};
+
+use crate::http::hop;
+use crate::net::peer::Trust;
+
+/// Longest owned name, in letters and digits. A longer name is owned by no one.
+const LONGEST: usize = 40;
+
+/// Removed from everybody: identity headers of every preset, credentials, and what frames or routes a message.
+const OWNED: &[&str] = &[
+    // The presets default, forwarded, remote-user and webauth.
+    "x-user-id",
+    "x-user-name",
+    "x-user-email",
+    "x-user-groups",
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "remote-user",
+    "remote-groups",
+    "remote-name",
+    "remote-email",
+    "x-webauth-user",
+    "x-webauth-name",
+    "x-webauth-email",
+    "x-webauth-groups",
+    "x-webauth-role",
+    // Identity headers of other gateways, which an upstream may have learned to believe.
+    "x-remote-user",
+    "x-auth-request-user",
+    "x-auth-request-email",
+    "x-auth-request-groups",
+    "x-auth-request-preferred-username",
+    "x-authenticated-user",
+    "x-forwarded-access-token",
+    "x-forwarded-client-cert",
+    "x-forwarded-tls-client-cert",
+    "x-ssl-client-cert",
+    "x-client-cert",
+    "x-tollgate-assertion",
+    // Credentials for the gateway.
+    "authorization",
+    "proxy-authorization",
+    // Framing and routing: made anew for the upstream.
+    "host",
+    "content-length",
+    "transfer-encoding",
+    // Hop by hop (RFC 9110 section 7.6.1).
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "te",
+    "trailer",
+    "upgrade",
+    "http2-settings",
+    "expect",
+    // A second method beside the one that was authorised.
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];
+
+/// Believed from a trusted proxy, removed from everybody else.
+const FORWARDED: &[&str] = &[
+    "forwarded",
+    "x-forwarded",
+    "x-forwarded-by",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-method",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-forwarded-uri",
+    "x-forwarded-url",
+    "x-real-ip",
+    "x-real-host",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-originating-ip",
+    "x-rewrite-url",
+    "x-request-id",
+    "x-scheme",
+    "x-url-scheme",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "front-end-https",
+    "client-ip",
+];
+
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Owned,
+    Forwarded,
+}
+
+/// The owned names, by how many letters and digits they have.
+#[derive(Debug)]
+pub struct Firewall {
+    by_length: Vec<Vec<(Box<[u8]>, Fate)>>,
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        let mut by_length = vec![Vec::new(); LONGEST + 1];
+        let owned = OWNED.iter().map(|name| (*name, Fate::Owned));
+        let forwarded = FORWARDED.iter().map(|name| (*name, Fate::Forwarded));
+        for (name, fate) in owned.chain(forwarded) {
+            let plain: Box<[u8]> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
+            if let Some(names) = by_length.get_mut(plain.len()) {
+                names.push((plain, fate));
+            }
+        }
+        Self { by_length }
+    }
+}
+
+impl Firewall {
+    /// Removes every field that the gateway owns, whatever its spelling, and all that `Connection` lists.
+    pub fn clean(&self, headers: &mut HeaderMap, trust: Trust) {
+        let mut doomed: [Option<HeaderName>; 16] = [const { None }; 16];
+        loop {
+            let mut slots = doomed.iter_mut();
+            let mut all_seen = true;
+            for name in headers.keys().filter(|name| self.removes(name, trust)) {
+                match slots.next() {
+                    Some(slot) => *slot = Some(name.clone()),
+                    None => {
+                        all_seen = false;
+                        break;
+                    }
+                }
+            }
+            if doomed.iter().flatten().any(|name| *name == http::header::CONNECTION) {
+                for name in hop::connection_names(headers) {
+                    headers.remove(name);
+                }
+            }
+            for name in doomed.iter_mut().map_while(Option::take) {
+                headers.remove(name);
+            }
+            if all_seen {
+                return;
+            }
+        }
+    }
+
+    /// Whether a client's field of this name is removed.
+    pub fn removes(&self, name: &HeaderName, trust: Trust) -> bool {
+        match self.fate(name.as_str().as_bytes()) {
+            Some(Fate::Owned) => true,
+            Some(Fate::Forwarded) => trust == Trust::Untrusted || !is_plain(name),
+            None => false,
+        }
+    }
+
+    fn fate(&self, name: &[u8]) -> Option<Fate> {
+        let mut buffer = [0; LONGEST + 4];
+        let plain = squeeze(name, &mut buffer)?;
+        // CGI puts HTTP_ in front of the name of every field.
+        self.look_up(plain).or_else(|| self.look_up(plain.strip_prefix(b"http")?))
+    }
+
+    fn look_up(&self, plain: &[u8]) -> Option<Fate> {
+        let names = self.by_length.get(plain.len())?;
+        names.iter().find(|(name, _)| **name == *plain).map(|(_, fate)| *fate)
+    }
+}
+
+/// Whether a name is written with dashes alone, as its owner writes it.
+fn is_plain(name: &HeaderName) -> bool {
+    FORWARDED.contains(&name.as_str())
+}
+
+/// The letters and digits of a name in lower case, as all names are here; `None` when there are too many to match.
+fn squeeze<'a>(name: &[u8], buffer: &'a mut [u8; LONGEST + 4]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for &byte in name {
+        if byte.is_ascii_alphanumeric() {
+            *buffer.get_mut(length)? = byte;
+            length += 1;
+        }
+    }
+    buffer.get(..length)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn left(names: &[&str], trust: Trust) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for name in names {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("admin"));
+        }
+        Firewall::default().clean(&mut headers, trust);
+        headers.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_spelling_of_an_owned_name_is_removed_from_everybody() {
+        for trust in [Trust::Untrusted, Trust::Trusted] {
+            for name in [
+                "x-user-id", "X-USER-ID", "X_User_Id", "X-User_Id", "X.User.Id", "X'User'Id", "X-User-Id-", "X--User-Id",
+                "-x-user-id", "HTTP-X-User-Id", "HTTP_X_USER_ID", "x~user~id", "xuserid", "http_x_user-groups",
+                "Remote-User", "remote_user", "X-WEBAUTH-USER", "X-Forwarded-User", "X_Forwarded_Email",
+                "authorization", "Content_Length", "transfer.encoding", "Proxy-Authorization", "X-HTTP-Method-Override",
+            ] {
+                assert_eq!(left(&[name, "accept"], trust), ["accept"], "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_names_stay() {
+        let names = ["accept", "cookie", "x-user-identity", "x-user", "user-agent", "traceparent", "x-api-key", "http-x"];
+        assert_eq!(left(&names, Trust::Untrusted), names);
+        assert_eq!(left(&[&"x".repeat(300)], Trust::Untrusted).len(), 1);
+    }
+
+    #[test]
+    fn forwarding_headers_are_believed_from_trusted_proxies_only_and_only_in_their_own_spelling() {
+        let names = ["x-forwarded-for", "forwarded", "x-real-ip", "x-request-id", "x-original-url"];
+        assert!(left(&names, Trust::Untrusted).is_empty());
+        assert_eq!(left(&names, Trust::Trusted), names);
+        assert!(left(&["x_forwarded_for", "http-x-real-ip"], Trust::Trusted).is_empty());
+    }
+
+    #[test]
+    fn what_connection_lists_is_removed() {
+        let mut headers = HeaderMap::new();
+        headers.append("connection", HeaderValue::from_static("close, x-hop"));
+        headers.append("connection", HeaderValue::from_bytes(b"\xff, cookie").unwrap());
+        for name in ["x-hop", "cookie", "accept"] {
+            headers.append(name, HeaderValue::from_static("1"));
+        }
+        Firewall::default().clean(&mut headers, Trust::Untrusted);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    #[test]
+    fn more_owned_fields_than_fit_in_one_round_are_all_removed() {
+        let names: Vec<String> = (0..60).map(|dashes| format!("x{}user-id", "-".repeat(dashes))).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert!(left(&names, Trust::Untrusted).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_between_the_letters_an_owned_name_is_removed(
+            separators in prop::collection::vec("[-_.~!#$&'*+^`|]{0,3}", 4),
+            prefix in prop::sample::select(vec!["", "http-", "HTTP_", "Http."]),
+            owned in prop::sample::select(vec![["x", "user", "id"], ["x", "user", "groups"], ["x", "webauth", "user"]]),
+        ) {
+            let name = format!("{prefix}{}{}{}{}{}{}{}", separators[0], owned[0], separators[1], owned[1], separators[2], owned[2], separators[3]);
+            prop_assert!(left(&[&name], Trust::Trusted).is_empty());
+        }
+    }
+}

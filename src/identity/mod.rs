@@ -1,0 +1,162 @@
+//! Identity headers: removed from every request first, in every spelling, then set for those who are known.
+
+mod firewall;
+
+use std::fmt;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use hyper::body::Incoming;
+
+pub use self::firewall::Firewall;
+use crate::authn::Caller;
+use crate::authz::Permitted;
+use crate::base::principal::{FieldValue, Principal};
+use crate::base::reason::Reason;
+use crate::config::IdentityPreset;
+use crate::http::hop;
+use crate::net::peer::{Peer, Trust};
+use crate::request::{BodyLength, Host, Pieces};
+use crate::routing::Route;
+
+const X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+const X_USER_NAME: HeaderName = HeaderName::from_static("x-user-name");
+const X_USER_EMAIL: HeaderName = HeaderName::from_static("x-user-email");
+const X_USER_GROUPS: HeaderName = HeaderName::from_static("x-user-groups");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// How many fields the gateway adds at most.
+const ADDED_FIELDS: usize = 10;
+
+/// A request that an upstream may see: permitted, cleaned and signed with who sent it. Only [`seal`] makes one.
+#[derive(Debug)]
+pub struct UpstreamRequest {
+    method: Method,
+    target: PathAndQuery,
+    host: Host,
+    headers: HeaderMap,
+    body: Incoming,
+    length: BodyLength,
+}
+
+/// The parts of an [`UpstreamRequest`].
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are those of UpstreamRequest")]
+pub struct UpstreamPieces {
+    pub method: Method,
+    pub target: PathAndQuery,
+    pub host: Host,
+    pub headers: HeaderMap,
+    pub body: Incoming,
+    pub length: BodyLength,
+}
+
+impl UpstreamRequest {
+    /// Takes it apart, to be sent.
+    pub fn into_pieces(self) -> UpstreamPieces {
+        let Self { method, target, host, headers, body, length } = self;
+        UpstreamPieces { method, target, host, headers, body, length }
+    }
+}
+
+/// Where a request came from and under which id it is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The other side of the connection.
+    pub peer: &'a Peer,
+    /// The id that the gateway gave the request.
+    pub request_id: &'a HeaderValue,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
+/// Why no request can be made for the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealError {
+    /// This field of the user cannot stand in a header unchanged.
+    Unfit(&'static str),
+}
+
+impl SealError {
+    /// The stable reason.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Unfit(_) => Reason::IdentityUnfit,
+        }
+    }
+}
+
+impl fmt::Display for SealError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Unfit(field) = self;
+        write!(f, "The user's {field} does not fit a header.")
+    }
+}
+
+impl std::error::Error for SealError {}
+
+/// Makes the request for the upstream: what the gateway owns is removed from every request first, unconditionally; only
+/// then it is set.
+///
+/// # Errors
+///
+/// [`SealError`] when the identity does not fit; it is never cut.
+pub fn seal(
+    permitted: Permitted<'_>,
+    firewall: &Firewall,
+    preset: IdentityPreset,
+    origin: &Origin<'_>,
+) -> Result<UpstreamRequest, SealError> {
+    let (exchange, _, caller): (_, &Route, _) = permitted.into_pieces();
+    let Pieces { method, host, path, mut headers, body, length } = exchange.into_pieces();
+    let trailers = hop::takes_trailers(&headers);
+    let trust = origin.peer.trust();
+    headers.reserve(ADDED_FIELDS);
+    firewall.clean(&mut headers, trust);
+    headers.extend(trailers.map(|trailers| (http::header::TE, trailers)));
+    set_origin(&mut headers, &host, trust, origin);
+    match (preset, &caller) {
+        (IdentityPreset::Default, Caller::User(principal)) => set_identity(&mut headers, principal)?,
+        (IdentityPreset::Default, Caller::Anonymous) | (IdentityPreset::None, _) => {}
+    }
+    Ok(UpstreamRequest { method, target: path.into_target(), host, headers, body, length })
+}
+
+/// Says where the request came from. A trusted proxy has said it already; it only becomes one more hop.
+fn set_origin(headers: &mut HeaderMap, host: &Host, trust: Trust, origin: &Origin<'_>) {
+    match trust {
+        Trust::Untrusted => {
+            headers.insert(X_FORWARDED_FOR, origin.peer.text().clone());
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
+            headers.insert(X_FORWARDED_HOST, host.value().clone());
+            headers.insert(X_REQUEST_ID, origin.request_id.clone());
+        }
+        Trust::Trusted => {
+            headers.append(X_FORWARDED_FOR, origin.peer.text().clone());
+            headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(origin.scheme));
+            headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.value().clone());
+            headers.entry(X_REQUEST_ID).or_insert_with(|| origin.request_id.clone());
+        }
+    }
+}
+
+fn set_identity(headers: &mut HeaderMap, principal: &Principal) -> Result<(), SealError> {
+    for (name, value, field) in [
+        (X_USER_ID, principal.id(), "id"),
+        (X_USER_NAME, principal.name(), "name"),
+        (X_USER_EMAIL, principal.email(), "e-mail address"),
+        (X_USER_GROUPS, principal.groups(), "list of groups"),
+    ] {
+        match value {
+            FieldValue::Absent => {}
+            FieldValue::Fits(value) => {
+                headers.insert(name, value.clone());
+            }
+            FieldValue::Unfit => return Err(SealError::Unfit(field)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! From the error of a stage to a refusal: one exhaustive match each.
+
+use crate::authn::AuthnError;
+use crate::authz::AuthzError;
+use crate::base::reason::Reason;
+use crate::http::problem::Refusal;
+use crate::identity::SealError;
+use crate::net::deadline::{BodyFault, Overdue};
+use crate::request::IntakeError;
+use crate::routing::RoutingError;
+use crate::tokens::verify::TokenFault;
+use crate::upstream::UpstreamError;
+
+impl From<IntakeError> for Refusal {
+    fn from(error: IntakeError) -> Self {
+        let refusal = Self::new(error.reason(), error.detail());
+        match error {
+            // Where the message ends is not certain, so nothing after it is read.
+            IntakeError::FramingAmbiguous(_) | IntakeError::HostInvalid(_) | IntakeError::MethodForbidden => {
+                refusal.closing()
+            }
+            IntakeError::TargetTooLong
+            | IntakeError::TargetMalformed
+            | IntakeError::PathAmbiguous(_)
+            | IntakeError::ExpectationFailed => refusal,
+        }
+    }
+}
+
+impl From<RoutingError> for Refusal {
+    fn from(error: RoutingError) -> Self {
+        match error {
+            RoutingError::NotFound => Self::new(Reason::RouteNotFound, "Not found."),
+            RoutingError::MethodNotAllowed(allow) => {
+                Self::new(Reason::MethodNotAllowed, "This method is not allowed here.").with_allow(allow)
+            }
+        }
+    }
+}
+
+impl From<AuthnError> for Refusal {
+    fn from(error: AuthnError) -> Self {
+        let reason = error.reason();
+        match error {
+            AuthnError::HeaderMalformed => {
+                Self::new(reason, "Authorization header must contain two space-delimited values")
+                    .with_code("bad_authorization_header")
+            }
+            AuthnError::Token(fault @ TokenFault::MissingUser) => {
+                Self::new(reason, fault.message()).with_code("token_not_valid")
+            }
+            AuthnError::Token(fault) => Self::new(reason, "Given token not valid for any token type")
+                .with_code("token_not_valid")
+                .with_message(fault.message()),
+            AuthnError::UserNotFound => Self::new(reason, "User not found").with_code("user_not_found"),
+            AuthnError::UserInactive => Self::new(reason, "User is inactive").with_code("user_inactive"),
+            AuthnError::StoreUnavailable => Self::new(reason, "Users cannot be looked up at the moment."),
+        }
+    }
+}
+
+impl From<AuthzError> for Refusal {
+    fn from(error: AuthzError) -> Self {
+        match error {
+            AuthzError::CredentialsMissing => {
+                Self::new(error.reason(), "Authentication credentials were not provided.")
+            }
+        }
+    }
+}
+
+impl From<SealError> for Refusal {
+    fn from(error: SealError) -> Self {
+        Self::new(error.reason(), error.to_string())
+    }
+}
+
+impl From<UpstreamError> for Refusal {
+    fn from(error: UpstreamError) -> Self {
+        Self::new(error.reason(), error.detail())
+    }
+}
+
+impl From<BodyFault> for Refusal {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::TooLarge => Self::new(Reason::BodyTooLarge, "The request body is too large.").closing(),
+            BodyFault::Broken => Self::new(Reason::RequestMalformed, "The request body is malformed.").closing(),
+        }
+    }
+}
+
+impl From<Overdue> for Refusal {
+    fn from(overdue: Overdue) -> Self {
+        match overdue {
+            Overdue::Answer => Self::new(Reason::UpstreamTimeout, "The upstream did not answer in time."),
+            Overdue::Idle | Overdue::Head | Overdue::Body | Overdue::Read => {
+                Self::new(Reason::RequestTimeout, "The request did not come in time.").closing()
+            }
+        }
+    }
+}

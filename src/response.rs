@@ -1,0 +1,126 @@
+//! Answers on their way to the client, each with its one access record.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::net::deadline::{Phase, Progress};
+use crate::telemetry::access::{Ended, Record};
+use crate::upstream::{UpstreamBody, UpstreamResponse};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// An answer that has no connection and no record yet.
+#[derive(Debug)]
+pub enum Answer {
+    /// One that the gateway made.
+    Own(StatusCode, HeaderMap, Bytes),
+    /// One of an upstream.
+    Upstream(Box<UpstreamResponse>),
+}
+
+/// The body of an answer. When it is dropped, the exchange is over and its record is written.
+pub struct ResponseBody {
+    source: Source,
+    progress: Rc<Progress>,
+    record: Option<Box<Record>>,
+    whole: bool,
+}
+
+enum Source {
+    Own(Bytes),
+    Upstream(UpstreamBody),
+}
+
+impl Answer {
+    /// Completes the answer: the request id, and the record that ends with the body.
+    pub fn complete(
+        self,
+        request_id: HeaderValue,
+        progress: &Rc<Progress>,
+        mut record: Option<Box<Record>>,
+    ) -> Response<ResponseBody> {
+        let (status, mut headers, source) = match self {
+            Self::Own(status, headers, body) => (status, headers, Source::Own(body)),
+            Self::Upstream(response) => {
+                let (head, body) = response.into_parts();
+                (head.status, head.headers, Source::Upstream(body))
+            }
+        };
+        headers.insert(X_REQUEST_ID, request_id);
+        if let Some(record) = &mut record {
+            record.status = Some(status.as_u16());
+        }
+        progress.enter(Phase::Answering);
+        let whole = source.is_end();
+        let mut response =
+            Response::new(ResponseBody { source, progress: Rc::clone(progress), record, whole });
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+impl Source {
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_empty(),
+            Self::Upstream(body) => body.is_end_stream(),
+        }
+    }
+}
+
+impl ResponseBody {
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+        self.whole = frame.is_none() || self.source.is_end();
+        let Some(record) = &mut self.record else { return };
+        match frame {
+            Some(Ok(frame)) => record.sent_bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) => record.ended = Ended::Upstream,
+            None => {}
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = match &mut self.source {
+            Source::Own(body) if body.is_empty() => None,
+            Source::Own(body) => Some(Ok(Frame::data(std::mem::take(body)))),
+            Source::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        self.note(frame.as_ref());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(body) => SizeHint::with_exact(body.len() as u64),
+            Source::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.progress.enter(Phase::Idle);
+        // The body of an answer to HEAD is not asked for, and its answer is whole all the same.
+        if let Some(record) = &mut self.record
+            && (self.whole || record.method == "HEAD")
+            && record.ended == Ended::Client
+        {
+            record.ended = Ended::Complete;
+        }
+    }
+}

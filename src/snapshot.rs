@@ -1,0 +1,32 @@
+//! The immutable view that every data-plane thread works from.
+
+use std::sync::Arc;
+
+use crate::base::clock::Clock;
+use crate::config::Config;
+use crate::endpoints::TokenRoutes;
+use crate::routing::RouteTable;
+use crate::telemetry::sink::Sink;
+use crate::tokens::verify::Verifier;
+use crate::upstream::SharedUpstream;
+use crate::users::Directory;
+
+/// A configuration and what was made of it. It never changes.
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Config,
+    /// The compiled routes.
+    pub routes: Arc<RouteTable>,
+    /// The upstreams, in the order of the configuration.
+    pub upstreams: Vec<Arc<SharedUpstream>>,
+    /// Checks tokens.
+    pub verifier: Verifier,
+    /// Looks users up.
+    pub directory: Directory,
+    /// The token routes.
+    pub token_routes: TokenRoutes,
+    /// The time.
+    pub clock: Clock,
+    /// Where log lines go.
+    pub sink: Sink,
+}

@@ -1,0 +1,285 @@
+//! The access log: exactly one record for every request, also for one that was cut off.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use super::escape::json_string;
+use super::sink::Sink;
+use crate::base::clock::Clock;
+use crate::base::reason::Reason;
+use crate::config::LogFormat;
+
+/// Lines are handed to the sink when so many bytes have gathered, or at the next tick.
+const BATCH_BYTES: usize = 32 * 1024;
+
+/// The access log of one thread.
+#[derive(Debug)]
+pub struct AccessLog {
+    sink: Sink,
+    clock: Clock,
+    format: LogFormat,
+    lines: RefCell<Vec<u8>>,
+    stopping: Cell<bool>,
+}
+
+/// Who ended an exchange before it was complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nobody: it is complete.
+    Complete,
+    /// The client went away, or was too slow.
+    Client,
+    /// The upstream broke off.
+    Upstream,
+    /// The gateway stopped.
+    Gateway,
+}
+
+impl Ended {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// What is known of a request. Written when dropped, so that no request goes without a line.
+#[derive(Debug)]
+pub struct Record {
+    log: Rc<AccessLog>,
+    began: Instant,
+    upstream_began: Option<Instant>,
+    /// The id that the client and the upstream know it by.
+    pub request_id: String,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The method.
+    pub method: String,
+    /// The host, as far as it is sound.
+    pub host: String,
+    /// The path without the query.
+    pub path: String,
+    /// The route's name.
+    pub route: Option<String>,
+    /// The upstream's name.
+    pub upstream: Option<String>,
+    /// The user's id.
+    pub user: Option<String>,
+    /// The status that was sent; `None` when none was.
+    pub status: Option<u16>,
+    /// Why it was refused.
+    pub reason: Option<Reason>,
+    /// From sending the request to the head of the answer, in microseconds.
+    pub upstream_us: Option<u128>,
+    /// Bytes of the answer's body.
+    pub sent_bytes: u64,
+    /// Bytes of the request's body, as far as its head says.
+    pub received_bytes: u64,
+    /// Who ended it.
+    pub ended: Ended,
+}
+
+impl AccessLog {
+    /// An access log that writes to the sink.
+    pub fn new(sink: Sink, clock: Clock, format: LogFormat) -> Self {
+        Self { sink, clock, format, lines: RefCell::default(), stopping: Cell::new(false) }
+    }
+
+    /// Begins the record of a request. As long as nobody says otherwise, it was the client who ended it.
+    pub fn begin(self: &Rc<Self>) -> Box<Record> {
+        Box::new(Record {
+            log: Rc::clone(self),
+            began: Instant::now(),
+            upstream_began: None,
+            request_id: String::new(),
+            client: None,
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            route: None,
+            upstream: None,
+            user: None,
+            status: None,
+            reason: None,
+            upstream_us: None,
+            sent_bytes: 0,
+            received_bytes: 0,
+            ended: Ended::Client,
+        })
+    }
+
+    /// From now on, what is cut off is cut off by the gateway.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    /// Hands what has gathered to the sink.
+    pub fn flush(&self) {
+        let lines = std::mem::take(&mut *self.lines.borrow_mut());
+        self.sink.write(lines);
+    }
+}
+
+impl Record {
+    /// Notes that the request goes to the upstream now.
+    pub fn upstream_begins(&mut self) {
+        self.upstream_began = Some(Instant::now());
+    }
+
+    /// Notes that the upstream's answer has begun.
+    pub fn upstream_answered(&mut self) {
+        self.upstream_us = self.upstream_began.map(|began| began.elapsed().as_micros());
+    }
+
+    fn write(&self, line: &mut Vec<u8>) {
+        match self.log.format {
+            LogFormat::Json => self.write_json(line),
+            LogFormat::Pretty => self.write_pretty(line),
+        }
+        line.push(b'\n');
+    }
+
+    fn write_json(&self, line: &mut Vec<u8>) {
+        let time = rfc3339(self.log.clock.now_unix_ms());
+        line.extend_from_slice(format!("{{\"time\":\"{time}\",\"event\":\"request\"").as_bytes());
+        let client = self.client.map(|client| client.to_string());
+        let texts = [
+            ("request_id", Some(self.request_id.as_str())),
+            ("client", client.as_deref()),
+            ("method", Some(self.method.as_str())),
+            ("host", Some(self.host.as_str())),
+            ("path", Some(self.path.as_str())),
+            ("route", self.route.as_deref()),
+            ("upstream", self.upstream.as_deref()),
+            ("user", self.user.as_deref()),
+            ("reason", self.reason.map(Reason::word)),
+            ("ended_by", Some(self.ended.word())),
+        ];
+        for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
+            line.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            json_string(line, text);
+        }
+        let status = u128::from(self.status.unwrap_or(0));
+        let numbers = [
+            ("status", Some(status)),
+            ("duration_us", Some(self.began.elapsed().as_micros())),
+            ("upstream_us", self.upstream_us),
+            ("received_bytes", Some(u128::from(self.received_bytes))),
+            ("sent_bytes", Some(u128::from(self.sent_bytes))),
+        ];
+        for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
+            line.extend_from_slice(format!(",\"{name}\":{number}").as_bytes());
+        }
+        line.push(b'}');
+    }
+
+    fn write_pretty(&self, line: &mut Vec<u8>) {
+        let time = rfc3339(self.log.clock.now_unix_ms());
+        let mut path = Vec::new();
+        json_string(&mut path, &self.path);
+        let mut user = Vec::new();
+        json_string(&mut user, self.user.as_deref().unwrap_or("-"));
+        line.extend_from_slice(
+            format!(
+                "{time}  {:3} {:7} {} user={} route={} {}us {}",
+                self.status.unwrap_or(0),
+                self.method.escape_default(),
+                String::from_utf8_lossy(&path),
+                String::from_utf8_lossy(&user),
+                self.route.as_deref().unwrap_or("-"),
+                self.began.elapsed().as_micros(),
+                self.reason.map_or("", Reason::word),
+            )
+            .trim_end()
+            .as_bytes(),
+        );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.ended == Ended::Client && self.log.stopping.get() {
+            self.ended = Ended::Gateway;
+        }
+        let mut lines = self.log.lines.borrow_mut();
+        self.write(&mut lines);
+        let full = lines.len() >= BATCH_BYTES;
+        drop(lines);
+        if full {
+            self.log.flush();
+        }
+    }
+}
+
+/// A time in RFC 3339, in UTC, to the millisecond.
+pub(super) fn rfc3339(unix_ms: i64) -> String {
+    const FORM: &[BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000)
+        .ok()
+        .and_then(|time| time.format(FORM).ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn times_are_written_in_utc() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(951_826_215_123), "2000-02-29T12:10:15.123Z");
+        assert_eq!(rfc3339(1_795_392_000_000), "2026-11-23T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_dropped_record_is_one_plain_line_that_says_who_ended_it() {
+        for format in [LogFormat::Json, LogFormat::Pretty] {
+            let memory = Memory::default();
+            let (sink, writer) = Sink::start(memory.clone()).unwrap();
+            let log = Rc::new(AccessLog::new(sink, Clock::manual(0).0, format));
+            let mut record = log.begin();
+            record.method = "GET\n".to_owned();
+            record.path = "/a\r\n\u{202e}\u{1b}[1m\"".to_owned();
+            drop(record);
+            log.flush();
+            writer.flush(Duration::from_secs(10));
+            let written = memory.0.lock().unwrap().clone();
+            assert!(written.strip_suffix(b"\n").unwrap().iter().all(|byte| (0x20..0x7f).contains(byte)));
+            if format == LogFormat::Json {
+                let line: Value = serde_json::from_slice(&written).unwrap();
+                assert_eq!(line["path"], "/a\r\n\u{202e}\u{1b}[1m\"");
+                assert_eq!(line["ended_by"], "client");
+                assert_eq!(line["status"], 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Lines about the gateway's own doings, by way of `tracing`.
+
+use std::io;
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use super::access::rfc3339;
+use super::sink::Sink;
+use crate::base::clock::Clock;
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Sends every event of the process to the sink from now on. Only the first call has an effect.
+pub fn install(sink: Sink, log: Log, clock: Clock) {
+    let level = match log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_timer(UtcTime(clock))
+        .with_writer(Lines(sink));
+    // A second gateway in one process, as in tests, keeps the first one's log.
+    let _installed_before = match log.format {
+        LogFormat::Json => {
+            tracing::subscriber::set_global_default(builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish())
+        }
+        LogFormat::Pretty => tracing::subscriber::set_global_default(builder.finish()),
+    };
+}
+
+struct UtcTime(Clock);
+
+impl FormatTime for UtcTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{}", rfc3339(self.0.now_unix_ms()))
+    }
+}
+
+struct Lines(Sink);
+
+/// One event on its way to the sink.
+struct Line {
+    sink: Sink,
+    bytes: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line { sink: self.0.clone(), bytes: Vec::new() }
+    }
+}
+
+impl io::Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.sink.write(std::mem::take(&mut self.bytes));
+    }
+}

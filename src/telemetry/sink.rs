@@ -1,0 +1,150 @@
+//! Where log lines go: a thread of its own writes them, so that a slow or blocked output never stops a request.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::base::bounds;
+
+/// The way to the log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    lines: mpsc::Sender<Message>,
+    state: Arc<State>,
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writer {
+    lines: mpsc::Sender<Message>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting_bytes: AtomicUsize,
+    dropped_lines: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Message {
+    Lines(Vec<u8>),
+    /// Everything before this was written: tell so.
+    Flush(mpsc::Sender<()>),
+}
+
+impl Sink {
+    /// Starts a thread that writes to `output`.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub fn start(mut output: impl Write + Send + 'static) -> std::io::Result<(Self, Writer)> {
+        let (lines, queue) = mpsc::channel();
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            for message in queue {
+                match message {
+                    Message::Lines(bytes) => {
+                        // A closed output loses lines; there is nobody left to tell.
+                        let _lost = output.write_all(&bytes).and_then(|()| output.flush());
+                        shared.waiting_bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
+                    }
+                    Message::Flush(done) => drop(done),
+                }
+            }
+        })?;
+        Ok((Self { lines: lines.clone(), state }, Writer { lines, thread: Some(thread) }))
+    }
+
+    /// Hands over whole lines. When too many wait already, these are dropped and counted.
+    pub fn write(&self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let length = bytes.len();
+        let waiting = self.state.waiting_bytes.fetch_add(length, Ordering::AcqRel);
+        if waiting + length > bounds::MAX_LOG_BACKLOG_BYTES {
+            self.state.waiting_bytes.fetch_sub(length, Ordering::AcqRel);
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            self.state.dropped_lines.fetch_add(lines as u64, Ordering::AcqRel);
+            return;
+        }
+        // The thread ends only when every sender is gone.
+        let _gone = self.lines.send(Message::Lines(bytes));
+    }
+
+    /// Lines that were dropped because the output was too slow.
+    pub fn dropped_lines(&self) -> u64 {
+        self.state.dropped_lines.load(Ordering::Acquire)
+    }
+}
+
+impl Writer {
+    /// Waits until what was handed over is written, but no longer than `at_most`.
+    pub fn flush(&self, at_most: Duration) {
+        let (done, written) = mpsc::channel();
+        if self.lines.send(Message::Flush(done)).is_ok() {
+            // The other end is dropped when the turn of the message comes; it never sends.
+            let _disconnected = written.recv_timeout(at_most);
+        }
+    }
+
+    /// Whether the thread still runs.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// An output that takes nothing until it is opened.
+    struct Gate(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_written_in_order() {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let (sink, writer) = Sink::start(Gate(Arc::clone(&written))).unwrap();
+        sink.write(b"one\n".to_vec());
+        sink.write(b"two\n".to_vec());
+        writer.flush(Duration::from_secs(10));
+        assert_eq!(*written.lock().unwrap(), b"one\ntwo\n");
+        assert!(writer.is_running());
+    }
+
+    #[test]
+    fn a_blocked_output_stops_nobody_and_lost_lines_are_counted() {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let blocked = written.lock().unwrap();
+        let (sink, writer) = Sink::start(Gate(Arc::clone(&written))).unwrap();
+        let line = vec![b'\n'; bounds::MAX_LOG_BACKLOG_BYTES / 4];
+        for _ in 0..6 {
+            sink.write(line.clone());
+        }
+        assert_eq!(sink.dropped_lines(), 2 * line.len() as u64);
+        drop(blocked);
+        writer.flush(Duration::from_secs(10));
+        assert_eq!(written.lock().unwrap().len(), 4 * line.len());
+        sink.write(b"again\n".to_vec());
+        writer.flush(Duration::from_secs(10));
+        assert!(written.lock().unwrap().ends_with(b"again\n"));
+    }
+}

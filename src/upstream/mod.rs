@@ -1,0 +1,75 @@
+//! Upstreams: where permitted requests go, over connections that one thread owns.
+
+mod connect;
+mod pool;
+mod send;
+
+use std::fmt;
+
+use crate::base::reason::Reason;
+
+pub use self::connect::ConnectError;
+pub use self::pool::{SharedTarget, SharedUpstream};
+pub use self::send::{Limits, Upstream, UpstreamBody, UpstreamResponse};
+
+/// Why there is no answer of an upstream.
+#[derive(Debug)]
+pub enum UpstreamError {
+    /// No connection could be made.
+    Connect(ConnectError),
+    /// All connections are busy and as many requests as may are waiting already.
+    QueueFull,
+    /// No connection became free in time.
+    QueueTimeout,
+    /// The connection broke before the head of an answer, or the answer is no HTTP.
+    Broken(hyper::Error),
+    /// The answer is HTTP that must not be passed on.
+    Unacceptable(&'static str),
+}
+
+impl UpstreamError {
+    /// The stable reason.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Connect(ConnectError::TimedOut) => Reason::UpstreamTimeout,
+            Self::Connect(ConnectError::Refused(_) | ConnectError::NotFound(_)) => Reason::UpstreamRefused,
+            Self::Connect(ConnectError::Exhausted(_)) => Reason::Overloaded,
+            Self::QueueFull | Self::QueueTimeout => Reason::UpstreamUnavailable,
+            Self::Broken(_) | Self::Unacceptable(_) => Reason::UpstreamRefused,
+        }
+    }
+
+    /// What happened, for the client: nothing of the upstream's address or the system's words.
+    pub fn detail(&self) -> &'static str {
+        match self {
+            Self::Connect(ConnectError::TimedOut) => "The upstream did not accept a connection in time.",
+            Self::Connect(ConnectError::Refused(_) | ConnectError::NotFound(_)) => "The upstream cannot be reached.",
+            Self::Connect(ConnectError::Exhausted(_)) => "The gateway has no connection left.",
+            Self::QueueFull | Self::QueueTimeout => "All connections to the upstream are busy.",
+            Self::Broken(_) => "The upstream broke off or did not answer in HTTP.",
+            Self::Unacceptable(_) => "The upstream's answer cannot be passed on.",
+        }
+    }
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => error.fmt(f),
+            Self::QueueFull => f.write_str("the queue for connections is full"),
+            Self::QueueTimeout => f.write_str("no connection became free in time"),
+            Self::Broken(error) => write!(f, "the connection broke: {error}"),
+            Self::Unacceptable(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for UpstreamError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Connect(error) => Some(error),
+            Self::Broken(error) => Some(error),
+            Self::QueueFull | Self::QueueTimeout | Self::Unacceptable(_) => None,
+        }
+    }
+}

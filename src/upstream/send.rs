@@ -1,0 +1,270 @@
+//! Sending a request to an upstream and taking its answer.
+
+use std::cell::Cell;
+use std::num::NonZeroU64;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::UpstreamError;
+use super::pool::{Lease, Pool, SharedUpstream};
+use crate::base::ids::{RandomnessUnavailable, random_bytes};
+use crate::config::{Balance, HostHeader, IdentityPreset};
+use crate::http::body::RequestBody;
+use crate::http::hop;
+use crate::identity::{UpstreamPieces, UpstreamRequest};
+use crate::net::deadline::{Progress, TickClock};
+
+/// An upstream as one thread uses it.
+pub struct Upstream {
+    shared: Arc<SharedUpstream>,
+    host_header: HostChoice,
+    first: Rc<Pool>,
+    pools: Vec<Rc<Pool>>,
+    turn: Cell<u64>,
+}
+
+/// What an upstream sees as `Host`.
+enum HostChoice {
+    Preserve,
+    Target,
+    Fixed(HeaderValue),
+}
+
+/// What a request may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest body, in bytes; `None` is no limit.
+    pub max_body: Option<NonZeroU64>,
+    /// The state of the client's connection, which the body keeps up to date.
+    pub progress: Rc<Progress>,
+}
+
+/// The head of an answer, and its body.
+pub type UpstreamResponse = Response<UpstreamBody>;
+
+/// A body that an upstream is sending. Read to its end, it gives its connection back; dropped earlier, it closes it.
+pub struct UpstreamBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Answered(Response<Incoming>, Lease),
+    /// The target had closed the connection while it lay idle. Nothing was sent.
+    Stale(Request<RequestBody>),
+    /// Nothing was sent, so the request can be sent elsewhere.
+    NotSent(Request<RequestBody>, UpstreamError),
+    /// It broke before an answer; here is a copy, when the request may be sent twice.
+    Broke(Option<Request<RequestBody>>, UpstreamError),
+    Failed(UpstreamError),
+}
+
+impl Upstream {
+    /// An upstream without connections.
+    ///
+    /// # Errors
+    ///
+    /// When there is no randomness to choose targets by.
+    pub fn new(shared: &Arc<SharedUpstream>, clock: &Rc<TickClock>) -> Result<Self, RandomnessUnavailable> {
+        let settings = &shared.settings;
+        let host_header = match &settings.host_header {
+            HostHeader::Preserve => HostChoice::Preserve,
+            HostHeader::Target => HostChoice::Target,
+            HostHeader::Fixed(name) => {
+                HeaderValue::from_str(name).map_or(HostChoice::Preserve, HostChoice::Fixed)
+            }
+        };
+        let pool = |target| Rc::new(Pool::new(target, settings, clock));
+        let first = pool(&shared.first);
+        let mut pools = vec![Rc::clone(&first)];
+        pools.extend(shared.others.iter().map(pool));
+        let turn = Cell::new(u64::from_ne_bytes(random_bytes::<8>()?));
+        Ok(Self { shared: Arc::clone(shared), host_header, first, pools, turn })
+    }
+
+    /// The upstream's name.
+    pub fn name(&self) -> &str {
+        &self.shared.settings.name
+    }
+
+    /// Which identity headers it gets.
+    pub fn identity(&self) -> IdentityPreset {
+        self.shared.settings.identity
+    }
+
+    /// Lets connections go that nobody has used for a while.
+    pub fn sweep(&self) {
+        for pool in &self.pools {
+            pool.sweep();
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer. It is sent again only where that cannot be noticed: when
+    /// nothing was sent, or when the method is idempotent, there is no body and no answer has begun (RFC 9110 section 9.2.2).
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`] after the last attempt.
+    pub async fn send(&self, request: UpstreamRequest, limits: &Limits) -> Result<UpstreamResponse, UpstreamError> {
+        let mut request = self.compose(request, limits);
+        let mut retries = self.shared.settings.retries;
+        loop {
+            let pool = self.choose();
+            let (again, error) = match self.attempt(pool, request).await {
+                Attempt::Answered(response, lease) => return accept(response, lease),
+                // That is nobody's failure, and each connection can be stale only once.
+                Attempt::Stale(again) => {
+                    request = again;
+                    continue;
+                }
+                Attempt::NotSent(again, error) | Attempt::Broke(Some(again), error) => (again, error),
+                Attempt::Broke(None, error) | Attempt::Failed(error) => return Err(error),
+            };
+            if retries == 0 {
+                return Err(error);
+            }
+            retries -= 1;
+            request = again;
+        }
+    }
+
+    fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Request<RequestBody> {
+        let UpstreamPieces { method, target, host, mut headers, body, .. } = request.into_pieces();
+        let host = match &self.host_header {
+            HostChoice::Preserve | HostChoice::Target => host.value().clone(),
+            HostChoice::Fixed(name) => name.clone(),
+        };
+        headers.insert(header::HOST, host);
+        let body = RequestBody::streaming(body, Rc::clone(&limits.progress), limits.max_body);
+        let mut composed = Request::new(body);
+        *composed.method_mut() = method;
+        *composed.uri_mut() = Uri::from(target);
+        *composed.headers_mut() = headers;
+        composed
+    }
+
+    async fn attempt(&self, pool: &Rc<Pool>, mut request: Request<RequestBody>) -> Attempt {
+        let mut lease = match pool.lease().await {
+            Ok(lease) => lease,
+            Err(error @ UpstreamError::Connect(_)) => return Attempt::NotSent(request, error),
+            Err(error) => return Attempt::Failed(error),
+        };
+        if let HostChoice::Target = self.host_header {
+            request.headers_mut().insert(header::HOST, pool.authority().clone());
+        }
+        let reused = lease.is_reused();
+        let copy = if reused { copy_to_send_again(&request) } else { None };
+        let Some(sender) = lease.sender() else {
+            return Attempt::Failed(UpstreamError::Unacceptable("the connection is gone"));
+        };
+        match sender.try_send_request(request).await {
+            Ok(response) => Attempt::Answered(response, lease),
+            Err(mut error) => match error.take_message() {
+                Some(request) if reused => Attempt::Stale(request),
+                Some(request) => Attempt::NotSent(request, UpstreamError::Broken(error.into_error())),
+                None => Attempt::Broke(copy, UpstreamError::Broken(error.into_error())),
+            },
+        }
+    }
+
+    /// Chooses a target.
+    fn choose(&self) -> &Rc<Pool> {
+        let count = self.pools.len() as u64;
+        let turn = self.turn.get().wrapping_add(1);
+        self.turn.set(turn);
+        let at = |index: u64| usize::try_from(index % count.max(1)).ok().and_then(|index| self.pools.get(index));
+        let chosen = match self.shared.settings.balance {
+            Balance::RoundRobin => at(turn),
+            Balance::LeastRequest if count < 2 => at(0),
+            Balance::LeastRequest => {
+                // Two different targets, the second one by a scrambled step (SplitMix64's finaliser).
+                let random = scramble(turn);
+                let one = at(random);
+                let other = at(random + 1 + (random >> 32) % (count - 1));
+                match (one, other) {
+                    (Some(one), Some(other)) if other.in_flight() < one.in_flight() => Some(other),
+                    (one, other) => one.or(other),
+                }
+            }
+        };
+        chosen.unwrap_or(&self.first)
+    }
+}
+
+fn scramble(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// A copy of a request that may be sent twice.
+fn copy_to_send_again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let idempotent =
+        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    if !idempotent || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    Some(copy)
+}
+
+/// Takes an answer that may be passed on, without what was meant for the upstream's connection only.
+fn accept(response: Response<Incoming>, lease: Lease) -> Result<UpstreamResponse, UpstreamError> {
+    let (mut head, incoming) = response.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING) && head.headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(UpstreamError::Unacceptable("the upstream's answer has two lengths"));
+    }
+    hop::remove_from_response(&mut head.headers);
+    let mut body = UpstreamBody { incoming, lease: Some(lease) };
+    if body.incoming.is_end_stream() {
+        body.finish();
+    }
+    Ok(Response::from_parts(head, body))
+}
+
+impl UpstreamBody {
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &frame {
+            None => self.finish(),
+            Some(Ok(_)) if self.incoming.is_end_stream() => self.finish(),
+            Some(Ok(_)) => {}
+            Some(Err(_)) => drop(self.lease.take()),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,373 @@
+//! One data-plane thread: its listeners, connections, pools and memory. A request never leaves it.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::authn::Authenticator;
+use crate::base::bounds;
+use crate::base::clock::Clock;
+use crate::base::ids::{RandomnessUnavailable, RequestIds};
+use crate::base::reason::Reason;
+use crate::config::Server;
+use crate::endpoints::TokenRoutes;
+use crate::http::problem::Refusal;
+use crate::identity::Firewall;
+use crate::last_words::LastAnswer;
+use crate::net::deadline::{Overdue, Phase, Progress, TickClock, Watchlist};
+use crate::net::guarded::GuardedStream;
+use crate::net::peer::Peer;
+use crate::pipeline::{self, ClientConnection};
+use crate::request::Exchange;
+use crate::routing::{Route, RouteTable};
+use crate::snapshot::Snapshot;
+use crate::telemetry::access::{AccessLog, Record};
+use crate::upstream::{Upstream, UpstreamError};
+
+/// How far the gateway has come in stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopping {
+    /// It runs.
+    No,
+    /// No new connections; requests in flight are finished.
+    Draining,
+    /// Everything ends now.
+    Now,
+}
+
+/// What a data-plane thread works with. Nothing in it is shared but what is immutable.
+pub struct Worker {
+    /// The routes.
+    pub routes: Arc<RouteTable>,
+    /// The token routes, served by the control plane.
+    pub token_routes: TokenRoutes,
+    /// Who is calling.
+    pub authenticator: Authenticator,
+    /// What is removed from requests.
+    pub firewall: Firewall,
+    /// Where the control plane runs.
+    pub control: Handle,
+    /// The realm in challenges.
+    pub realm: String,
+    server: Server,
+    upstreams: Vec<Upstream>,
+    ids: RefCell<RequestIds>,
+    access: Option<Rc<AccessLog>>,
+    clock: Rc<TickClock>,
+    watchlist: Watchlist,
+    /// Client connections of the whole process.
+    connections: Arc<AtomicUsize>,
+    /// Client connections of this thread.
+    own_connections: Cell<usize>,
+    stopping: Cell<bool>,
+}
+
+/// What a thread is given to begin with.
+pub struct Parts {
+    /// The immutable view of the configuration and what was made of it.
+    pub snapshot: Arc<Snapshot>,
+    /// The listeners of this thread.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// Where the control plane runs.
+    pub control: Handle,
+    /// Client connections of the whole process.
+    pub connections: Arc<AtomicUsize>,
+    /// Tells when to stop.
+    pub stopping: watch::Receiver<Stopping>,
+}
+
+/// Runs a data-plane thread until it is told to stop. `ready` is called once it serves.
+///
+/// # Errors
+///
+/// When the thread cannot begin: no runtime, no listener, no randomness.
+pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let Parts { snapshot, listeners, control, connections, mut stopping } = parts;
+        let worker = Worker::new(&snapshot, control, connections).map_err(io::Error::other)?;
+        let worker = Rc::new(worker);
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener)));
+        }
+        let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+        ready();
+        wait_for(&mut stopping, Stopping::Draining).await;
+        for task in accepting {
+            task.abort();
+        }
+        worker.drain(&mut stopping).await;
+        ticking.abort();
+        worker.end();
+        Ok(())
+    })
+}
+
+/// Waits until the gateway has come at least so far. A sender that is gone means the end.
+async fn wait_for(stopping: &mut watch::Receiver<Stopping>, wanted: Stopping) {
+    let far_enough = |stopping: &Stopping| match wanted {
+        Stopping::No => true,
+        Stopping::Draining => *stopping != Stopping::No,
+        Stopping::Now => *stopping == Stopping::Now,
+    };
+    // An error says that nobody is left to tell: that is the end as well.
+    let _ended = stopping.wait_for(far_enough).await.is_err();
+}
+
+impl Worker {
+    fn new(
+        snapshot: &Snapshot,
+        control: Handle,
+        connections: Arc<AtomicUsize>,
+    ) -> Result<Self, RandomnessUnavailable> {
+        let clock = Rc::new(TickClock::default());
+        let upstreams = snapshot.upstreams.iter().map(|shared| Upstream::new(shared, &clock)).collect::<Result<_, _>>()?;
+        let authenticator = Authenticator::new(
+            snapshot.verifier.clone(),
+            snapshot.directory.clone(),
+            control.clone(),
+            snapshot.clock.clone(),
+        )?;
+        let access = snapshot.config.log.access.then(|| {
+            Rc::new(AccessLog::new(snapshot.sink.clone(), Clock::clone(&snapshot.clock), snapshot.config.log.format))
+        });
+        Ok(Self {
+            routes: Arc::clone(&snapshot.routes),
+            token_routes: snapshot.token_routes.clone(),
+            authenticator,
+            firewall: Firewall::default(),
+            control,
+            realm: snapshot.config.tokens.realm.clone(),
+            server: snapshot.config.server.clone(),
+            upstreams,
+            ids: RefCell::new(RequestIds::new()?),
+            access,
+            clock,
+            watchlist: Watchlist::default(),
+            connections,
+            own_connections: Cell::new(0),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// A new request id.
+    pub fn next_request_id(&self) -> HeaderValue {
+        let id = self.ids.borrow_mut().next_id();
+        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+
+    /// The upstream of a route.
+    ///
+    /// # Errors
+    ///
+    /// A refusal when the route names none, which no checked configuration does.
+    pub fn upstream(&self, route: &Route) -> Result<&Upstream, Refusal> {
+        let missing = || Refusal::new(Reason::InternalError, "The route has no upstream.");
+        self.upstreams.get(route.upstream).ok_or_else(missing)
+    }
+
+    /// Logs an upstream's failure and makes a refusal of it.
+    pub fn upstream_failed(&self, upstream: &Upstream, error: UpstreamError) -> Refusal {
+        tracing::debug!(upstream = upstream.name(), %error, "an upstream failed");
+        Refusal::from(error)
+    }
+
+    /// Begins the access record of a request, if there is an access log.
+    pub fn begin_record(
+        &self,
+        connection: &ClientConnection,
+        request: &Request<Incoming>,
+        id: &HeaderValue,
+    ) -> Option<Box<Record>> {
+        let mut record = self.access.as_ref()?.begin();
+        record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
+        record.client = Some(connection.peer.address());
+        record.method = request.method().to_string();
+        record.path = request.uri().path().to_owned();
+        Some(record)
+    }
+
+    /// Begins the access record of a message that never became a request.
+    pub fn begin_last_record(&self) -> Option<Box<Record>> {
+        self.access.as_ref().map(AccessLog::begin)
+    }
+
+    /// Serves one client until either side has had enough.
+    async fn serve_client(self: Rc<Self>, stream: TcpStream, address: SocketAddr) {
+        let _counted = Counted::new(&self);
+        let progress = Rc::new(Progress::new(Rc::clone(&self.clock)));
+        self.watchlist.add(&progress);
+        let peer = Peer::new(address, &self.server.trusted_proxies);
+        let connection =
+            Rc::new(ClientConnection { peer, progress: Rc::clone(&progress), answers: Cell::new(0) });
+        let last_words = LastAnswer { worker: Rc::clone(&self), connection: Rc::clone(&connection) };
+        let stream = GuardedStream::new(stream, Rc::clone(&progress), last_words);
+        let service = service_fn(|request| {
+            let (worker, connection) = (Rc::clone(&self), Rc::clone(&connection));
+            async move { Ok::<_, Infallible>(pipeline::serve(&worker, &connection, request).await) }
+        });
+        let mut serving = pin!(self.http1().serve_connection(TokioIo::new(stream), service));
+        let mut told_to_stop = false;
+        poll_fn(|cx| {
+            progress.keep_waker(cx.waker());
+            if is_over(&progress) {
+                return Poll::Ready(());
+            }
+            if self.stopping.get() && !told_to_stop {
+                serving.as_mut().graceful_shutdown();
+                told_to_stop = true;
+            }
+            serving.as_mut().poll(cx).map(|ended| {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a client connection ended");
+                }
+            })
+        })
+        .await;
+    }
+
+    fn http1(&self) -> http1::Builder {
+        let limits = &self.server.limits;
+        let mut builder = http1::Builder::new();
+        builder
+            .max_header_size(limits.max_header_bytes)
+            .max_buf_size(limits.max_header_bytes.max(READ_BUFFER_BYTES))
+            .max_headers(limits.max_headers)
+            // Heads have a deadline of their own, which needs no timer.
+            .header_read_timeout(None)
+            .pipeline_flush(true);
+        builder
+    }
+
+    /// Lets requests in flight finish, until all are done or there is no more time.
+    async fn drain(&self, stopping: &mut watch::Receiver<Stopping>) {
+        self.stopping.set(true);
+        self.watchlist.wake_all();
+        let finished = async {
+            while self.own_connections.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = finished => {}
+            () = wait_for(stopping, Stopping::Now) => {}
+        }
+    }
+
+    fn end(&self) {
+        if let Some(access) = &self.access {
+            access.stop();
+            access.flush();
+        }
+    }
+}
+
+/// Bytes of a request's body that are read ahead of the upstream.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long accepting rests after it failed, usually because there is no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether a connection has to be dropped, answer or not.
+fn is_over(progress: &Progress) -> bool {
+    match (progress.overdue(), progress.phase()) {
+        (Some(Overdue::Read), _) | (Some(_), Phase::Answering) => true,
+        // The HTTP library reads once more and finds the end; a request in flight turns it into a refusal.
+        (Some(_), Phase::Idle | Phase::Head | Phase::Waiting { .. }) | (None, _) => false,
+    }
+}
+
+/// Accepts clients for ever.
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let mut last_complaint_ms = 0;
+    loop {
+        if worker.connections.load(Ordering::Acquire) >= worker.server.limits.max_connections.get() {
+            // The kernel keeps who comes now; a place becomes free when somebody leaves.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        }
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // Answers are written whole, so waiting for more to send would only delay them.
+                if stream.set_nodelay(true).is_ok() {
+                    tokio::task::spawn_local(Rc::clone(&worker).serve_client(stream, address));
+                }
+            }
+            Err(error) => {
+                let now_ms = worker.clock.now_ms();
+                if now_ms >= last_complaint_ms + 1000 {
+                    last_complaint_ms = now_ms;
+                    tracing::warn!(%error, "cannot accept connections");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Looks at deadlines and idle connections, and hands the access log on.
+async fn tick(worker: Rc<Worker>) {
+    let mut interval = tokio::time::interval(Duration::from_millis(bounds::TICK_MS));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        worker.clock.tick();
+        worker.watchlist.check(&worker.server.limits);
+        for upstream in &worker.upstreams {
+            upstream.sweep();
+        }
+        if let Some(access) = &worker.access {
+            access.flush();
+        }
+    }
+}
+
+/// Counts a client connection as long as it lives.
+struct Counted<'a>(&'a Worker);
+
+impl<'a> Counted<'a> {
+    fn new(worker: &'a Worker) -> Self {
+        worker.connections.fetch_add(1, Ordering::AcqRel);
+        worker.own_connections.set(worker.own_connections.get() + 1);
+        Self(worker)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.own_connections.set(self.0.own_connections.get().saturating_sub(1));
+    }
+}
+
+impl Record {
+    /// Notes what the intake has found.
+    pub fn took_in(&mut self, exchange: &Exchange) {
+        exchange.host().name().clone_into(&mut self.host);
+        exchange.path().path().clone_into(&mut self.path);
+        if let crate::request::BodyLength::Exactly(bytes) = exchange.length() {
+            self.received_bytes = bytes;
+        }
+    }
+}
