@@ -11,6 +11,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::base::clock::Clock;
 
@@ -27,6 +28,12 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections that read and write at once. Each has a thread; SQLite lets one of them write.
 const MAX_CONNECTIONS: u32 = 4;
+
+/// How soon opening is tried again while another process holds a lock that SQLite does not wait for.
+const RETRY_AFTER: Duration = Duration::from_millis(10);
+
+/// Held while a store is opened.
+static OPENING: Mutex<()> = Mutex::const_new(());
 
 /// The open store. Cheap to clone; safe to use from several threads and processes.
 #[derive(Clone, Debug)]
@@ -58,23 +65,29 @@ impl Store {
     ///
     /// A [`StoreError`]; a store that this version cannot use is left as it is.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_within(path, BUSY_TIMEOUT).await
+    }
+
+    async fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+        // A process that closes a file loses its locks on it, also those of another handle. So while one handle makes
+        // the file no other one opens it.
+        let _alone = OPENING.lock().await;
         place::prepare(path)
             .map_err(|source| StoreError::CannotOpen { path: path.to_owned(), source: source.into() })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(false)
-            .busy_timeout(BUSY_TIMEOUT)
+            .busy_timeout(patience)
             .journal_mode(SqliteJournalMode::Wal)
             // An answer is sent only after its write is durable.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .disable_statement_logging();
-        let mut connection = options.connect().await.map_err(|error| StoreError::on_open(path, error))?;
-        migrate(path, &mut connection).await?;
+        let connection = connect(path, &options, patience).await?;
         // The pool has no timers, so it belongs to no particular runtime.
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(BUSY_TIMEOUT)
+            .acquire_timeout(patience)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
@@ -141,6 +154,26 @@ impl Store {
     /// The time for records, in milliseconds since 1970.
     pub(crate) fn now_unix_ms(&self) -> i64 {
         self.clock.now_unix_ms()
+    }
+}
+
+/// Connects and migrates. SQLite itself does not wait when two connections switch a new file to write-ahead logging.
+async fn connect(
+    path: &Path,
+    options: &SqliteConnectOptions,
+    patience: Duration,
+) -> Result<SqliteConnection, StoreError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let attempt = async {
+            let mut connection = options.connect().await.map_err(|error| StoreError::on_open(path, error))?;
+            migrate(path, &mut connection).await?;
+            Ok(connection)
+        };
+        match attempt.await {
+            Err(StoreError::Locked) if Instant::now() < deadline => tokio::time::sleep(RETRY_AFTER).await,
+            outcome => return outcome,
+        }
     }
 }
 
@@ -231,6 +264,33 @@ mod tests {
         let path = scratch.path("s.db");
         let opened = futures_util::future::join_all((0..4).map(|_| Store::open(&path))).await;
         assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    }
+
+    #[tokio::test]
+    async fn a_locked_store_is_waited_for_but_not_for_ever() {
+        let scratch = Scratch::new();
+        let path = scratch.write("s.db", "");
+        let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        let held = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
+        let short = Duration::from_millis(30);
+        assert!(matches!(Store::open_within(&path, short).await, Err(StoreError::Locked)));
+        let opening = tokio::spawn(async move { Store::open(&path).await });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!opening.is_finished());
+        held.rollback().await.unwrap();
+        assert!(opening.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn connections_that_skip_the_queue_switch_the_journal_all_the_same() {
+        let scratch = Scratch::new();
+        let path = scratch.write("s.db", "");
+        let options = SqliteConnectOptions::new().filename(&path).journal_mode(SqliteJournalMode::Wal);
+        let connected = (0..6).map(|_| connect(&path, &options, BUSY_TIMEOUT));
+        let connected = futures_util::future::join_all(connected).await;
+        assert!(connected.iter().all(Result::is_ok), "{connected:?}");
     }
 
     #[tokio::test]

@@ -11,8 +11,7 @@ use super::error::UserChangeError;
 use super::hash::StoredHash;
 use super::name::{check_email, normal_group, normal_name};
 
-/// A user with what a login needs.
-#[derive(Debug)]
+/// A user with what a login needs. It has no `Debug`, for it holds the hash as plain text.
 pub(super) struct Record {
     pub(super) user: User,
     pub(super) active: bool,
