@@ -1,0 +1,220 @@
+//! `tollgate user`: adds, lists and changes users of the store, also while the gateway runs.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use crate::base::secret::Secret;
+use crate::config::Hashing;
+use crate::store::{Store, StoreError};
+use crate::users::password::{HashError, PasswordFault, check_new_password};
+use crate::users::{HashPool, StoredHash, UserChangeError};
+
+/// Why a user command failed.
+#[derive(Debug)]
+pub enum UserCommandError {
+    /// The user was not changed.
+    Change(UserChangeError),
+    /// The password cannot be one.
+    Password(PasswordFault),
+    /// The password could not be hashed.
+    Hash(HashError),
+    /// The store cannot be read.
+    Store(StoreError),
+    /// The result cannot be written.
+    Output(io::Error),
+}
+
+impl fmt::Display for UserCommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Change(error) => error.fmt(f),
+            Self::Password(fault) => fault.fmt(f),
+            Self::Hash(error) => write!(f, "the password could not be hashed: {error}"),
+            Self::Store(error) => error.fmt(f),
+            Self::Output(error) => write!(f, "the result cannot be written: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for UserCommandError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Change(error) => Some(error),
+            Self::Password(fault) => Some(fault),
+            Self::Hash(error) => Some(error),
+            Self::Store(error) => Some(error),
+            Self::Output(error) => Some(error),
+        }
+    }
+}
+
+/// Adds an active user.
+///
+/// # Errors
+///
+/// A [`UserCommandError`].
+pub async fn add(
+    store: &Store,
+    hashing: &Hashing,
+    name: &str,
+    email: Option<&str>,
+    groups: &[String],
+    password: &Secret,
+    out: &mut dyn Write,
+) -> Result<(), UserCommandError> {
+    let hash = hashed(hashing, password).await?;
+    let user = store.add(name, email, groups, &hash).await.map_err(UserCommandError::Change)?;
+    writeln!(out, "added user {} with id {}", user.name, user.id).map_err(UserCommandError::Output)
+}
+
+/// Prints a table of all users.
+///
+/// # Errors
+///
+/// A [`UserCommandError`].
+pub async fn list(store: &Store, out: &mut dyn Write) -> Result<(), UserCommandError> {
+    let users = store.list().await.map_err(UserCommandError::Store)?;
+    let mut rows = vec![["ID", "NAME", "EMAIL", "GROUPS", "ACTIVE"].map(str::to_owned)];
+    rows.extend(users.into_iter().map(|(user, active)| {
+        let active = if active { "yes" } else { "no" };
+        let email = user.email.unwrap_or_else(|| "-".to_owned());
+        let groups = if user.groups.is_empty() { "-".to_owned() } else { user.groups.join(",") };
+        [user.id, user.name, email, groups, active.to_owned()]
+    }));
+    write_table(&rows, out).map_err(UserCommandError::Output)
+}
+
+/// Gives a user another password.
+///
+/// # Errors
+///
+/// A [`UserCommandError`].
+pub async fn passwd(
+    store: &Store,
+    hashing: &Hashing,
+    name: &str,
+    password: &Secret,
+    out: &mut dyn Write,
+) -> Result<(), UserCommandError> {
+    let hash = hashed(hashing, password).await?;
+    store.set_password(name, &hash).await.map_err(UserCommandError::Change)?;
+    writeln!(out, "changed the password of user {name}").map_err(UserCommandError::Output)
+}
+
+/// Switches a user off, who can then neither log in nor use a token.
+///
+/// # Errors
+///
+/// A [`UserCommandError`].
+pub async fn disable(store: &Store, name: &str, out: &mut dyn Write) -> Result<(), UserCommandError> {
+    store.set_active(name, false).await.map_err(UserCommandError::Change)?;
+    writeln!(out, "disabled user {name}").map_err(UserCommandError::Output)
+}
+
+/// Switches a user on again.
+///
+/// # Errors
+///
+/// A [`UserCommandError`].
+pub async fn enable(store: &Store, name: &str, out: &mut dyn Write) -> Result<(), UserCommandError> {
+    store.set_active(name, true).await.map_err(UserCommandError::Change)?;
+    writeln!(out, "enabled user {name}").map_err(UserCommandError::Output)
+}
+
+/// Deletes a user for ever.
+///
+/// # Errors
+///
+/// A [`UserCommandError`].
+pub async fn delete(store: &Store, name: &str, out: &mut dyn Write) -> Result<(), UserCommandError> {
+    store.delete(name).await.map_err(UserCommandError::Change)?;
+    writeln!(out, "deleted user {name}").map_err(UserCommandError::Output)
+}
+
+async fn hashed(hashing: &Hashing, password: &Secret) -> Result<StoredHash, UserCommandError> {
+    check_new_password(password).map_err(UserCommandError::Password)?;
+    HashPool::new(hashing).hash(password).await.map_err(UserCommandError::Hash)
+}
+
+/// Columns two spaces apart, as wide as their widest cell, counted in characters.
+fn write_table(rows: &[[String; 5]], out: &mut dyn Write) -> io::Result<()> {
+    let mut widths = [0; 5];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch::Scratch;
+    use crate::users::password::tests::cheap_hashing;
+
+    async fn store(scratch: &Scratch) -> Store {
+        Store::open(&scratch.path("s.db")).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_command_says_what_it_did() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await;
+        let (hashing, password) = (cheap_hashing(), Secret::new("correct horse"));
+        let groups = ["staff".to_owned(), "admin".to_owned()];
+        let mut out = Vec::new();
+        add(&store, &hashing, "alice", Some("a@example.com"), &groups, &password, &mut out).await.unwrap();
+        add(&store, &hashing, "Zoë", None, &[], &password, &mut out).await.unwrap();
+        passwd(&store, &hashing, "alice", &Secret::new("other"), &mut out).await.unwrap();
+        disable(&store, "alice", &mut out).await.unwrap();
+        list(&store, &mut out).await.unwrap();
+        enable(&store, "alice", &mut out).await.unwrap();
+        delete(&store, "alice", &mut out).await.unwrap();
+        list(&store, &mut out).await.unwrap();
+        let expected = "\
+added user alice with id 1
+added user Zoë with id 2
+changed the password of user alice
+disabled user alice
+ID  NAME   EMAIL          GROUPS       ACTIVE
+1   alice  a@example.com  admin,staff  no
+2   Zoë    -              -            yes
+enabled user alice
+deleted user alice
+ID  NAME  EMAIL  GROUPS  ACTIVE
+2   Zoë   -      -       yes
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn failures_change_nothing_and_keep_secrets() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await;
+        let (hashing, good, mut out) = (cheap_hashing(), Secret::new("correct horse"), Vec::new());
+        add(&store, &hashing, "alice", None, &[], &good, &mut out).await.unwrap();
+        out.clear();
+        let errors = [
+            add(&store, &hashing, "alice", None, &[], &good, &mut out).await.unwrap_err(),
+            add(&store, &hashing, "bob", None, &[], &Secret::new(""), &mut out).await.unwrap_err(),
+            add(&store, &hashing, "bob", Some("x"), &[], &good, &mut out).await.unwrap_err(),
+            passwd(&store, &hashing, "bob", &good, &mut out).await.unwrap_err(),
+            passwd(&store, &hashing, "alice", &Secret::new([b'x'; 1025]), &mut out).await.unwrap_err(),
+            disable(&store, "bob", &mut out).await.unwrap_err(),
+            enable(&store, "bob", &mut out).await.unwrap_err(),
+            delete(&store, "bob", &mut out).await.unwrap_err(),
+        ];
+        for error in errors {
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("correct horse") && !text.contains("$argon2"), "{text}");
+        }
+        assert!(out.is_empty());
+        assert_eq!(store.list().await.unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong with the store.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+use sqlx::migrate::MigrateError;
+
+/// Why the store could not be opened, read or written. It never holds values out of the store.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Another process has locked the store for longer than is waited for. Trying again may help.
+    Locked,
+    /// The store was written by a newer version of this program.
+    NewerSchema {
+        /// The migration that this version does not know.
+        version: i64,
+    },
+    /// The store's schema is not what this program made: a migration differs or was broken off.
+    AlteredSchema {
+        /// The migration in question.
+        version: i64,
+    },
+    /// The file cannot be made or opened, or is no SQLite file.
+    CannotOpen {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A statement failed.
+    Unavailable {
+        /// Why.
+        source: sqlx::Error,
+    },
+}
+
+impl StoreError {
+    pub(super) fn on_open(path: &std::path::Path, error: sqlx::Error) -> Self {
+        if let sqlx::Error::Migrate(error) = error {
+            return Self::on_migrate(path, *error);
+        }
+        match Self::from(error) {
+            Self::Unavailable { source } => Self::CannotOpen { path: path.to_owned(), source: source.into() },
+            other @ (Self::Locked
+            | Self::NewerSchema { .. }
+            | Self::AlteredSchema { .. }
+            | Self::CannotOpen { .. }) => other,
+        }
+    }
+
+    pub(super) fn on_migrate(path: &std::path::Path, error: MigrateError) -> Self {
+        if let MigrateError::VersionMissing(version) = error {
+            return Self::NewerSchema { version };
+        }
+        if let MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) = error {
+            return Self::AlteredSchema { version };
+        }
+        if let MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) = error {
+            return Self::on_open(path, source);
+        }
+        Self::CannotOpen { path: path.to_owned(), source: error.into() }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(source: sqlx::Error) -> Self {
+        if is_busy(&source) { Self::Locked } else { Self::Unavailable { source } }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => f.write_str("the store is locked by another process"),
+            Self::NewerSchema { version } => write!(
+                f,
+                "the store was written by a newer version of this program (it has migration {version}); run that version"
+            ),
+            Self::AlteredSchema { version } => {
+                write!(f, "the store's schema was altered by something else (migration {version})")
+            }
+            Self::CannotOpen { path, source } => {
+                write!(f, "the store {} cannot be opened: {source}", path.display())
+            }
+            Self::Unavailable { source } => write!(f, "the store cannot be used: {source}"),
+        }
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Locked | Self::NewerSchema { .. } | Self::AlteredSchema { .. } => None,
+            Self::CannotOpen { source, .. } => Some(source.as_ref()),
+            Self::Unavailable { source } => Some(source),
+        }
+    }
+}
+
+/// `SQLITE_BUSY` and `SQLITE_LOCKED`, whose extended codes have them in the low byte.
+fn is_busy(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| matches!(code & 0xff, 5 | 6))
+}

@@ -1,0 +1,297 @@
+//! Users: who may log in, and who a token's user id stands for now.
+//!
+//! [`Directory`] is the one door, whether the users are in the [`Store`] or in an htpasswd [`file`]. A login takes the
+//! same path and time whether the user exists or not; [`password`] bounds what hashing may take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::MissedTickBehavior;
+
+use crate::base::bounds;
+use crate::base::clock::Clock;
+use crate::base::secret::Secret;
+use crate::base::user::User;
+use crate::config::{self, UserSource};
+use crate::store::{Store, StoreError};
+
+pub mod error;
+pub mod file;
+pub mod hash;
+pub mod name;
+pub mod password;
+mod store;
+
+pub use error::{Unavailable, UserChangeError, UsersError, UsersOpenError};
+pub use hash::StoredHash;
+pub use name::{EmailFault, NameFault, check_email, normal_group, normal_name};
+pub use password::HashPool;
+
+use file::{FileUsers, Look};
+use hash::HashFault;
+use password::{HashError, Standing, Verdict};
+
+/// The outcome of a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// The password is that of this active user.
+    Accepted(User),
+    /// Unknown user, wrong password or inactive user: which one is told to nobody.
+    Refused,
+}
+
+/// What a user id stands for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// This user.
+    Active(User),
+    /// A user who is switched off.
+    Inactive,
+    /// Nobody, or nobody any more.
+    Unknown,
+    /// The store has never held a user: the gateway only verifies tokens, and their claims say who somebody is.
+    Unmanaged,
+}
+
+/// The users of the configured source. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    source: Source,
+    pool: HashPool,
+    epoch: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Store(StoreUsers),
+    File(Arc<FileUsers>),
+}
+
+#[derive(Debug)]
+struct StoreUsers {
+    store: Store,
+    /// Verified for a user who does not exist: as costly as new hashes.
+    dummy: Arc<StoredHash>,
+    seen: Mutex<Seen>,
+}
+
+/// What the last look at the store saw.
+#[derive(Debug)]
+struct Seen {
+    data_version: i64,
+    revision: i64,
+    failing: bool,
+}
+
+/// What a login is checked against.
+struct Candidate {
+    hash: Arc<StoredHash>,
+    standing: Standing,
+    user: Option<User>,
+    /// A hash of what cost the refusal must take the time of.
+    reference: hash::Cost,
+}
+
+impl Directory {
+    /// Opens the configured source. `store` may be missing when the source is a file.
+    ///
+    /// # Errors
+    ///
+    /// A [`UsersOpenError`]; for a file it names the line.
+    pub async fn open(
+        users: &config::Users,
+        store: Option<&Store>,
+        clock: Clock,
+    ) -> Result<Self, UsersOpenError> {
+        let pool = HashPool::new(&users.hashing);
+        let source = match &users.source {
+            UserSource::Store => {
+                let store = store.ok_or(UsersOpenError::NoStore)?.clone();
+                let dummy = StoredHash::dummy(pool.usual_cost()).map_err(UsersOpenError::Randomness)?;
+                // From here on every change is noticed, also one before the watching begins.
+                let data_version = store.data_version().await.map_err(UsersOpenError::Store)?;
+                let revision = store.users_revision().await.map_err(UsersOpenError::Store)?;
+                let seen = Mutex::new(Seen { data_version, revision, failing: false });
+                Source::Store(StoreUsers { store, dummy: Arc::new(dummy), seen })
+            }
+            UserSource::File(path) => {
+                let file = FileUsers::open(path.clone(), pool.clone(), clock);
+                Source::File(Arc::new(file.map_err(UsersOpenError::File)?))
+            }
+        };
+        Ok(Self { inner: Arc::new(Inner { source, pool, epoch: Arc::new(AtomicU64::new(0)) }) })
+    }
+
+    /// Checks a name and a password as a client sent them. Dropping the future leaves the queue.
+    ///
+    /// # Errors
+    ///
+    /// A [`UsersError`], which says nothing about the user.
+    pub async fn authenticate(&self, name: &str, password: &Secret) -> Result<Login, UsersError> {
+        // Nobody has such a password, whoever it is tried for.
+        if password.is_empty() || password.len() > bounds::MAX_PASSWORD_BYTES {
+            return Ok(Login::Refused);
+        }
+        if self.inner.pool.is_full() {
+            return Err(UsersError::Overloaded);
+        }
+        // The empty name is nobody's, and looked up like any other.
+        let name = normal_name(name).unwrap_or_default();
+        let candidate = self.candidate(&name).await?;
+        let verdict = self
+            .inner
+            .pool
+            .verify(password, &candidate.hash, candidate.standing, candidate.reference)
+            .await
+            .inspect_err(|error| log_unusable(candidate.user.as_ref(), error))?;
+        match verdict {
+            Verdict::Refused => Ok(Login::Refused),
+            Verdict::Accepted => {
+                // Hashing and waiting for it take time, in which the user may have been changed.
+                let now = self.candidate(&name).await?;
+                let same = now.standing == Standing::Active && now.hash == candidate.hash;
+                Ok(now.user.filter(|_| same).map_or(Login::Refused, Login::Accepted))
+            }
+        }
+    }
+
+    /// Who this user id stands for now.
+    ///
+    /// # Errors
+    ///
+    /// [`UsersError::Unavailable`] when the store cannot be read.
+    pub async fn find(&self, id: &str) -> Result<Lookup, UsersError> {
+        match &self.inner.source {
+            Source::Store(users) => Ok(users.store.user_by_id(id).await?),
+            Source::File(file) => {
+                Ok(if file.table().has(id) { Lookup::Active(file_user(id)) } else { Lookup::Unknown })
+            }
+        }
+    }
+
+    /// Rises whenever any user may have changed, also by another process. What was found at an older epoch must be found
+    /// again.
+    pub fn epoch(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.inner.epoch)
+    }
+
+    /// Looks for changes every [`bounds::WATCH_INTERVAL_MS`] milliseconds until it is dropped.
+    pub async fn watch(&self) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(bounds::WATCH_INTERVAL_MS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.look().await;
+        }
+    }
+
+    async fn look(&self) {
+        let look = match &self.inner.source {
+            Source::Store(users) => users.look().await,
+            Source::File(file) => {
+                let file = Arc::clone(file);
+                // Only a stopping runtime refuses the job.
+                tokio::task::spawn_blocking(move || file.look()).await.unwrap_or(Look::Same)
+            }
+        };
+        match look {
+            Look::Same => {}
+            // The change can be found already, so nobody can note the new epoch with the old user.
+            Look::Changed => {
+                self.inner.epoch.fetch_add(1, Ordering::Release);
+            }
+        }
+    }
+
+    async fn candidate(&self, name: &str) -> Result<Candidate, UsersError> {
+        match &self.inner.source {
+            Source::Store(users) => users.candidate(name).await,
+            Source::File(file) => {
+                let table = file.table();
+                let dummy = table.dummy();
+                let reference = dummy.cost();
+                Ok(match table.hash_of(name) {
+                    Some(hash) => {
+                        let user = Some(file_user(name));
+                        Candidate { hash, standing: Standing::Active, user, reference }
+                    }
+                    None => Candidate { hash: dummy, standing: Standing::Barred, user: None, reference },
+                })
+            }
+        }
+    }
+}
+
+impl StoreUsers {
+    async fn candidate(&self, name: &str) -> Result<Candidate, UsersError> {
+        let reference = self.dummy.cost();
+        let Some(record) = self.store.user_by_name(name).await? else {
+            let hash = Arc::clone(&self.dummy);
+            return Ok(Candidate { hash, standing: Standing::Barred, user: None, reference });
+        };
+        let parsed = StoredHash::parse(&record.hash).map_err(HashError::Fault);
+        let hash = parsed.inspect_err(|error| log_unusable(Some(&record.user), error))?;
+        let standing = if record.active { Standing::Active } else { Standing::Barred };
+        Ok(Candidate { hash: Arc::new(hash), standing, user: Some(record.user), reference })
+    }
+
+    /// Looks whether users have changed. The first failure in a row is logged.
+    async fn look(&self) -> Look {
+        let mut seen = self.seen.lock().await;
+        match self.compare(&mut seen).await {
+            Ok(look) => {
+                if seen.failing {
+                    tracing::info!("the store can be read again");
+                }
+                seen.failing = false;
+                look
+            }
+            Err(error) => {
+                if !seen.failing {
+                    tracing::error!(%error, "changes of users are not noticed");
+                }
+                seen.failing = true;
+                Look::Same
+            }
+        }
+    }
+
+    async fn compare(&self, seen: &mut Seen) -> Result<Look, StoreError> {
+        let data_version = self.store.data_version().await?;
+        if data_version == seen.data_version {
+            return Ok(Look::Same);
+        }
+        // Read after the version: what is committed in between is seen at the next look once more.
+        let revision = self.store.users_revision().await?;
+        let look = if revision == seen.revision { Look::Same } else { Look::Changed };
+        (seen.data_version, seen.revision) = (data_version, revision);
+        Ok(look)
+    }
+}
+
+/// A user of an htpasswd file is nothing but a name.
+fn file_user(name: &str) -> User {
+    User { id: name.to_owned(), name: name.to_owned(), email: None, groups: Vec::new() }
+}
+
+/// A hash that cannot be verified is for the operator to mend: the client learns only that it did not work.
+fn log_unusable(user: Option<&User>, error: &HashError) {
+    let user = user.map(|user| user.id.as_str());
+    match error {
+        HashError::Overloaded | HashError::Stopped => {}
+        HashError::TooCostly
+        | HashError::Fault(HashFault::Malformed { .. } | HashFault::Unsupported { .. })
+        | HashError::Randomness(_)
+        | HashError::Parameters(_) => tracing::error!(user, %error, "a password cannot be verified"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

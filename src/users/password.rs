@@ -1,0 +1,462 @@
+//! The hash pool: every password hash runs here, under a budget of memory and processors, with a bounded queue.
+//!
+//! One semaphore holds both bounds. It has a permit for each KiB of the memory budget; a hash takes as many as it needs,
+//! but at least one processor's share of them all.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+
+use crate::base::bounds;
+use crate::base::ids::{self, RandomnessUnavailable};
+use crate::base::secret::Secret;
+use crate::config::Hashing;
+
+use super::hash::{Cost, HashFault, StoredHash};
+
+/// Most that one stored argon2 hash may write, in KiB: 4 GiB, a few seconds. What is configured may always run.
+const MAX_ARGON2_WORK_KIB: u64 = 4 * 1024 * 1024;
+/// Highest cost of a stored bcrypt hash that is run: htpasswd makes none above. Each step doubles the time.
+const MAX_BCRYPT_COST: u32 = 17;
+
+/// Runs password hashes on blocking threads. Cheap to clone; clones share the budget.
+#[derive(Clone, Debug)]
+pub struct HashPool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    budget: Arc<Semaphore>,
+    /// All permits of the budget.
+    total: u32,
+    /// What a hash takes at least, so that no more run than there are processors.
+    share: u32,
+    waiting: AtomicUsize,
+    max_queue: usize,
+    usual: Cost,
+}
+
+/// Whether the right password is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    Active,
+    /// The user does not exist or is inactive; the hash is computed for the sake of its time.
+    Barred,
+}
+
+/// What a verification found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The password fits and the user is active.
+    Accepted,
+    /// Anything else.
+    Refused,
+}
+
+/// Why a hash was not computed.
+#[derive(Debug)]
+pub enum HashError {
+    /// The queue is full.
+    Overloaded,
+    /// The stored hash needs more memory than the whole budget, or would run for minutes.
+    TooCostly,
+    /// The stored hash is none.
+    Fault(HashFault),
+    /// The operating system gave no salt.
+    Randomness(RandomnessUnavailable),
+    /// The configured parameters are not possible.
+    Parameters(argon2::password_hash::Error),
+    /// The runtime is stopping.
+    Stopped,
+}
+
+impl fmt::Display for HashError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overloaded => f.write_str("too many passwords are waiting to be hashed"),
+            Self::TooCostly => f.write_str("the hash needs more memory or time than one may have"),
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Randomness(error) => error.fmt(f),
+            Self::Parameters(error) => write!(f, "the hashing parameters are not possible: {error}"),
+            Self::Stopped => f.write_str("the process is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for HashError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Overloaded | Self::TooCostly | Self::Stopped => None,
+            Self::Fault(fault) => Some(fault),
+            Self::Randomness(error) => Some(error),
+            Self::Parameters(error) => Some(error),
+        }
+    }
+}
+
+/// Why a password cannot be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordFault {
+    /// It has no bytes.
+    Empty,
+    /// It is longer than [`bounds::MAX_PASSWORD_BYTES`].
+    TooLong,
+    /// It is not UTF-8, as every password that comes in JSON is.
+    NotUtf8,
+}
+
+impl fmt::Display for PasswordFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the password is empty"),
+            Self::TooLong => {
+                write!(f, "the password is longer than {} bytes", bounds::MAX_PASSWORD_BYTES)
+            }
+            Self::NotUtf8 => f.write_str("the password is not UTF-8 text"),
+        }
+    }
+}
+
+impl std::error::Error for PasswordFault {}
+
+/// Checks a new password. It is neither trimmed nor cut.
+///
+/// # Errors
+///
+/// A [`PasswordFault`].
+pub fn check_new_password(password: &Secret) -> Result<(), PasswordFault> {
+    if password.is_empty() {
+        return Err(PasswordFault::Empty);
+    }
+    if password.len() > bounds::MAX_PASSWORD_BYTES {
+        return Err(PasswordFault::TooLong);
+    }
+    if std::str::from_utf8(password.expose()).is_err() {
+        return Err(PasswordFault::NotUtf8);
+    }
+    Ok(())
+}
+
+impl HashPool {
+    /// A pool with the configured budget, which runs at most one hash for each processor.
+    pub fn new(hashing: &Hashing) -> Self {
+        Self::with_processors(hashing, std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+
+    fn with_processors(hashing: &Hashing, processors: NonZeroUsize) -> Self {
+        let total = hashing.max_memory_kib.max(hashing.memory_kib);
+        let processors = u32::try_from(processors.get()).unwrap_or(u32::MAX);
+        let inner = Inner {
+            budget: Arc::new(Semaphore::new(total as usize)),
+            total,
+            share: (total / processors).max(1),
+            waiting: AtomicUsize::new(0),
+            max_queue: hashing.max_queue,
+            usual: Cost::usual(hashing.memory_kib, hashing.iterations.get()),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The cost of new hashes.
+    pub fn usual_cost(&self) -> Cost {
+        self.inner.usual
+    }
+
+    /// Whether a hash of this cost may be run at all.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::TooCostly`].
+    pub fn check_cost(&self, cost: Cost) -> Result<(), HashError> {
+        let bearable = match cost {
+            Cost::Bcrypt { log_rounds } => log_rounds <= MAX_BCRYPT_COST,
+            Cost::Argon2 { memory_kib, .. } => {
+                memory_kib <= self.inner.total
+                    && cost.work() <= MAX_ARGON2_WORK_KIB.max(self.inner.usual.work())
+            }
+        };
+        if bearable { Ok(()) } else { Err(HashError::TooCostly) }
+    }
+
+    /// Whether a hash would be shed now, so that a caller can spare itself the look-up.
+    pub fn is_full(&self) -> bool {
+        self.inner.waiting.load(Ordering::Relaxed) >= self.inner.max_queue
+            && self.inner.budget.available_permits() < self.inner.share as usize
+    }
+
+    /// Hashes a new password, which the caller has checked.
+    ///
+    /// # Errors
+    ///
+    /// A [`HashError`].
+    pub async fn hash(&self, password: &Secret) -> Result<StoredHash, HashError> {
+        let Cost::Argon2 { memory_kib, passes, .. } = self.inner.usual else {
+            return Err(HashError::TooCostly);
+        };
+        let salt = ids::random_bytes::<16>().map_err(HashError::Randomness)?;
+        let password = password.clone();
+        let job = move || StoredHash::create(password.expose(), memory_kib, passes, salt);
+        self.run(memory_kib, job).await?.map_err(HashError::Parameters)
+    }
+
+    /// Whether `password` fits `stored`, and that is enough. A refusal takes the time that a hash of the `reference`
+    /// cost takes, also where `stored` is a cheaper one of the same kind.
+    ///
+    /// # Errors
+    ///
+    /// A [`HashError`]; never for a wrong password.
+    pub async fn verify(
+        &self,
+        password: &Secret,
+        stored: &StoredHash,
+        standing: Standing,
+        reference: Cost,
+    ) -> Result<Verdict, HashError> {
+        self.check_cost(stored.cost())?;
+        self.check_cost(reference)?;
+        let memory_kib = stored.cost().memory_kib().max(reference.memory_kib());
+        let (password, stored) = (password.clone(), stored.clone());
+        let job = move || {
+            let fits = stored.fits(password.expose())?;
+            if fits && standing == Standing::Active {
+                return Ok(Verdict::Accepted);
+            }
+            stored.cost().make_up(reference);
+            Ok(Verdict::Refused)
+        };
+        self.run(memory_kib, job).await?.map_err(HashError::Fault)
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        memory_kib: u32,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, HashError> {
+        let permit = self.admit(memory_kib.max(self.inner.share)).await?;
+        // The permit goes with the job, which runs to its end also when nobody waits for it any more.
+        let guarded = move || {
+            let result = job();
+            drop(permit);
+            result
+        };
+        tokio::task::spawn_blocking(guarded).await.map_err(|_| HashError::Stopped)
+    }
+
+    async fn admit(&self, permits: u32) -> Result<OwnedSemaphorePermit, HashError> {
+        let budget = Arc::clone(&self.inner.budget);
+        match Arc::clone(&budget).try_acquire_many_owned(permits) {
+            Ok(permit) => return Ok(permit),
+            Err(TryAcquireError::NoPermits) => {}
+            Err(TryAcquireError::Closed) => return Err(HashError::Stopped),
+        }
+        let _place = Place::take(&self.inner)?;
+        budget.acquire_many_owned(permits).await.map_err(|_| HashError::Stopped)
+    }
+}
+
+/// A place in the queue; it is given back when the wait ends, also by cancellation.
+struct Place<'a>(&'a Inner);
+
+impl<'a> Place<'a> {
+    fn take(inner: &'a Inner) -> Result<Self, HashError> {
+        let step = |waiting: usize| (waiting < inner.max_queue).then_some(waiting.saturating_add(1));
+        match inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step) {
+            Ok(_) => Ok(Self(inner)),
+            Err(_) => Err(HashError::Overloaded),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Mutex;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Hashing that is as cheap as it gets.
+    pub(crate) fn cheap_hashing() -> Hashing {
+        Hashing { memory_kib: 64, iterations: NonZeroU32::MIN, max_memory_kib: 1024, max_queue: 64 }
+    }
+
+    fn pool(max_memory_kib: u32, max_queue: usize, processors: usize) -> HashPool {
+        let hashing = Hashing { max_memory_kib, max_queue, ..cheap_hashing() };
+        HashPool::with_processors(&hashing, NonZeroUsize::new(processors).unwrap())
+    }
+
+    /// Jobs that report their start and then wait for a word.
+    struct Gate {
+        started: mpsc::Receiver<()>,
+        go: mpsc::Sender<()>,
+        job: Arc<dyn Fn() + Send + Sync>,
+    }
+
+    fn gate() -> Gate {
+        let (start, started) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let job = Arc::new(move || {
+            start.send(()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+        });
+        Gate { started, go, job }
+    }
+
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Starts `count` jobs that take `memory_kib` and says how many were let run.
+    async fn running(pool: &HashPool, memory_kib: u32, count: usize) -> usize {
+        let Gate { started, go, job } = gate();
+        let tasks: Vec<_> = (0..count)
+            .map(|_| {
+                let (pool, job) = (pool.clone(), Arc::clone(&job));
+                tokio::spawn(async move { pool.run(memory_kib, move || job()).await })
+            })
+            .collect();
+        settle().await;
+        let permits = pool.inner.budget.available_permits();
+        let admitted = count - pool.inner.waiting.load(Ordering::Relaxed);
+        assert!(permits < memory_kib.max(pool.inner.share) as usize, "nobody waits while there is room");
+        for _ in 0..admitted {
+            started.recv().unwrap();
+        }
+        assert!(started.try_recv().is_err(), "nobody runs without a permit");
+        for _ in 0..count {
+            go.send(()).unwrap();
+        }
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        assert_eq!(started.try_iter().count(), count - admitted);
+        assert_eq!(pool.inner.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(pool.inner.budget.available_permits(), pool.inner.total as usize);
+        admitted
+    }
+
+    #[tokio::test]
+    async fn the_memory_budget_is_kept() {
+        assert_eq!(running(&pool(256, 100, 64), 64, 10).await, 4);
+        assert_eq!(running(&pool(256, 100, 64), 100, 10).await, 2);
+        assert_eq!(running(&pool(256, 100, 64), 256, 3).await, 1);
+    }
+
+    #[tokio::test]
+    async fn no_more_hashes_run_than_there_are_processors() {
+        assert_eq!(running(&pool(1000, 100, 3), 4, 10).await, 3);
+        assert_eq!(running(&pool(1024, 100, 1), 4, 10).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_sheds_at_once_and_forgets_who_left() {
+        let pool = pool(64, 1, 1);
+        let Gate { started, go, job } = gate();
+        let first = tokio::spawn({
+            let (pool, job) = (pool.clone(), Arc::clone(&job));
+            async move { pool.run(64, move || job()).await }
+        });
+        settle().await;
+        assert!(!pool.is_full());
+        let second = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.run(64, || ()).await }
+        });
+        settle().await;
+        assert!(pool.is_full());
+        let secret = Secret::new("x");
+        assert!(matches!(pool.hash(&secret).await, Err(HashError::Overloaded)));
+        second.abort();
+        assert!(second.await.unwrap_err().is_cancelled());
+        assert!(!pool.is_full());
+        let third = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.hash(&secret).await }
+        });
+        settle().await;
+        go.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        third.await.unwrap().unwrap();
+        assert_eq!(started.try_iter().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_job_keeps_its_permit_until_it_ends() {
+        let pool = pool(64, 0, 1);
+        let Gate { started, go, job } = gate();
+        let task = tokio::spawn({
+            let (pool, job) = (pool.clone(), Arc::clone(&job));
+            async move { pool.run(64, move || job()).await }
+        });
+        settle().await;
+        task.abort();
+        let _ = task.await;
+        if started.recv().is_ok() {
+            assert!(matches!(pool.run(64, || ()).await, Err(HashError::Overloaded)));
+            go.send(()).unwrap();
+        }
+        let _ = pool.inner.budget.acquire_many(64).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn verification_tells_right_from_wrong_and_barred() {
+        let pool = HashPool::new(&cheap_hashing());
+        let (right, wrong) = (Secret::new("right"), Secret::new("wrong"));
+        let stored = pool.hash(&right).await.unwrap();
+        let dear = Cost::usual(128, 2);
+        for reference in [pool.usual_cost(), dear] {
+            let cases = [
+                (&right, Standing::Active, Verdict::Accepted),
+                (&right, Standing::Barred, Verdict::Refused),
+                (&wrong, Standing::Active, Verdict::Refused),
+                (&wrong, Standing::Barred, Verdict::Refused),
+            ];
+            for (password, standing, verdict) in cases {
+                assert_eq!(pool.verify(password, &stored, standing, reference).await.unwrap(), verdict);
+            }
+        }
+        let other = pool.hash(&right).await.unwrap();
+        assert_ne!(other.expose(), stored.expose(), "salts differ");
+    }
+
+    #[tokio::test]
+    async fn hashes_that_cost_too_much_are_not_run() {
+        let pool = HashPool::new(&cheap_hashing());
+        let costs = [
+            Cost::usual(1025, 1),
+            Cost::usual(1024, u32::MAX),
+            Cost::Bcrypt { log_rounds: 18 },
+            Cost::Bcrypt { log_rounds: 31 },
+        ];
+        for cost in costs {
+            let stored = StoredHash::dummy(cost).unwrap();
+            let outcome = pool.verify(&Secret::new("x"), &stored, Standing::Active, pool.usual_cost()).await;
+            assert!(matches!(outcome, Err(HashError::TooCostly)), "{cost:?}");
+        }
+        assert!(pool.check_cost(Cost::usual(1024, 100)).is_ok());
+        assert!(pool.check_cost(Cost::Bcrypt { log_rounds: 17 }).is_ok());
+    }
+
+    #[test]
+    fn new_passwords_are_checked() {
+        assert_eq!(check_new_password(&Secret::new("")), Err(PasswordFault::Empty));
+        assert_eq!(check_new_password(&Secret::new([b'x'; 1024])), Ok(()));
+        assert_eq!(check_new_password(&Secret::new([b'x'; 1025])), Err(PasswordFault::TooLong));
+        assert_eq!(check_new_password(&Secret::new([0xff])), Err(PasswordFault::NotUtf8));
+        assert_eq!(check_new_password(&Secret::new(" ")), Ok(()));
+    }
+}

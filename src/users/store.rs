@@ -1,0 +1,373 @@
+//! Users in the store: what the gateway asks, and what the command line changes.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+use crate::base::user::User;
+use crate::store::{Store, StoreError};
+
+use super::Lookup;
+use super::error::UserChangeError;
+use super::hash::StoredHash;
+use super::name::{check_email, normal_group, normal_name};
+
+/// A user with what a login needs. It has no `Debug`, for it holds the hash as plain text.
+pub(super) struct Record {
+    pub(super) user: User,
+    pub(super) active: bool,
+    /// As it stands in the store, not yet checked.
+    pub(super) hash: zeroize::Zeroizing<String>,
+}
+
+impl Store {
+    /// Adds an active user. `groups` may repeat themselves and have any order.
+    ///
+    /// # Errors
+    ///
+    /// A [`UserChangeError`]; nothing is changed then.
+    pub async fn add(
+        &self,
+        name: &str,
+        email: Option<&str>,
+        groups: &[String],
+        hash: &StoredHash,
+    ) -> Result<User, UserChangeError> {
+        let name = normal_name(name).map_err(UserChangeError::Name)?;
+        if let Some(email) = email {
+            check_email(email).map_err(UserChangeError::Email)?;
+        }
+        let groups = groups.iter().map(|group| normal_group(group)).collect::<Result<Vec<_>, _>>();
+        let groups = in_order(groups.map_err(UserChangeError::Group)?);
+        let mut transaction = self.begin().await?;
+        let inserted: Option<i64> = sqlx::query_scalar(
+            "INSERT INTO users (name, email, password_hash, active, created_at, updated_at) \
+             VALUES (?1, ?2, ?3, 1, ?4, ?4) ON CONFLICT (name) DO NOTHING RETURNING id",
+        )
+        .bind(&name)
+        .bind(email)
+        .bind(hash.expose())
+        .bind(self.now_unix_ms())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::from)?;
+        let Some(id) = inserted else { return Err(UserChangeError::NameTaken) };
+        for group in &groups {
+            sqlx::query("INSERT INTO user_groups (user_id, name) VALUES (?1, ?2)")
+                .bind(id)
+                .bind(group)
+                .execute(&mut *transaction)
+                .await
+                .map_err(StoreError::from)?;
+        }
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(User { id: id.to_string(), name, email: email.map(str::to_owned), groups })
+    }
+
+    /// Every user and whether it is active, in the order of ids.
+    ///
+    /// # Errors
+    ///
+    /// A [`StoreError`].
+    pub async fn list(&self) -> Result<Vec<(User, bool)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, name, email, active, \
+             (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups \
+             FROM users ORDER BY id",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(|row| Ok((user_of(row)?, row.try_get("active")?))).collect()
+    }
+
+    /// Gives a user another password.
+    ///
+    /// # Errors
+    ///
+    /// A [`UserChangeError`].
+    pub async fn set_password(&self, name: &str, hash: &StoredHash) -> Result<(), UserChangeError> {
+        let update = sqlx::query("UPDATE users SET password_hash = ?1, updated_at = ?2 WHERE name = ?3")
+            .bind(hash.expose())
+            .bind(self.now_unix_ms());
+        self.change(name, update).await
+    }
+
+    /// Switches a user on or off.
+    ///
+    /// # Errors
+    ///
+    /// A [`UserChangeError`].
+    pub async fn set_active(&self, name: &str, active: bool) -> Result<(), UserChangeError> {
+        let update = sqlx::query("UPDATE users SET active = ?1, updated_at = ?2 WHERE name = ?3")
+            .bind(active)
+            .bind(self.now_unix_ms());
+        self.change(name, update).await
+    }
+
+    /// Deletes a user for ever: the id is never used again, and the store goes on to count as one that has users.
+    ///
+    /// # Errors
+    ///
+    /// A [`UserChangeError`].
+    pub async fn delete(&self, name: &str) -> Result<(), UserChangeError> {
+        self.change(name, sqlx::query("DELETE FROM users WHERE name = ?1")).await
+    }
+
+    /// Runs a statement whose last parameter is the name; it must change exactly that user.
+    async fn change(
+        &self,
+        name: &str,
+        statement: sqlx::query::Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
+    ) -> Result<(), UserChangeError> {
+        // A text that is no name is nobody's name.
+        let name = normal_name(name).map_err(|_| UserChangeError::NoSuchUser)?;
+        let mut transaction: Transaction<'static, Sqlite> = self.begin().await?;
+        let done = statement.bind(name).execute(&mut *transaction).await.map_err(StoreError::from)?;
+        if done.rows_affected() == 0 {
+            return Err(UserChangeError::NoSuchUser);
+        }
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(())
+    }
+
+    /// A number that rises with every change of a user or a group.
+    pub(super) async fn users_revision(&self) -> Result<i64, StoreError> {
+        let read = sqlx::query_scalar("SELECT value FROM revisions WHERE topic = 'users'");
+        Ok(read.fetch_one(self.pool()).await?)
+    }
+
+    /// The user of this name, which is in normal form.
+    pub(super) async fn user_by_name(&self, name: &str) -> Result<Option<Record>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id, name, email, active, password_hash, \
+             (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups \
+             FROM users WHERE name = ?1",
+        )
+        .bind(name)
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let hash = zeroize::Zeroizing::new(row.try_get("password_hash")?);
+        Ok(Some(Record { user: user_of(&row)?, active: row.try_get("active")?, hash }))
+    }
+
+    /// The user of this id. One statement, so that user, groups and "has there ever been one" are of one moment.
+    pub(super) async fn user_by_id(&self, id: &str) -> Result<Lookup, StoreError> {
+        let row = sqlx::query(
+            "SELECT users.id, users.name, email, active, \
+             (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups, \
+             users.id IS NOT NULL OR EXISTS (SELECT 1 FROM users) OR EXISTS (SELECT 1 FROM deleted_users) \
+             AS managed FROM (SELECT 1) LEFT JOIN users ON users.id = ?1",
+        )
+        .bind(number_of(id))
+        .fetch_one(self.pool())
+        .await?;
+        if row.try_get::<Option<i64>, _>("id")?.is_none() {
+            let managed: bool = row.try_get("managed")?;
+            return Ok(if managed { Lookup::Unknown } else { Lookup::Unmanaged });
+        }
+        let active: bool = row.try_get("active")?;
+        Ok(if active { Lookup::Active(user_of(&row)?) } else { Lookup::Inactive })
+    }
+}
+
+fn user_of(row: &SqliteRow) -> Result<User, StoreError> {
+    let id: i64 = row.try_get("id")?;
+    let joined: Option<String> = row.try_get("groups")?;
+    let groups = joined.iter().flat_map(|joined| joined.split(',')).map(str::to_owned).collect();
+    let (name, email) = (row.try_get("name")?, row.try_get("email")?);
+    Ok(User { id: id.to_string(), name, email, groups: in_order(groups) })
+}
+
+fn in_order(mut groups: Vec<String>) -> Vec<String> {
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+/// The number that this id stands for. "01" and "+1" are not ids of user 1: an id has one spelling.
+fn number_of(id: &str) -> Option<i64> {
+    id.parse::<i64>().ok().filter(|number| number.to_string() == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Clock;
+    use crate::store::scratch::Scratch;
+    use crate::users::hash::Cost;
+
+    fn hash() -> StoredHash {
+        StoredHash::dummy(Cost::usual(64, 1)).unwrap()
+    }
+
+    async fn store(scratch: &Scratch) -> Store {
+        Store::open(&scratch.path("s.db")).await.unwrap()
+    }
+
+    fn strings(items: &[&str]) -> Vec<String> {
+        items.iter().map(|&item| item.to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_user_is_found_as_it_was_added() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await.with_clock(Clock::manual(5_000).0);
+        let groups = strings(&["staff", "ﬁnance", "staff"]);
+        let added = store.add("Ａlice", Some("a@example.com"), &groups, &hash()).await.unwrap();
+        let expected = User {
+            id: "1".to_owned(),
+            name: "Alice".to_owned(),
+            email: Some("a@example.com".to_owned()),
+            groups: strings(&["finance", "staff"]),
+        };
+        assert_eq!(added, expected);
+        assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Active(expected.clone()));
+        let record = store.user_by_name("Alice").await.unwrap().unwrap();
+        assert_eq!((record.user, record.active), (expected.clone(), true));
+        assert_eq!(store.list().await.unwrap(), [(expected, true)]);
+        let times: (i64, i64) =
+            sqlx::query_as("SELECT created_at, updated_at FROM users").fetch_one(store.pool()).await.unwrap();
+        assert_eq!(times, (5_000, 5_000));
+    }
+
+    #[tokio::test]
+    async fn names_are_one_in_normal_form_and_two_in_case() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await;
+        store.add("ﬁ", None, &[], &hash()).await.unwrap();
+        let taken = store.add("fi", None, &[], &hash()).await.unwrap_err();
+        assert!(matches!(taken, UserChangeError::NameTaken));
+        assert_eq!(store.add("Fi", None, &[], &hash()).await.unwrap().name, "Fi");
+        assert_eq!(store.list().await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn bad_input_adds_nothing() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await;
+        let bad = [
+            store.add("", None, &[], &hash()).await.unwrap_err(),
+            store.add("a", Some("nowhere"), &[], &hash()).await.unwrap_err(),
+            store.add("a", None, &strings(&["x,y"]), &hash()).await.unwrap_err(),
+        ];
+        assert!(matches!(
+            bad,
+            [UserChangeError::Name(_), UserChangeError::Email(_), UserChangeError::Group(_)]
+        ));
+        assert!(store.list().await.unwrap().is_empty());
+        assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Unmanaged);
+    }
+
+    #[tokio::test]
+    async fn changes_apply_to_one_user() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await;
+        store.add("a", None, &[], &hash()).await.unwrap();
+        store.add("b", None, &[], &hash()).await.unwrap();
+        let before = store.user_by_name("b").await.unwrap().unwrap().hash;
+        let new = hash();
+        store.set_password("a", &new).await.unwrap();
+        store.set_active("a", false).await.unwrap();
+        let record = store.user_by_name("a").await.unwrap().unwrap();
+        assert_eq!((record.active, record.hash.as_str()), (false, new.expose()));
+        assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Inactive);
+        assert_eq!(store.user_by_name("b").await.unwrap().unwrap().hash, before);
+        store.set_active("a", true).await.unwrap();
+        assert!(matches!(store.user_by_id("1").await.unwrap(), Lookup::Active(_)));
+        for error in [
+            store.set_password("c", &new).await.unwrap_err(),
+            store.set_active("c", false).await.unwrap_err(),
+            store.delete("c").await.unwrap_err(),
+            store.delete("").await.unwrap_err(),
+        ] {
+            assert!(matches!(error, UserChangeError::NoSuchUser));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deleted_user_leaves_a_tombstone() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await;
+        assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Unmanaged);
+        assert_eq!(store.user_by_id("alice").await.unwrap(), Lookup::Unmanaged);
+        store.add("a", None, &strings(&["g"]), &hash()).await.unwrap();
+        assert_eq!(store.user_by_id("2").await.unwrap(), Lookup::Unknown);
+        store.delete("a").await.unwrap();
+        for id in ["1", "2", "alice", ""] {
+            assert_eq!(store.user_by_id(id).await.unwrap(), Lookup::Unknown, "{id}");
+        }
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM user_groups").fetch_one(store.pool()).await.unwrap();
+        assert_eq!(left, 0);
+        // The name is free again, the id is not.
+        assert_eq!(store.add("a", None, &[], &hash()).await.unwrap().id, "2");
+        assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Unknown);
+    }
+
+    #[tokio::test]
+    async fn an_id_has_one_spelling() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await;
+        store.add("a", None, &[], &hash()).await.unwrap();
+        for id in ["01", "+1", " 1", "1.0", "1e0", "１", "-1", "99999999999999999999"] {
+            assert_eq!(store.user_by_id(id).await.unwrap(), Lookup::Unknown, "{id}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_revision_rises_with_users_only() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await;
+        let mut last = store.users_revision().await.unwrap();
+        store.add("a", None, &strings(&["g"]), &hash()).await.unwrap();
+        let statements = [
+            "UPDATE users SET email = 'x@y'",
+            "INSERT INTO user_groups (user_id, name) VALUES (1, 'h')",
+            "UPDATE user_groups SET name = 'i' WHERE name = 'h'",
+            "DELETE FROM user_groups",
+            "DELETE FROM users",
+        ];
+        for statement in statements {
+            let now = store.users_revision().await.unwrap();
+            assert!(now > last, "before {statement}");
+            last = now;
+            sqlx::query(statement).execute(store.pool()).await.unwrap();
+        }
+        assert!(store.users_revision().await.unwrap() > last);
+        assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Unknown, "deleted by hand");
+    }
+
+    #[tokio::test]
+    async fn writers_wait_for_each_other() {
+        let scratch = Scratch::new();
+        let (one, two) = (store(&scratch).await, store(&scratch).await);
+        let hash = hash();
+        let names: Vec<String> = (0..12).map(|number| format!("user{number}")).collect();
+        let added = futures_util::future::join_all(names.iter().enumerate().map(|(index, name)| {
+            let store = if index % 2 == 0 { &one } else { &two };
+            store.add(name, None, &[], &hash)
+        }))
+        .await;
+        assert!(added.iter().all(Result::is_ok), "{added:?}");
+        assert_eq!(one.list().await.unwrap().len(), 12);
+    }
+
+    #[tokio::test]
+    async fn errors_hold_no_hash() {
+        let scratch = Scratch::new();
+        let store = store(&scratch).await;
+        let hash = hash();
+        store.add("a", None, &[], &hash).await.unwrap();
+        sqlx::query("DROP TABLE user_groups").execute(store.pool()).await.unwrap();
+        let errors = [
+            store.add("a", None, &[], &hash).await.unwrap_err(),
+            store.add("b", None, &strings(&["g"]), &hash).await.unwrap_err(),
+        ];
+        for error in errors {
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("$argon2"), "{text}");
+        }
+        let record = store.user_by_name("a").await;
+        assert!(record.is_err(), "half a user is no user");
+    }
+}

@@ -1,0 +1,241 @@
+use std::path::Path;
+
+use super::password::tests::cheap_hashing;
+use super::*;
+use crate::config::Hashing;
+use crate::store::scratch::Scratch;
+
+const BCRYPT_COST: u32 = 4;
+
+fn users(source: UserSource) -> config::Users {
+    config::Users { source, hashing: cheap_hashing() }
+}
+
+async fn over_store(path: &Path) -> (Store, Directory) {
+    let store = Store::open(path).await.unwrap();
+    let directory = Directory::open(&users(UserSource::Store), Some(&store), Clock::System).await.unwrap();
+    (store, directory)
+}
+
+async fn over_file(path: &Path) -> Directory {
+    let clock = Clock::manual(i64::MAX / 2).0;
+    Directory::open(&users(UserSource::File(path.to_owned())), None, clock).await.unwrap()
+}
+
+async fn hashed(password: &str) -> StoredHash {
+    HashPool::new(&cheap_hashing()).hash(&Secret::new(password)).await.unwrap()
+}
+
+async fn login(directory: &Directory, name: &str, password: &str) -> Login {
+    directory.authenticate(name, &Secret::new(password)).await.unwrap()
+}
+
+fn epoch(directory: &Directory) -> u64 {
+    directory.epoch().load(Ordering::Acquire)
+}
+
+#[tokio::test]
+async fn store_users_log_in_by_name_and_password() {
+    let scratch = Scratch::new();
+    let (store, directory) = over_store(&scratch.path("s.db")).await;
+    let user = store.add("Alice", None, &["g".to_owned()], &hashed("right").await).await.unwrap();
+    assert_eq!(login(&directory, "Alice", "right").await, Login::Accepted(user.clone()));
+    assert_eq!(login(&directory, "Ａlice", "right").await, Login::Accepted(user));
+    let refused = [
+        ("Alice", "wrong"),
+        ("Alice", "right "),
+        ("Alice", ""),
+        ("alice", "right"),
+        (" Alice", "right"),
+        ("Ali\0ce", "right"),
+        ("nobody", "right"),
+        ("", "right"),
+        ("1", "right"),
+    ];
+    for (name, password) in refused {
+        assert_eq!(login(&directory, name, password).await, Login::Refused, "{name:?} {password:?}");
+    }
+    let (long, name) = ("x".repeat(bounds::MAX_PASSWORD_BYTES + 1), "x".repeat(1_000_000));
+    assert_eq!(login(&directory, "Alice", &long).await, Login::Refused);
+    assert_eq!(login(&directory, &name, "right").await, Login::Refused);
+}
+
+#[tokio::test]
+async fn a_disabled_deleted_or_changed_user_is_refused() {
+    let scratch = Scratch::new();
+    let (store, directory) = over_store(&scratch.path("s.db")).await;
+    store.add("a", None, &[], &hashed("old").await).await.unwrap();
+    store.set_active("a", false).await.unwrap();
+    assert_eq!(login(&directory, "a", "old").await, Login::Refused);
+    assert_eq!(directory.find("1").await.unwrap(), Lookup::Inactive);
+    store.set_active("a", true).await.unwrap();
+    store.set_password("a", &hashed("new").await).await.unwrap();
+    assert_eq!(login(&directory, "a", "old").await, Login::Refused);
+    assert!(matches!(login(&directory, "a", "new").await, Login::Accepted(_)));
+    store.delete("a").await.unwrap();
+    assert_eq!(login(&directory, "a", "new").await, Login::Refused);
+    assert_eq!(directory.find("1").await.unwrap(), Lookup::Unknown);
+}
+
+#[tokio::test]
+async fn every_refusal_does_the_same_work() {
+    let scratch = Scratch::new();
+    let (store, directory) = over_store(&scratch.path("s.db")).await;
+    store.add("a", None, &[], &hashed("right").await).await.unwrap();
+    store.add("off", None, &[], &hashed("right").await).await.unwrap();
+    store.set_active("off", false).await.unwrap();
+    let usual = HashPool::new(&cheap_hashing()).usual_cost();
+    for name in ["a", "off", "nobody", ""] {
+        let candidate = directory.candidate(name).await.unwrap();
+        assert_eq!((candidate.hash.cost(), candidate.reference), (usual, usual), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_epoch_follows_changes_by_others() {
+    let scratch = Scratch::new();
+    let path = scratch.path("s.db");
+    let (_, directory) = over_store(&path).await;
+    let other = Store::open(&path).await.unwrap();
+    directory.look().await;
+    assert_eq!(epoch(&directory), 0);
+    other.add("a", None, &[], &hashed("x").await).await.unwrap();
+    directory.look().await;
+    assert_eq!(epoch(&directory), 1);
+    other.set_active("a", false).await.unwrap();
+    other.set_active("a", true).await.unwrap();
+    directory.look().await;
+    directory.look().await;
+    assert_eq!(epoch(&directory), 2);
+    // What is no change of users is none.
+    sqlx::query("INSERT INTO revisions VALUES ('other', 1)").execute(other.pool()).await.unwrap();
+    directory.look().await;
+    assert_eq!(epoch(&directory), 2);
+    other.delete("a").await.unwrap();
+    directory.look().await;
+    assert_eq!(epoch(&directory), 3);
+}
+
+#[tokio::test]
+async fn watching_raises_the_epoch() {
+    let scratch = Scratch::new();
+    let (store, directory) = over_store(&scratch.path("s.db")).await;
+    let watching = tokio::spawn({
+        let directory = directory.clone();
+        async move { directory.watch().await }
+    });
+    store.add("a", None, &[], &hashed("x").await).await.unwrap();
+    let raised = async {
+        while epoch(&directory) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), raised).await.unwrap();
+    watching.abort();
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_refuses_nobody() {
+    let scratch = Scratch::new();
+    let (store, directory) = over_store(&scratch.path("s.db")).await;
+    store.add("a", None, &[], &hashed("x").await).await.unwrap();
+    store.close().await;
+    for name in ["a", "nobody"] {
+        let outcome = directory.authenticate(name, &Secret::new("x")).await;
+        assert!(matches!(outcome, Err(UsersError::Unavailable(Unavailable::Store(_)))), "{outcome:?}");
+    }
+    assert!(matches!(directory.find("1").await, Err(UsersError::Unavailable(_))));
+    directory.look().await;
+    assert!(epoch(&directory) <= 1);
+}
+
+#[tokio::test]
+async fn a_stored_hash_that_cannot_be_run_is_an_error_without_the_hash() {
+    let scratch = Scratch::new();
+    let (store, directory) = over_store(&scratch.path("s.db")).await;
+    let costly = StoredHash::dummy(hash::Cost::usual(4096, 1)).unwrap();
+    store.add("costly", None, &[], &costly).await.unwrap();
+    store.add("odd", None, &[], &costly).await.unwrap();
+    sqlx::query("UPDATE users SET password_hash = 'hunter2' WHERE name = 'odd'")
+        .execute(store.pool())
+        .await
+        .unwrap();
+    for name in ["costly", "odd"] {
+        let error = directory.authenticate(name, &Secret::new("sesame")).await.unwrap_err();
+        assert!(matches!(error, UsersError::Unavailable(Unavailable::Hash(_))), "{error:?}");
+        let text = format!("{error} {error:?}");
+        for secret in ["$argon2", "hunter2", "sesame"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_is_overload() {
+    let scratch = Scratch::new();
+    let path = scratch.write("users", "");
+    let hashing = Hashing { max_memory_kib: 64, max_queue: 0, ..cheap_hashing() };
+    let users = config::Users { source: UserSource::File(path), hashing };
+    let directory = Directory::open(&users, None, Clock::System).await.unwrap();
+    let secret = Secret::new("x");
+    let attempts = (0..8).map(|_| directory.authenticate("a", &secret));
+    let outcomes = futures_util::future::join_all(attempts).await;
+    let overloaded = |outcome: &&Result<Login, UsersError>| matches!(outcome, Err(UsersError::Overloaded));
+    assert_eq!(outcomes.iter().filter(overloaded).count(), 7, "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn file_users_log_in_and_have_their_name_as_id() {
+    let scratch = Scratch::new();
+    let bcrypt = bcrypt::hash("secret", BCRYPT_COST).unwrap();
+    let content = format!("alice:{bcrypt}\nbob:{}\n", hashed("other").await.expose());
+    let directory = over_file(&scratch.write("users", content)).await;
+    let alice = file_user("alice");
+    assert_eq!(login(&directory, "alice", "secret").await, Login::Accepted(alice.clone()));
+    assert_eq!(login(&directory, "bob", "other").await, Login::Accepted(file_user("bob")));
+    for (name, password) in [("alice", "other"), ("bob", "secret"), ("carol", "secret"), ("alice", "")] {
+        assert_eq!(login(&directory, name, password).await, Login::Refused);
+    }
+    assert_eq!(directory.find("alice").await.unwrap(), Lookup::Active(alice));
+    for id in ["carol", "Alice", "ａlice", "", "1"] {
+        assert_eq!(directory.find(id).await.unwrap(), Lookup::Unknown, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_knows_nobody() {
+    let scratch = Scratch::new();
+    let directory = over_file(&scratch.write("users", "")).await;
+    assert_eq!(directory.find("1").await.unwrap(), Lookup::Unknown);
+    assert_eq!(login(&directory, "a", "b").await, Login::Refused);
+}
+
+#[tokio::test]
+async fn the_epoch_follows_the_file() {
+    let scratch = Scratch::new();
+    let hash = hashed("x").await;
+    let path = scratch.write("users", format!("alice:{}\n", hash.expose()));
+    let directory = over_file(&path).await;
+    directory.look().await;
+    assert_eq!(epoch(&directory), 0);
+    scratch.write("users", "# nobody\n");
+    directory.look().await;
+    directory.look().await;
+    assert_eq!(epoch(&directory), 1);
+    assert_eq!(directory.find("alice").await.unwrap(), Lookup::Unknown);
+    scratch.write("users", "alice:plain text");
+    directory.look().await;
+    directory.look().await;
+    assert_eq!(epoch(&directory), 1);
+}
+
+#[tokio::test]
+async fn opening_says_what_is_wrong() {
+    let scratch = Scratch::new();
+    let no_store = Directory::open(&users(UserSource::Store), None, Clock::System).await;
+    assert!(matches!(no_store, Err(UsersOpenError::NoStore)));
+    let path = scratch.write("users", "a:hunter2");
+    let bad = Directory::open(&users(UserSource::File(path)), None, Clock::System).await.unwrap_err();
+    let text = format!("{bad} {bad:?}");
+    assert!(text.contains(":1: ") && !text.contains("hunter2"), "{text}");
+}
