@@ -22,8 +22,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 use crate::telemetry::sink::{Sink, Writer};
-use crate::tokens::issue::Issuer;
-use crate::tokens::verify::Verifier;
+use crate::tokens::{Issuer, Verifier};
 use crate::upstream::SharedUpstream;
 use crate::users::{Directory, UsersOpenError};
 use crate::worker::{self, Stopping};
@@ -226,7 +225,7 @@ async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, 
         UserSource::Store => Some(Store::open(&config.store.path).await.map_err(StartError::Store)?),
         UserSource::File(_) => None,
     };
-    let directory = Directory::open(&config.users, store, clock.clone()).await.map_err(StartError::Users)?;
+    let directory = Directory::open(&config.users, store.as_ref(), clock.clone()).await.map_err(StartError::Users)?;
     let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(StartError::Keys)?);
     let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
     let issuer = Issuer::new(Arc::clone(&ring), &config.tokens, clock.clone());

@@ -79,7 +79,7 @@ async fn exchange(
     }
 
     let identified = worker.authenticator.identify(routed).await?;
-    note(record, |record| record.user = identified.caller().user_id());
+    note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
     let permitted = authz::permit(identified)?;
 
     let upstream = worker.upstream(route)?;

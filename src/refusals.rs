@@ -8,7 +8,7 @@ use crate::identity::SealError;
 use crate::net::deadline::{BodyFault, Overdue};
 use crate::request::IntakeError;
 use crate::routing::RoutingError;
-use crate::tokens::verify::TokenFault;
+use crate::tokens::TokenFault;
 use crate::upstream::UpstreamError;
 
 impl From<IntakeError> for Refusal {

@@ -15,7 +15,6 @@ use crate::upstream::{UpstreamBody, UpstreamResponse};
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// An answer that has no connection and no record yet.
-#[derive(Debug)]
 pub enum Answer {
     /// One that the gateway made.
     Own(StatusCode, HeaderMap, Bytes),

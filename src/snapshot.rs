@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::endpoints::TokenRoutes;
 use crate::routing::RouteTable;
 use crate::telemetry::sink::Sink;
-use crate::tokens::verify::Verifier;
+use crate::tokens::Verifier;
 use crate::upstream::SharedUpstream;
 use crate::users::Directory;
 

@@ -23,7 +23,7 @@ use crate::base::user::User;
 use crate::config::Auth;
 use crate::request::Exchange;
 use crate::routing::{Route, Routed};
-use crate::tokens::verify::{Claims, Expected, TokenFault, Verifier};
+use crate::tokens::{Claims, Expected, TokenFault, Verifier};
 use crate::users::{Directory, Lookup};
 
 /// Who a request is from.
@@ -33,6 +33,16 @@ pub enum Caller {
     Anonymous,
     /// A user with a token that passes.
     User(Rc<Principal>),
+}
+
+impl Caller {
+    /// The user's id, when there is a user.
+    pub fn user_id(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(principal) => Some(&principal.user().id),
+        }
+    }
 }
 
 /// A routed request of which is known who sent it. Only [`Authenticator::identify`] makes one.
