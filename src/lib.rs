@@ -2,5 +2,6 @@
 
 pub mod base;
 pub mod config;
+pub mod endpoints;
 pub mod keys;
 pub mod tokens;
