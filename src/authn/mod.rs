@@ -179,8 +179,9 @@ impl Authenticator {
         let claims = self.verifier.verify(token, Expected::Access).map_err(AuthnError::Token)?;
         let record = self.look_up(claims.user_id.clone()).await?;
         let principal = Rc::new(Principal::new(record.unwrap_or_else(|| claimed_user(&claims))));
-        let valid_until_ms = self.verifier.valid_until_ms(&claims);
-        self.cache.borrow_mut().insert(token, Entry { principal: Rc::clone(&principal), valid_until_ms, epoch });
+        let valid_until_ms = claims.valid_until_ms;
+        let entry = Entry { principal: Rc::clone(&principal), valid_until_ms, epoch };
+        self.cache.borrow_mut().insert(token, entry);
         Ok(principal)
     }
 

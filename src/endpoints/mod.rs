@@ -1,0 +1,183 @@
+//! The token routes, in the dialect of djangorestframework-simplejwt: login, refresh, and the published keys.
+//!
+//! They run on the control plane, because a login hashes a password. The data plane hands over a whole request, whose
+//! body it has limited to [`crate::base::bounds::MAX_TOKEN_REQUEST_BYTES`], and writes the answer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method};
+
+use crate::base::secret::Secret;
+use crate::config;
+use crate::keys::KeyRing;
+use crate::tokens::{Issuer, Verifier};
+use crate::users::{Directory, Login, Lookup, UsersError};
+
+pub mod answer;
+mod body;
+mod form;
+mod jwks;
+mod login;
+mod refresh;
+
+pub use answer::{Answer, Body};
+
+/// Where the published keys are (RFC 8615; the name is that of `OpenID` Connect Discovery).
+const JWKS_PATH: &str = "/.well-known/jwks.json";
+
+/// Who may log in, and what is known of them: the user source as the token routes see it.
+pub trait People: Send + Sync {
+    /// Checks a password. It takes the same time whoever is asked for.
+    fn authenticate<'a>(
+        &'a self,
+        name: &'a str,
+        password: &'a Secret,
+    ) -> BoxFuture<'a, Result<Login, PeopleError>>;
+
+    /// Looks a user up by the id that tokens carry.
+    fn find<'a>(&'a self, user_id: &'a str) -> BoxFuture<'a, Result<Lookup, PeopleError>>;
+}
+
+impl People for Directory {
+    fn authenticate<'a>(
+        &'a self,
+        name: &'a str,
+        password: &'a Secret,
+    ) -> BoxFuture<'a, Result<Login, PeopleError>> {
+        Box::pin(async move { Self::authenticate(self, name, password).await.map_err(PeopleError::from) })
+    }
+
+    fn find<'a>(&'a self, user_id: &'a str) -> BoxFuture<'a, Result<Lookup, PeopleError>> {
+        Box::pin(async move { Self::find(self, user_id).await.map_err(PeopleError::from) })
+    }
+}
+
+/// Why nobody could be asked. What the source says of it is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeopleError {
+    /// The user source cannot be read.
+    Unavailable,
+    /// Too many passwords are being checked already.
+    Overloaded,
+}
+
+impl From<UsersError> for PeopleError {
+    fn from(error: UsersError) -> Self {
+        match error {
+            UsersError::Overloaded => Self::Overloaded,
+            UsersError::Unavailable(error) => {
+                tracing::error!(%error, "users cannot be looked up");
+                Self::Unavailable
+            }
+        }
+    }
+}
+
+/// One of the routes that the gateway answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A password for a pair of tokens.
+    Login,
+    /// A refresh token for an access token.
+    Refresh,
+    /// The public keys.
+    Jwks,
+}
+
+/// A whole request to a token route.
+#[derive(Clone)]
+pub struct TokenRequest {
+    /// Which route.
+    pub endpoint: Endpoint,
+    /// The method as sent.
+    pub method: Method,
+    /// The `Content-Type` as sent.
+    pub content_type: Option<HeaderValue>,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Endpoint {
+    /// Its name in logs, in place of a route's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Login => "token",
+            Self::Refresh => "token-refresh",
+            Self::Jwks => "jwks",
+        }
+    }
+}
+
+impl fmt::Debug for TokenRequest {
+    /// Without the body, which holds a password or a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, method, content_type, body: _ } = self;
+        let mut debug = f.debug_struct("TokenRequest");
+        debug.field("endpoint", endpoint).field("method", method).field("content_type", content_type);
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// The token routes with all that they need. Cheap to clone.
+#[derive(Clone)]
+pub struct TokenRoutes(Arc<Inner>);
+
+struct Inner {
+    people: Arc<dyn People>,
+    issuer: Issuer,
+    verifier: Verifier,
+    ring: Arc<KeyRing>,
+    path: String,
+    realm: String,
+}
+
+impl TokenRoutes {
+    /// The routes under `tokens.path`.
+    pub fn new(
+        people: Arc<dyn People>,
+        issuer: Issuer,
+        verifier: Verifier,
+        ring: Arc<KeyRing>,
+        tokens: &config::Tokens,
+    ) -> Self {
+        let (path, realm) = (tokens.path.clone(), tokens.realm.clone());
+        Self(Arc::new(Inner { people, issuer, verifier, ring, path, realm }))
+    }
+
+    /// Which token route this path is, with or without a slash at the end.
+    pub fn matches(&self, path: &str) -> Option<Endpoint> {
+        if path == JWKS_PATH {
+            return Some(Endpoint::Jwks);
+        }
+        match path.strip_prefix(self.0.path.as_str())? {
+            "" | "/" => Some(Endpoint::Login),
+            "/refresh" | "/refresh/" => Some(Endpoint::Refresh),
+            _ => None,
+        }
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, request: TokenRequest) -> Answer {
+        let routes = self.0.as_ref();
+        match request.endpoint {
+            Endpoint::Jwks => jwks::answer(&routes.ring, &request.method),
+            Endpoint::Login | Endpoint::Refresh if request.method != Method::POST => {
+                answer::method_not_allowed(&request.method, "POST")
+            }
+            Endpoint::Login => login::answer(routes, request).await.unwrap_or_else(|refusal| refusal),
+            Endpoint::Refresh => refresh::answer(routes, request).await.unwrap_or_else(|refusal| refusal),
+        }
+    }
+}
+
+impl fmt::Debug for TokenRoutes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRoutes").field("path", &self.0.path).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

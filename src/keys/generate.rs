@@ -1,0 +1,95 @@
+//! The key that the gateway makes for itself when none is configured.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::{Key, KeyError, pem};
+use crate::base::algorithm::Algorithm;
+use crate::base::ids;
+
+/// Loads the keys of the directory, in the order of their names; makes one when there is none.
+pub(super) fn load_or_generate(directory: &Path) -> Result<Vec<Key>, KeyError> {
+    let mut files = key_files(directory)?;
+    if files.is_empty() {
+        generate(directory)?;
+        files = key_files(directory)?;
+    }
+    files.iter().map(|(kid, path)| load(kid, path)).collect()
+}
+
+fn load(kid: &str, path: &Path) -> Result<Key, KeyError> {
+    let loaded = pem::read_file(path).and_then(|text| pem::parse(kid, Algorithm::EdDSA, &text));
+    loaded.map_err(|fault| KeyError::Key { kid: kid.to_owned(), file: Some(path.to_owned()), fault })
+}
+
+/// The files `KID.pem` of the directory, by name. Names that are no key id are not ours.
+fn key_files(directory: &Path) -> Result<Vec<(String, PathBuf)>, KeyError> {
+    let failed = |source| KeyError::Directory { path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(kid) = name.to_str().and_then(|name| name.strip_suffix(".pem")) else { continue };
+        if !kid.is_empty()
+            && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        {
+            files.push((kid.to_owned(), directory.join(&name)));
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Makes a key, unless another process has just made one. The file appears complete or not at all.
+fn generate(directory: &Path) -> Result<(), KeyError> {
+    let failed = |source| KeyError::Directory { path: directory.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    // Of two processes that start at once, the second waits here and then finds the key of the first.
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join(".lock"))
+        .map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    if !key_files(directory)?.is_empty() {
+        return Ok(());
+    }
+    let id = ids::random_id().map_err(KeyError::Randomness)?;
+    let kid: String = id.chars().take(16).collect();
+    let text = generated_pem()?;
+    write_atomically(directory, &format!("{kid}.pem"), text.as_bytes()).map_err(failed)
+}
+
+fn generated_pem() -> Result<Zeroizing<String>, KeyError> {
+    let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::NotGenerated)?;
+    let pkcs8 = pair.to_pkcs8v1().map_err(|_| KeyError::NotGenerated)?;
+    let body = Zeroizing::new(STANDARD.encode(pkcs8.as_ref()));
+    Ok(Zeroizing::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", *body)))
+}
+
+/// Writes beside the file and renames, so that nobody reads half a key, not even after a power cut.
+fn write_atomically(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = directory.join(".new");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join(name))?;
+    File::open(directory)?.sync_all()
+}

@@ -1,0 +1,18 @@
+//! Tokens: what they say, whether they pass, and how new ones are made.
+//!
+//! A token is the compact form of a JSON Web Signature (RFC 7515 section 7.1) over a set of claims (RFC 7519). Everything
+//! that is not exactly that is refused. The library is used for signatures only: its own checks of claims have a leeway,
+//! skip `nbf`, `iat` and `crit`, and read the clock themselves.
+
+mod claims;
+mod compact;
+pub mod issue;
+pub mod json;
+pub mod verify;
+
+pub use claims::Claims;
+pub use issue::{IssueError, Issuer, TokenPair};
+pub use verify::{Expected, TokenFault, Verifier};
+
+#[cfg(test)]
+pub(crate) mod tests;
