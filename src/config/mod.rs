@@ -1,5 +1,29 @@
 //! The configuration: text becomes raw structs with positions, and those become [`Config`], which cannot be wrong.
 
+mod address;
+mod complaint;
+mod environment;
+mod excerpt;
+mod keys;
+mod kind;
+mod load;
+mod problem;
+mod reader;
+mod routes;
+mod server;
+mod template;
+mod time;
+mod tokens;
+mod units;
+mod upstreams;
+mod users;
+mod vocabulary;
+
+pub use self::environment::Environment;
+pub use self::load::{load, parse};
+pub use self::problem::{Failure, Problem};
+pub use self::template::starter;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -301,3 +325,6 @@ pub enum LogFormat {
     /// For people.
     Pretty,
 }
+
+#[cfg(test)]
+mod tests;

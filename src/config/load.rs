@@ -1,0 +1,158 @@
+//! From a file to a [`Config`], or to everything that is wrong with it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::complaint::Complaint;
+use super::environment::Environment;
+use super::excerpt::{Source, Span};
+use super::problem::Failure;
+use super::reader::{Reader, Table};
+use super::{Config, routes, server, tokens, upstreams, users, vocabulary};
+use crate::base::bounds;
+
+/// Reads and checks a configuration file. Paths in it are relative to its directory.
+///
+/// # Errors
+///
+/// [`Failure`], when the file cannot be read or anything in it is wrong.
+pub fn load(path: &Path, environment: &Environment) -> Result<Config, Failure> {
+    let file_name = path.display().to_string();
+    let text = read(path).map_err(|error| Failure::unreadable(&file_name, error))?;
+    parse(&text, &file_name, path.parent().unwrap_or(Path::new("")), environment)
+}
+
+/// Checks the text of a configuration. `file_name` is what problems call it; paths in it are relative to `base_dir`.
+///
+/// # Errors
+///
+/// [`Failure`], with every problem of the text.
+pub fn parse(
+    text: &str,
+    file_name: &str,
+    base_dir: &Path,
+    environment: &Environment,
+) -> Result<Config, Failure> {
+    let source = Source::new(text);
+    let invalid = |faults| Failure::invalid(file_name, &source, faults);
+    if !is_small(text.len()) {
+        return Err(Failure::unreadable(file_name, too_large()));
+    }
+    let document = match DeTable::parse(text) {
+        Ok(document) => document,
+        Err(error) => return Err(invalid(vec![syntax_fault(&source, text, &error)])),
+    };
+    hide_secrets(&source, document.get_ref());
+    let reader = Reader::new(&source, environment, base_dir);
+    let config = sections(&reader, document.get_ref());
+    let faults = reader.into_faults();
+    if faults.is_empty() { Ok(config) } else { Err(invalid(faults)) }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(bounds::MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if is_small(text.len()) { Ok(text) } else { Err(too_large()) }
+}
+
+fn is_small(length: usize) -> bool {
+    u64::try_from(length).is_ok_and(|length| length <= bounds::MAX_FILE_BYTES)
+}
+
+fn too_large() -> io::Error {
+    io::Error::other(format!("it is larger than {} bytes", bounds::MAX_FILE_BYTES))
+}
+
+/// Reads every section. What is faulty has its default in the result, which is then not used.
+fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
+    let mut root = Table::root(reader, document);
+    let server = server::server(&mut root);
+    root.unsupported("tls", "remove it, and end TLS in front of the gateway");
+    let store = tokens::store(&mut root);
+    let tokens = tokens::tokens(&mut root, &store);
+    let users = users::users(&mut root);
+    let upstreams = upstreams::upstreams(&mut root);
+    let routes = routes::routes(&mut root, &upstreams);
+    root.unsupported("limits", "remove it; requests are not limited by rate");
+    let log = server::log(&mut root);
+    root.unsupported("tests", "remove it; \"tollgate check\" checks everything else");
+    for (key, missing, hint) in [
+        (
+            "upstreams",
+            "there is no upstream",
+            "add [upstreams.api] with targets = [\"http://127.0.0.1:9000\"]",
+        ),
+        (
+            "routes",
+            "there is no route",
+            "add [[routes]] with path = \"/\", auth = \"required\" and upstream = \"api\"",
+        ),
+    ] {
+        if is_missing(document, key) {
+            reader.report(&(0..0), Complaint::new(missing).hint(hint));
+        }
+    }
+    root.finish();
+    Config { server, store, tokens, users, upstreams, routes, log }
+}
+
+/// Whether a key is not there or holds nothing.
+fn is_missing(document: &DeTable<'_>, key: &str) -> bool {
+    let value = document.get(key).map(toml::Spanned::get_ref);
+    value.is_none_or(|value| {
+        value.as_table().is_some_and(toml::map::Map::is_empty)
+            || value.as_array().is_some_and(|array| array.is_empty())
+    })
+}
+
+fn hide_secrets(source: &Source<'_>, table: &DeTable<'_>) {
+    for (key, value) in table {
+        if vocabulary::is_secret(key.get_ref()) {
+            source.hide(value.span());
+        }
+        match value.get_ref() {
+            DeValue::Table(inner) => hide_secrets(source, inner),
+            DeValue::Array(elements) => {
+                for inner in elements.iter().filter_map(|element| element.get_ref().as_table()) {
+                    hide_secrets(source, inner);
+                }
+            }
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
+        }
+    }
+}
+
+/// What is wrong with text that is not TOML.
+fn syntax_fault(source: &Source<'_>, text: &str, error: &toml::de::Error) -> (Span, Complaint) {
+    let span = error.span().unwrap_or(0..0);
+    source.hide_secret_text();
+    let message = error.message().trim_end().replace('\n', ", ");
+    let message = message.strip_suffix(", expected nothing").unwrap_or(&message);
+    (span.clone(), Complaint { message: message.to_owned(), hint: syntax_hint(source, text, &span, message) })
+}
+
+fn syntax_hint(source: &Source<'_>, text: &str, span: &Span, message: &str) -> Option<String> {
+    if text.trim_start().starts_with('{') {
+        return Some("this looks like JSON; the configuration is written in TOML".to_owned());
+    }
+    if message.starts_with("duplicate key") {
+        let key = source.slice(span);
+        return Some(format!(
+            "{key:?} stands here a second time; only [[routes]] and [[tokens.keys]] may repeat"
+        ));
+    }
+    if ["invalid basic string", "invalid literal string"].iter().any(|start| message.starts_with(start)) {
+        return Some("a string ends with the quote that it begins with, on the same line".to_owned());
+    }
+    let (line, _) = source.position(span.start);
+    let value = text.lines().nth(line - 1)?.split_once('=')?.1.trim();
+    let bare = !value.starts_with(['"', '\'', '[', '{']);
+    bare.then(|| "write strings in quotes: key = \"value\"".to_owned())
+}

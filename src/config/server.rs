@@ -1,0 +1,151 @@
+//! `[server]`, `[server.limits]` and `[log]`.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use super::address;
+use super::complaint::{Complaint, choose, quoted};
+use super::kind::Kind;
+use super::reader::{Located, Table, values};
+use super::units;
+use super::{Limits, Log, LogFormat, LogLevel, Server};
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9911);
+const MAX_WORKERS: u32 = 1024;
+/// The largest count of connections that a setting may state.
+pub(super) const MAX_CONNECTIONS: u32 = 1_000_000;
+
+/// Reads `[server]`.
+pub(super) fn server(root: &mut Table<'_>) -> Server {
+    let mut table = root.table("server");
+    let listen = listen(&mut table);
+    table.unsupported("http_redirect", "remove it, and redirect in what ends TLS in front of the gateway");
+    let admin = table.located("admin", Kind::Text, |text| {
+        if text.is_empty() { Ok(None) } else { address::listen(text).map(Some) }
+    });
+    if let Some(Located { value: Some(address), span }) = &admin
+        && address.port() != 0
+        && listen.contains(address)
+    {
+        let complaint = Complaint::new(format!("\"{address}\" is in \"listen\" too"));
+        table
+            .reader
+            .report(span, complaint.hint("give health and readiness a port of their own, or \"\" for none"));
+    }
+    let trusted_proxies = table.list("trusted_proxies", address::network);
+    let workers = workers(&mut table);
+    let drain_timeout = table.parsed("drain_timeout", Kind::Duration, units::duration);
+    let limits = limits(&mut table);
+    table.finish();
+    Server {
+        listen,
+        admin: admin.map_or(Some(DEFAULT_ADMIN), |located| located.value),
+        trusted_proxies: values(trusted_proxies.unwrap_or_default()),
+        workers,
+        drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(30)),
+        limits,
+    }
+}
+
+/// Reads `[log]`.
+pub(super) fn log(root: &mut Table<'_>) -> Log {
+    let mut table = root.table("log");
+    let level = table.parsed("level", Kind::Text, |text| {
+        choose(
+            text,
+            &[
+                ("error", LogLevel::Error),
+                ("warn", LogLevel::Warn),
+                ("info", LogLevel::Info),
+                ("debug", LogLevel::Debug),
+                ("trace", LogLevel::Trace),
+            ],
+        )
+    });
+    let format = table.parsed("format", Kind::Text, |text| {
+        choose(text, &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)])
+    });
+    let access = table.boolean("access");
+    table.finish();
+    Log {
+        level: level.unwrap_or(LogLevel::Info),
+        format: format.unwrap_or(LogFormat::Json),
+        access: access.unwrap_or(true),
+    }
+}
+
+fn listen(table: &mut Table<'_>) -> Vec<SocketAddr> {
+    let hint = "name at least one address, such as \"127.0.0.1:8080\"";
+    let Some(list) = table.filled_list("listen", hint, address::listen) else { return vec![DEFAULT_LISTEN] };
+    let mut addresses = Vec::with_capacity(list.len());
+    for Located { value, span } in list {
+        if value.port() != 0 && addresses.contains(&value) {
+            let complaint =
+                Complaint::new(format!("\"{value}\" is listed twice")).hint("remove one of the two");
+            table.reader.report(&span, complaint);
+        }
+        addresses.push(value);
+    }
+    addresses
+}
+
+fn workers(table: &mut Table<'_>) -> NonZeroUsize {
+    let given: Option<NonZeroUsize> =
+        if table.value("workers").is_some_and(|value| value.get_ref().is_integer()) {
+            table.integer("workers", 1..=MAX_WORKERS).and_then(|count: u16| NonZeroUsize::new(count.into()))
+        } else {
+            table.parsed("workers", Kind::Workers, |text| match text {
+                "auto" => Ok(()),
+                _ => Err(Complaint::new(format!("unknown value {}", quoted(text))).hint(format!(
+                    "write \"auto\" for one per core, or a number from 1 to {MAX_WORKERS} without quotes"
+                ))),
+            });
+            None
+        };
+    let one_per_core = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    given.unwrap_or_else(one_per_core)
+}
+
+fn limits(server: &mut Table<'_>) -> Limits {
+    let mut table = server.table("limits");
+    let max_connections = table.integer::<u32>("max_connections", 1..=MAX_CONNECTIONS);
+    let max_header_bytes = table.parsed("max_header_bytes", Kind::Size, header_bytes);
+    let max_headers = table.integer::<u32>("max_headers", 1..=1000);
+    let max_body = table.parsed_or_zero("max_body", Kind::Size, units::size_limit);
+    let mut duration = |key| table.parsed(key, Kind::Duration, units::duration);
+    let header_timeout = duration("header_timeout").unwrap_or(Duration::from_secs(10));
+    let body_timeout = duration("body_timeout").unwrap_or(Duration::from_secs(30));
+    let idle_timeout = duration("idle_timeout").unwrap_or(Duration::from_secs(75));
+    let min_rate = table.parsed_or_zero("min_rate", Kind::Rate, units::rate);
+    table.finish();
+    Limits {
+        max_connections: non_zero(max_connections.unwrap_or(20_000)),
+        max_header_bytes: max_header_bytes.unwrap_or(32 * 1024),
+        max_headers: usize_from(max_headers.unwrap_or(100)),
+        max_body: max_body.unwrap_or(NonZeroU64::new(16 * 1024 * 1024)),
+        header_timeout,
+        body_timeout,
+        min_rate: min_rate.unwrap_or(128),
+        idle_timeout,
+    }
+}
+
+fn header_bytes(text: &str) -> Result<usize, Complaint> {
+    let bytes = units::size(text)?.get();
+    usize::try_from(bytes).ok().filter(|bytes| (8 * 1024..=1024 * 1024).contains(bytes)).ok_or_else(|| {
+        Complaint::new(format!("{} is out of range", quoted(text)))
+            .hint("a request's head may be limited to between \"8KiB\" and \"1MiB\"")
+    })
+}
+
+/// A count that the reader has checked to be at least 1.
+pub(super) fn non_zero(count: u32) -> NonZeroUsize {
+    NonZeroUsize::new(usize_from(count)).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// A count as the standard library wants it. No count of this crate is beyond 32 bits.
+pub(super) fn usize_from(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,1853 @@
+//! Tests of whole files: the messages, the defaults, and the contract.
+
+#![expect(clippy::too_many_lines, reason = "a snapshot is as long as what it shows")]
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::pattern::PathEnd;
+
+/// The smallest useful file.
+const SMALLEST: &str = r#"
+[upstreams.api]
+targets = ["http://127.0.0.1:9000"]
+
+[[routes]]
+path = "/"
+auth = "required"
+upstream = "api"
+"#;
+const LONG_SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn environment() -> Environment {
+    Environment::from_pairs([
+        ("PORT", "9000"),
+        ("SHORT", "hunter2-in-env"),
+        ("LONG", LONG_SECRET),
+        ("WEIRD", "w\u{1b}[31m"),
+    ])
+}
+
+fn parsed(text: &str) -> Result<Config, Failure> {
+    parse(text, "gateway.toml", Path::new("/etc/tollgate"), &environment())
+}
+
+/// The configuration of a text in front of the smallest file.
+fn with(text: &str) -> Config {
+    parsed(&format!("{text}\n{SMALLEST}")).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// What is said about a text in front of the smallest file.
+fn told(text: &str) -> String {
+    told_of_file(&format!("{text}\n{SMALLEST}"))
+}
+
+fn told_of_file(text: &str) -> String {
+    parsed(text).unwrap_err().to_string()
+}
+
+/// The messages about a text in front of the smallest file, with their places.
+fn messages(text: &str) -> Vec<String> {
+    let failure = parsed(&format!("{text}\n{SMALLEST}")).unwrap_err();
+    let line = |problem: &Problem| format!("{}:{}: {}", problem.line, problem.column, problem.message);
+    failure.problems().iter().map(line).collect()
+}
+
+/// A directory that is removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(files: &[(&str, &[u8])]) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("tollgate-config-{}", crate::base::ids::random_id().unwrap()));
+        for (name, bytes) in files {
+            let file = path.join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, bytes).unwrap();
+        }
+        Self(path)
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, Failure> {
+        parse(&format!("{text}\n{SMALLEST}"), "gateway.toml", &self.0, &environment())
+    }
+
+    fn told(&self, text: &str) -> String {
+        self.parse(text).unwrap_err().to_string().replace(self.0.to_str().unwrap(), "DIR")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn the_smallest_file_has_every_default() {
+    let config = parsed(SMALLEST).unwrap();
+    let server = &config.server;
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!(server.listen, [address("127.0.0.1:8080")]);
+    assert_eq!(server.admin, Some(address("127.0.0.1:9911")));
+    assert_eq!(server.trusted_proxies, []);
+    assert_eq!(server.workers, std::thread::available_parallelism().unwrap());
+    assert_eq!(server.drain_timeout, seconds(30));
+    let limits = &server.limits;
+    assert_eq!(
+        (limits.max_connections.get(), limits.max_header_bytes, limits.max_headers),
+        (20_000, 32_768, 100)
+    );
+    assert_eq!((limits.max_body, limits.min_rate), (NonZeroU64::new(16_777_216), 128));
+    assert_eq!(
+        (limits.header_timeout, limits.body_timeout, limits.idle_timeout),
+        (seconds(10), seconds(30), seconds(75))
+    );
+    assert_eq!(config.store.path, Path::new("/etc/tollgate/data/tollgate.db"));
+    let tokens = &config.tokens;
+    assert_eq!(
+        (&tokens.issuer, tokens.audience.len(), tokens.claims.len(), tokens.keys.len()),
+        (&None, 0, 0, 0)
+    );
+    assert_eq!(
+        (tokens.access_lifetime, tokens.refresh_lifetime, tokens.leeway),
+        (seconds(1800), seconds(86_400), seconds(0))
+    );
+    assert_eq!(
+        (tokens.user_id_claim.as_str(), tokens.path.as_str(), tokens.realm.as_str()),
+        ("user_id", "/api/token", "api")
+    );
+    assert_eq!(tokens.key_directory, Path::new("/etc/tollgate/data/keys"));
+    assert_eq!(config.users.source, UserSource::Store);
+    let hashing = Hashing {
+        memory_kib: 19_456,
+        iterations: NonZeroU32::new(2).unwrap(),
+        max_memory_kib: 262_144,
+        max_queue: 256,
+    };
+    assert_eq!(config.users.hashing, hashing);
+    assert_eq!(config.log, Log { level: LogLevel::Info, format: LogFormat::Json, access: true });
+}
+
+#[test]
+fn the_smallest_file_has_an_upstream_and_a_route() {
+    let config = parsed(SMALLEST).unwrap();
+    let [upstream] = config.upstreams.as_slice() else { panic!() };
+    let seconds = Duration::from_secs;
+    assert_eq!(upstream.name, "api");
+    assert_eq!(upstream.targets, [Target { host: "127.0.0.1".into(), port: 9000 }]);
+    assert_eq!((upstream.balance, upstream.identity), (Balance::LeastRequest, IdentityPreset::Default));
+    assert_eq!(
+        (upstream.connect_timeout, upstream.response_timeout, upstream.idle_timeout),
+        (seconds(5), seconds(60), seconds(60))
+    );
+    assert_eq!((upstream.max_connections.get(), upstream.max_queue, upstream.retries), (512, 1024, 1));
+    assert_eq!(upstream.host_header, HostHeader::Preserve);
+    let [route] = config.routes.as_slice() else { panic!() };
+    assert_eq!(
+        (route.name.as_str(), &route.host, route.auth, route.upstream),
+        ("route-1", &HostPattern::Any, Auth::Required, 0)
+    );
+    assert_eq!(route.path, PathPattern { segments: Vec::new(), end: PathEnd::Prefix });
+    assert_eq!((&route.methods, route.max_body, route.timeout), (&None, None, None));
+}
+
+#[test]
+fn every_supported_setting_is_read() {
+    let directory = Directory::new(&[("keys/a.pem", b"PEM"), ("hs", LONG_SECRET.as_bytes())]);
+    let text = r#"
+[server]
+listen          = ["localhost:0", "[::1]:${PORT}"]
+admin           = ""
+trusted_proxies = ["10.0.0.0/8", "::1"]
+workers         = 3
+drain_timeout   = "1m"
+limits = { max_connections = 20_000, max_header_bytes = "64KiB", max_headers = 1000, max_body = 0, header_timeout = "1s", body_timeout = "2s", min_rate = 0, idle_timeout = "3s" }
+[store]
+url = "sqlite:///var/lib/x.db"
+[tokens]
+issuer = "https://id.example.com"
+audience = ["a", "b"]
+access_lifetime = "5m"
+refresh_lifetime = "366d"
+leeway = "10s"
+user_id_claim = "sub"
+claims = ["groups", "email", "username"]
+path = "/auth"
+realm = "a b"
+[[tokens.keys]]
+kid = "a"
+alg = "EdDSA"
+file = "keys/a.pem"
+[[tokens.keys]]
+kid = "b"
+alg = "HS256"
+secret_file = "hs"
+verify_until = 2026-12-15T00:00:00Z
+[users]
+source = "file"
+file = { path = "htpasswd" }
+hashing = { memory = "64KiB", iterations = 1, max_memory = "1GiB", max_queue = 0 }
+[upstreams.zebra]
+targets = ["http://z"]
+[upstreams.big]
+targets = ["http://[::1]:1/", "http://10.0.0.6:9000"]
+balance = "round_robin"
+connect_timeout = "1s"
+response_timeout = "2s"
+idle_timeout = "3s"
+max_connections = 0x10
+max_queue = 0
+retries = 0
+host_header = "target"
+identity = "none"
+[[routes]]
+name = "big.one"
+host = "*.Example.com"
+path = "=/users/{id}/"
+methods = ["GET", "PROPFIND"]
+auth = "optional"
+upstream = "zebra"
+max_body = "0"
+timeout = "500ms"
+[[routes]]
+path = "/x"
+auth = "public"
+upstream = "big"
+max_body = "1KiB"
+[log]
+level = "debug"
+format = "pretty"
+access = false
+"#;
+    let config = directory.parse(text).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_snapshot!(
+        format!("{config:#?}").replace(directory.0.to_str().unwrap(), "DIR"),
+        @r##"
+    Config {
+        server: Server {
+            listen: [
+                127.0.0.1:0,
+                [::1]:9000,
+            ],
+            admin: None,
+            trusted_proxies: [
+                Network {
+                    address: 10.0.0.0,
+                    prefix_bits: 8,
+                },
+                Network {
+                    address: ::1,
+                    prefix_bits: 128,
+                },
+            ],
+            workers: 3,
+            drain_timeout: 60s,
+            limits: Limits {
+                max_connections: 20000,
+                max_header_bytes: 65536,
+                max_headers: 1000,
+                max_body: None,
+                header_timeout: 1s,
+                body_timeout: 2s,
+                min_rate: 0,
+                idle_timeout: 3s,
+            },
+        },
+        store: Store {
+            path: "/var/lib/x.db",
+        },
+        tokens: Tokens {
+            issuer: Some(
+                "https://id.example.com",
+            ),
+            audience: [
+                "a",
+                "b",
+            ],
+            access_lifetime: 300s,
+            refresh_lifetime: 31622400s,
+            leeway: 10s,
+            user_id_claim: "sub",
+            claims: [
+                Groups,
+                Email,
+                Username,
+            ],
+            path: "/auth",
+            realm: "a b",
+            keys: [
+                Key {
+                    kid: "a",
+                    algorithm: EdDSA,
+                    material: PemFile(
+                        "DIR/keys/a.pem",
+                    ),
+                    verify_until: None,
+                },
+                Key {
+                    kid: "b",
+                    algorithm: HS256,
+                    material: Secret(
+                        Secret(..),
+                    ),
+                    verify_until: Some(
+                        1797292800,
+                    ),
+                },
+            ],
+            key_directory: "/var/lib/keys",
+        },
+        users: Users {
+            source: File(
+                "DIR/htpasswd",
+            ),
+            hashing: Hashing {
+                memory_kib: 64,
+                iterations: 1,
+                max_memory_kib: 1048576,
+                max_queue: 0,
+            },
+        },
+        upstreams: [
+            Upstream {
+                name: "api",
+                targets: [
+                    Target {
+                        host: "127.0.0.1",
+                        port: 9000,
+                    },
+                ],
+                balance: LeastRequest,
+                connect_timeout: 5s,
+                response_timeout: 60s,
+                idle_timeout: 60s,
+                max_connections: 512,
+                max_queue: 1024,
+                retries: 1,
+                host_header: Preserve,
+                identity: Default,
+            },
+            Upstream {
+                name: "big",
+                targets: [
+                    Target {
+                        host: "::1",
+                        port: 1,
+                    },
+                    Target {
+                        host: "10.0.0.6",
+                        port: 9000,
+                    },
+                ],
+                balance: RoundRobin,
+                connect_timeout: 1s,
+                response_timeout: 2s,
+                idle_timeout: 3s,
+                max_connections: 16,
+                max_queue: 0,
+                retries: 0,
+                host_header: Target,
+                identity: None,
+            },
+            Upstream {
+                name: "zebra",
+                targets: [
+                    Target {
+                        host: "z",
+                        port: 80,
+                    },
+                ],
+                balance: LeastRequest,
+                connect_timeout: 5s,
+                response_timeout: 60s,
+                idle_timeout: 60s,
+                max_connections: 512,
+                max_queue: 1024,
+                retries: 1,
+                host_header: Preserve,
+                identity: Default,
+            },
+        ],
+        routes: [
+            Route {
+                name: "big.one",
+                host: Suffix(
+                    ".example.com",
+                ),
+                path: PathPattern {
+                    segments: [
+                        Literal(
+                            "users",
+                        ),
+                        Parameter(
+                            "id",
+                        ),
+                        Literal(
+                            "",
+                        ),
+                    ],
+                    end: Exact,
+                },
+                methods: Some(
+                    [
+                        "GET",
+                        "PROPFIND",
+                    ],
+                ),
+                auth: Optional,
+                upstream: 2,
+                max_body: Some(
+                    None,
+                ),
+                timeout: Some(
+                    500ms,
+                ),
+            },
+            Route {
+                name: "route-2",
+                host: Any,
+                path: PathPattern {
+                    segments: [
+                        Literal(
+                            "x",
+                        ),
+                    ],
+                    end: Prefix,
+                },
+                methods: None,
+                auth: Public,
+                upstream: 1,
+                max_body: Some(
+                    Some(
+                        1024,
+                    ),
+                ),
+                timeout: None,
+            },
+            Route {
+                name: "route-3",
+                host: Any,
+                path: PathPattern {
+                    segments: [],
+                    end: Prefix,
+                },
+                methods: None,
+                auth: Required,
+                upstream: 0,
+                max_body: None,
+                timeout: None,
+            },
+        ],
+        log: Log {
+            level: Debug,
+            format: Pretty,
+            access: false,
+        },
+    }
+    "##
+    );
+}
+
+#[test]
+fn all_problems_of_a_file_are_told_at_once() {
+    assert_snapshot!(told_of_file(r#"[server]
+listen = "127.0.0.1:8080"
+drain_timeout = 30
+max_body = "1MiB"
+
+[upstreams.api]
+targets = ["http://127.0.0.1:${PROT}"]
+retrys  = 2
+balance = "leastrequest"
+
+[[routes]]
+path     = "/a/../b"
+upstream = "ap"
+methods  = ["get", "TRACE"]
+
+[[routes]]
+path     = "/x"
+auth     = "none"
+upstream = "api"
+max_body = 64
+
+[logs]
+level = "info"
+"#), @r##"
+    gateway.toml:2:10: "listen" must be a list, not a string
+      |
+    2 | listen = "127.0.0.1:8080"
+      |          ^^^^^^^^^^^^^^^^
+      = help: write listen = ["127.0.0.1:8080"]
+
+    gateway.toml:3:17: "drain_timeout" must be a duration in quotes, not an integer
+      |
+    3 | drain_timeout = 30
+      |                 ^^
+      = help: write drain_timeout = "30s"
+
+    gateway.toml:4:1: unknown key "max_body" in [server]
+      |
+    4 | max_body = "1MiB"
+      | ^^^^^^^^
+      = help: "max_body" belongs in [server.limits] or [[routes]]
+
+    gateway.toml:7:12: environment variable "PROT" is not set
+      |
+    7 | targets = ["http://127.0.0.1:${PROT}"]
+      |            ^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = help: set it, or give a default: "${PROT:-default}"
+
+    gateway.toml:8:1: unknown key "retrys" in [upstreams.api]
+      |
+    8 | retrys  = 2
+      | ^^^^^^
+      = help: did you mean "retries"?
+
+    gateway.toml:9:11: unknown value "leastrequest"
+      |
+    9 | balance = "leastrequest"
+      |           ^^^^^^^^^^^^^^
+      = help: did you mean "least_request"?
+
+    gateway.toml:11:1: [[routes]] has no "auth"
+       |
+    11 | [[routes]]
+       | ^^^^^^^^^^
+       = help: there is no default: add auth = "required" (a token is needed), "optional" or "public" (everybody may pass)
+
+    gateway.toml:12:12: "/a/../b" is not a path pattern
+       |
+    12 | path     = "/a/../b"
+       |            ^^^^^^^^^
+       = help: no request could ever have this path: it has dot segments, empty segments, bad escapes or other characters that are refused
+
+    gateway.toml:13:12: no upstream is named "ap"
+       |
+    13 | upstream = "ap"
+       |            ^^^^
+       = help: did you mean "api"?
+
+    gateway.toml:14:13: "get" is not a method
+       |
+    14 | methods  = ["get", "TRACE"]
+       |             ^^^^^
+       = help: did you mean "GET"? case matters
+
+    gateway.toml:14:20: "TRACE" cannot be routed
+       |
+    14 | methods  = ["get", "TRACE"]
+       |                    ^^^^^^^
+       = help: CONNECT and TRACE are always answered with 405
+
+    gateway.toml:18:12: unknown value "none"
+       |
+    18 | auth     = "none"
+       |            ^^^^^^
+       = help: write "required", "optional" or "public"
+
+    gateway.toml:20:12: "max_body" must be a size in quotes, not an integer
+       |
+    20 | max_body = 64
+       |            ^^
+       = help: write max_body = "64B"
+
+    gateway.toml:22:2: unknown key "logs" at the top level
+       |
+    22 | [logs]
+       |  ^^^^
+       = help: did you mean "log"?
+
+    14 problems found
+    "##);
+}
+
+#[test]
+fn a_file_that_is_not_toml_has_one_problem() {
+    assert_snapshot!(told_of_file("[server]\nadmin = 127.0.0.1:9911\n"), @r##"
+    gateway.toml:2:14: invalid float
+      |
+    2 | admin = 127.0.0.1:9911
+      |              ^^^^^^^^^
+      = help: write strings in quotes: key = "value"
+
+    1 problem found
+    "##);
+    assert_snapshot!(told_of_file("[server]\r\nadmin = \"127.0.0.1:9911\r\nworkers = 1"), @r##"
+    gateway.toml:2:25: invalid basic string, expected `"`
+      |
+    2 | admin = "127.0.0.1:9911
+      |                        ^
+      = help: a string ends with the quote that it begins with, on the same line
+
+    1 problem found
+    "##);
+    assert_snapshot!(told_of_file("[server]\n[log]\n[server]\n"), @r##"
+    gateway.toml:3:2: duplicate key
+      |
+    3 | [server]
+      |  ^^^^^^
+      = help: "server" stands here a second time; only [[routes]] and [[tokens.keys]] may repeat
+
+    1 problem found
+    "##);
+    assert_snapshot!(told_of_file("{\"server\": {}}"), @r##"
+    gateway.toml:1:1: invalid key-value pair, expected key
+      |
+    1 | {"server": {}}
+      | ^
+      = help: this looks like JSON; the configuration is written in TOML
+
+    1 problem found
+    "##);
+}
+
+#[test]
+fn an_empty_file_lacks_upstreams_and_routes() {
+    assert_snapshot!(told_of_file(""), @r##"
+    gateway.toml:1:1: there is no upstream
+      = help: add [upstreams.api] with targets = ["http://127.0.0.1:9000"]
+
+    gateway.toml:1:1: there is no route
+      = help: add [[routes]] with path = "/", auth = "required" and upstream = "api"
+
+    2 problems found
+    "##);
+    assert_snapshot!(told_of_file("# nothing\nroutes = []\nupstreams = {}\n"), @r##"
+    gateway.toml:1:1: there is no upstream
+      |
+    1 | # nothing
+      | ^
+      = help: add [upstreams.api] with targets = ["http://127.0.0.1:9000"]
+
+    gateway.toml:1:1: there is no route
+      |
+    1 | # nothing
+      | ^
+      = help: add [[routes]] with path = "/", auth = "required" and upstream = "api"
+
+    2 problems found
+    "##);
+    assert_eq!(
+        parsed("[[routes]]\npath='/'\nauth='public'\nupstream='api'").unwrap_err().problems().len(),
+        1
+    );
+}
+
+#[test]
+fn unknown_keys_are_put_right() {
+    assert_snapshot!(told("[sever]\n[server]\nlimit = {}\nmax_headers = 5\nrealm = 'x'\ncolour = 'red'\n[server.limits]\nmax_headrs = 1\n[users.hashing]\nmemory_kib = 1"), @r##"
+    gateway.toml:1:2: unknown key "sever" at the top level
+      |
+    1 | [sever]
+      |  ^^^^^
+      = help: did you mean "server"?
+
+    gateway.toml:3:1: unknown key "limit" in [server]
+      |
+    3 | limit = {}
+      | ^^^^^
+      = help: did you mean "limits"?
+
+    gateway.toml:4:1: unknown key "max_headers" in [server]
+      |
+    4 | max_headers = 5
+      | ^^^^^^^^^^^
+      = help: "max_headers" belongs in [server.limits]
+
+    gateway.toml:5:1: unknown key "realm" in [server]
+      |
+    5 | realm = 'x'
+      | ^^^^^
+      = help: "realm" belongs in [tokens]
+
+    gateway.toml:6:1: unknown key "colour" in [server]
+      |
+    6 | colour = 'red'
+      | ^^^^^^
+      = help: [server] has listen, admin, trusted_proxies, workers, drain_timeout, limits
+
+    gateway.toml:8:1: unknown key "max_headrs" in [server.limits]
+      |
+    8 | max_headrs = 1
+      | ^^^^^^^^^^
+      = help: did you mean "max_headers"?
+
+    gateway.toml:10:1: unknown key "memory_kib" in [users.hashing]
+       |
+    10 | memory_kib = 1
+       | ^^^^^^^^^^
+       = help: [users.hashing] has memory, iterations, max_memory, max_queue
+
+    7 problems found
+    "##);
+    assert_snapshot!(told_of_file(&format!("{SMALLEST}rout = 1\nauths = 2\ntargets = []")), @r##"
+    gateway.toml:9:1: unknown key "rout" in [[routes]]
+      |
+    9 | rout = 1
+      | ^^^^
+      = help: [[routes]] has name, host, path, methods, auth, upstream, max_body, timeout
+
+    gateway.toml:10:1: unknown key "auths" in [[routes]]
+       |
+    10 | auths = 2
+       | ^^^^^
+       = help: did you mean "auth"?
+
+    gateway.toml:11:1: unknown key "targets" in [[routes]]
+       |
+    11 | targets = []
+       | ^^^^^^^
+       = help: "targets" belongs in [upstreams.NAME]
+
+    3 problems found
+    "##);
+}
+
+#[test]
+fn wrong_kinds_of_values_are_put_right() {
+    assert_snapshot!(told(r#"server = { workers = 1.5, drain_timeout = true, limits = 5, listen = [8080], trusted_proxies = {} }
+store = "sqlite://x.db"
+tokens.keys.kid = "a"
+tokens.issuer = 7
+users = [1]
+log = { access = "true", level = 3 }
+"#), @r##"
+    gateway.toml:1:22: "workers" must be "auto" or an integer, not a float
+      |
+    1 | server = { workers = 1.5, drain_timeout = true, limits = 5, listen = [8080], trusted_proxies = {} }
+      |                      ^^^
+
+    gateway.toml:1:43: "drain_timeout" must be a duration in quotes, not a boolean
+      |
+    1 | server = { workers = 1.5, drain_timeout = true, limits = 5, listen = [8080], trusted_proxies = {} }
+      |                                           ^^^^
+      = help: write drain_timeout = "30s"
+
+    gateway.toml:1:49: "limits" must be a table, not an integer
+      |
+    1 | server = { workers = 1.5, drain_timeout = true, limits = 5, listen = [8080], trusted_proxies = {} }
+      |                                                 ^^^^^^
+      = help: write [server.limits], and its keys on the lines below
+
+    gateway.toml:1:71: "listen" must be a list of strings, this is an integer
+      |
+    1 | server = { workers = 1.5, drain_timeout = true, limits = 5, listen = [8080], trusted_proxies = {} }
+      |                                                                       ^^^^
+      = help: did you mean "127.0.0.1:8080"?
+
+    gateway.toml:1:96: "trusted_proxies" must be a list, not a table
+      |
+    1 | server = { workers = 1.5, drain_timeout = true, limits = 5, listen = [8080], trusted_proxies = {} }
+      |                                                                                                ^^
+
+    gateway.toml:2:1: "store" must be a table, not a string
+      |
+    2 | store = "sqlite://x.db"
+      | ^^^^^
+      = help: write [store], and its keys on the lines below
+
+    gateway.toml:3:8: "keys" must be a list of tables, not a table
+      |
+    3 | tokens.keys.kid = "a"
+      |        ^^^^
+      = help: write [[tokens.keys]] with two pairs of brackets, once for each
+
+    gateway.toml:4:17: "issuer" must be a string, not an integer
+      |
+    4 | tokens.issuer = 7
+      |                 ^
+      = help: write issuer = "7"
+
+    gateway.toml:5:1: "users" must be a table, not a list
+      |
+    5 | users = [1]
+      | ^^^^^
+      = help: write [users] with one pair of brackets
+
+    gateway.toml:6:18: "access" must be true or false, not a string
+      |
+    6 | log = { access = "true", level = 3 }
+      |                  ^^^^^^
+      = help: write access = true, without quotes
+
+    gateway.toml:6:34: "level" must be a string, not an integer
+      |
+    6 | log = { access = "true", level = 3 }
+      |                                  ^
+      = help: write "error", "warn", "info", "debug" or "trace"
+
+    11 problems found
+    "##);
+    assert_snapshot!(told_of_file("[[upstreams]]\nname = 'api'\n[routes]\npath = '/'\n"), @r##"
+    gateway.toml:1:3: "upstreams" must be a table for each name, not a list
+      |
+    1 | [[upstreams]]
+      |   ^^^^^^^^^
+      = help: each has a name: write [upstreams.NAME], and its keys on the lines below
+
+    gateway.toml:3:2: "routes" must be a list of tables, not a table
+      |
+    3 | [routes]
+      |  ^^^^^^
+      = help: write [[routes]] with two pairs of brackets, once for each
+
+    2 problems found
+    "##);
+    assert_snapshot!(told_of_file("[upstreams]\ntargets = ['http://a']\n[[routes]]\npath='/'\nauth='public'\nupstream='api'\nmethods = [1]\n"), @r##"
+    gateway.toml:2:1: "targets" must be a table, not a list
+      |
+    2 | targets = ['http://a']
+      | ^^^^^^^
+      = help: each has a name: write [upstreams.NAME], and its keys on the lines below
+
+    gateway.toml:7:12: "methods" must be a list of strings, this is an integer
+      |
+    7 | methods = [1]
+      |            ^
+      = help: write "1"
+
+    2 problems found
+    "##);
+    assert_snapshot!(told("store.url = \"sqlite://a?\\u001b[31m\\u202e\""), @r##"
+    gateway.toml:1:13: "sqlite://a?\u{1b}[31m\u{202e}" does not name a file
+      |
+    1 | store.url = "sqlite://a?\u001b[31m\u202e"
+      |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = help: write "sqlite://data/tollgate.db", or "sqlite:///var/lib/tollgate/tollgate.db" for an absolute path
+
+    1 problem found
+    "##);
+    assert_snapshot!(told_of_file("routes = [1]\nupstreams.api = 'http://a'\n"), @r##"
+    gateway.toml:1:11: "routes" must be a list of tables, this is an integer
+      |
+    1 | routes = [1]
+      |           ^
+      = help: write [[routes]] once for each
+
+    gateway.toml:2:11: "api" must be a table, not a string
+      |
+    2 | upstreams.api = 'http://a'
+      |           ^^^
+      = help: each has a name: write [upstreams.NAME], and its keys on the lines below
+
+    2 problems found
+    "##);
+}
+
+#[test]
+fn values_of_the_server_are_checked() {
+    assert_snapshot!(told(r#"[server]
+listen = ["127.0.0.1:80", "127.0.0.1:0", "localhost:80", "unix:/run/t.sock", "localhost:0"]
+admin = "127.0.0.1:80"
+trusted_proxies = ["10.0.0.1/8", "proxy.example.com"]
+workers = 0
+drain_timeout = "0s"
+[server.limits]
+max_connections = -1
+max_header_bytes = "4KiB"
+max_headers = 1001
+max_body = 5
+min_rate = "128B"
+"#), @r##"
+    gateway.toml:2:42: "127.0.0.1:80" is listed twice
+      |
+    2 | listen = ["127.0.0.1:80", "127.0.0.1:0", "localhost:80", "unix:/run/t.sock", "localhost:0"]
+      |                                          ^^^^^^^^^^^^^^
+      = help: remove one of the two
+
+    gateway.toml:2:58: "unix:" is not supported in this version
+      |
+    2 | listen = ["127.0.0.1:80", "127.0.0.1:0", "localhost:80", "unix:/run/t.sock", "localhost:0"]
+      |                                                          ^^^^^^^^^^^^^^^^^^
+      = help: listen on a TCP address such as "127.0.0.1:8080"
+
+    gateway.toml:3:9: "127.0.0.1:80" is in "listen" too
+      |
+    3 | admin = "127.0.0.1:80"
+      |         ^^^^^^^^^^^^^^
+      = help: give health and readiness a port of their own, or "" for none
+
+    gateway.toml:4:20: "10.0.0.1/8" is not the first address of its network
+      |
+    4 | trusted_proxies = ["10.0.0.1/8", "proxy.example.com"]
+      |                    ^^^^^^^^^^^^
+      = help: did you mean "10.0.0.0/8"? a single address has no "/"
+
+    gateway.toml:4:34: "proxy.example.com" is not a network
+      |
+    4 | trusted_proxies = ["10.0.0.1/8", "proxy.example.com"]
+      |                                  ^^^^^^^^^^^^^^^^^^^
+      = help: write an address or a network: "10.0.0.7", "10.0.0.0/8" or "fd00::/8"
+
+    gateway.toml:5:11: "workers" must be from 1 to 1024
+      |
+    5 | workers = 0
+      |           ^
+
+    gateway.toml:6:17: a duration of zero
+      |
+    6 | drain_timeout = "0s"
+      |                 ^^^^
+      = help: it cannot be switched off; the longest is "366d"
+
+    gateway.toml:8:19: "max_connections" must be from 1 to 1000000
+      |
+    8 | max_connections = -1
+      |                   ^^
+
+    gateway.toml:9:20: "4KiB" is out of range
+      |
+    9 | max_header_bytes = "4KiB"
+      |                    ^^^^^^
+      = help: a request's head may be limited to between "8KiB" and "1MiB"
+
+    gateway.toml:10:15: "max_headers" must be from 1 to 1000
+       |
+    10 | max_headers = 1001
+       |               ^^^^
+
+    gateway.toml:11:12: "max_body" must be a size in quotes, not an integer
+       |
+    11 | max_body = 5
+       |            ^
+       = help: write max_body = "5B"
+
+    gateway.toml:12:12: "128B" is a size, not a rate
+       |
+    12 | min_rate = "128B"
+       |            ^^^^^^
+       = help: did you mean "128B/s"?
+
+    12 problems found
+    "##);
+    assert_snapshot!(told("[server]\nlisten = []\nworkers = \"many\"\nadmin = \"off\"\n[store]\nurl = \"data/x.db\""), @r##"
+    gateway.toml:2:10: "listen" is an empty list
+      |
+    2 | listen = []
+      |          ^^
+      = help: name at least one address, such as "127.0.0.1:8080"
+
+    gateway.toml:3:11: unknown value "many"
+      |
+    3 | workers = "many"
+      |           ^^^^^^
+      = help: write "auto" for one per core, or a number from 1 to 1024 without quotes
+
+    gateway.toml:4:9: "off" is not an address with a port
+      |
+    4 | admin = "off"
+      |         ^^^^^
+      = help: write an IP address and a port: "127.0.0.1:8080" or "[::1]:8080"
+
+    gateway.toml:6:7: "data/x.db" is not the URL of a store
+      |
+    6 | url = "data/x.db"
+      |       ^^^^^^^^^^^
+      = help: did you mean "sqlite://data/x.db"?
+
+    4 problems found
+    "##);
+}
+
+#[test]
+fn values_of_tokens_are_checked() {
+    assert_snapshot!(told(r#"[tokens]
+issuer = ""
+audience = [""]
+access_lifetime = "2d"
+leeway = "10m"
+user_id_claim = "aud"
+claims = ["email", "group", "email"]
+path = "/api/token/"
+realm = "a\"b"
+"#), @r##"
+    gateway.toml:3:13: an empty audience
+      |
+    3 | audience = [""]
+      |             ^^
+      = help: write audience = [] for none
+
+    gateway.toml:4:19: "access_lifetime" is longer than "refresh_lifetime"
+      |
+    4 | access_lifetime = "2d"
+      |                   ^^^^
+      = help: access tokens live 2d and refresh tokens 1d; a refresh token must live at least as long
+
+    gateway.toml:5:10: "10m" is too long for a leeway
+      |
+    5 | leeway = "10m"
+      |          ^^^^^
+      = help: clocks differ by seconds, and every expired token lives longer by the leeway; the longest is "5m"
+
+    gateway.toml:6:17: "aud" cannot be the claim of the user id
+      |
+    6 | user_id_claim = "aud"
+      |                 ^^^^^
+      = help: that claim has another meaning in every token; common names are "user_id" and "sub"
+
+    gateway.toml:7:20: unknown value "group"
+      |
+    7 | claims = ["email", "group", "email"]
+      |                    ^^^^^^^
+      = help: did you mean "groups"?
+
+    gateway.toml:7:29: "email" is listed twice
+      |
+    7 | claims = ["email", "group", "email"]
+      |                             ^^^^^^^
+      = help: remove one of the two
+
+    gateway.toml:8:8: "/api/token/" ends with "/"
+      |
+    8 | path = "/api/token/"
+      |        ^^^^^^^^^^^^^
+      = help: did you mean "/api/token"? clients may write the slash at the end or leave it out
+
+    gateway.toml:9:9: "a\"b" cannot stand in a challenge
+      |
+    9 | realm = "a\"b"
+      |         ^^^^^^
+      = help: a realm has printable ASCII characters other than the double quote and the backslash
+
+    8 problems found
+    "##);
+    assert_snapshot!(told("[tokens]\nrefresh_lifetime = \"1m\"\nuser_id_claim = \"email\"\nclaims = [\"email\"]\npath = \"/a/./b\""), @r##"
+    gateway.toml:2:20: "access_lifetime" is longer than "refresh_lifetime"
+      |
+    2 | refresh_lifetime = "1m"
+      |                    ^^^^
+      = help: access tokens live 30m and refresh tokens 1m; a refresh token must live at least as long
+
+    gateway.toml:4:11: "email" is the claim of the user id already
+      |
+    4 | claims = ["email"]
+      |           ^^^^^^^
+      = help: choose another "user_id_claim", or leave the field out
+
+    gateway.toml:5:8: "/a/./b" is not a path that a request could have
+      |
+    5 | path = "/a/./b"
+      |        ^^^^^^^^
+      = help: the path has a dot segment
+
+    3 problems found
+    "##);
+    // A lifetime that is faulty is not compared.
+    assert_eq!(messages("[tokens]\nrefresh_lifetime = \"1x\"\naccess_lifetime = \"3d\"").len(), 1);
+    for path in ["/", "", "api", "/a//b", "/a/", "/%61", "/a b", "/a?b"] {
+        assert_eq!(messages(&format!("tokens.path = \"{path}\"")).len(), 1, "{path}");
+    }
+    for claim in ["exp", "iat", "nbf", "jti", "iss", "aud", "sid", "token_type", "", "1a", "a-b", "ä"] {
+        assert_eq!(messages(&format!("tokens.user_id_claim = \"{claim}\"")).len(), 1, "{claim}");
+    }
+}
+
+#[test]
+fn stores_are_sqlite_files() {
+    let path = |url: &str| with(&format!("store.url = \"{url}\"")).store.path;
+    assert_eq!(path("sqlite://data/x.db"), Path::new("/etc/tollgate/data/x.db"));
+    assert_eq!(path("sqlite:///abs/x.db"), Path::new("/abs/x.db"));
+    assert_eq!(with("store.url = \"sqlite:///abs/x.db\"").tokens.key_directory, Path::new("/abs/keys"));
+    for url in [
+        "",
+        "sqlite:",
+        "sqlite://",
+        "sqlite://data/",
+        "sqlite::memory:",
+        "sqlite://:memory:",
+        "sqlite://x?mode=ro",
+        "mysql://a",
+    ] {
+        assert_eq!(messages(&format!("store.url = \"{url}\"")).len(), 1, "{url}");
+    }
+    assert_snapshot!(told("store.url = \"postgres://tollgate:hunter2@db/tollgate\""), @r##"
+    gateway.toml:1:13: "postgres://" is not supported in this version
+      |
+    1 | store.url = "postgres://***@db/tollgate"
+      |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = help: write "sqlite://data/tollgate.db", or "sqlite:///var/lib/tollgate/tollgate.db" for an absolute path
+
+    1 problem found
+    "##);
+}
+
+#[test]
+fn values_of_users_are_checked() {
+    assert_snapshot!(told("[users]\nsource = \"file\"\n[users.hashing]\nmemory = \"512MiB\"\niterations = 0"), @r##"
+    gateway.toml:1:1: [users.file] has no "path"
+      |
+    1 | [users]
+      | ^^^^^^^
+      = help: source = "file" needs [users.file] with path = "users.htpasswd", the path of an htpasswd file
+
+    gateway.toml:4:10: "max_memory" is less than the "memory" of one hash
+      |
+    4 | memory = "512MiB"
+      |          ^^^^^^^^
+      = help: one hash takes 524288KiB of a budget of 262144KiB, so nobody could log in
+
+    gateway.toml:5:14: "iterations" must be from 1 to 1000
+      |
+    5 | iterations = 0
+      |              ^
+
+    3 problems found
+    "##);
+    assert_snapshot!(told("[users]\nsource = \"stor\"\n[users.file]\npath = \"\"\n[users.hashing]\nmemory = \"1B\"\nmax_memory = \"4KiB\""), @r##"
+    gateway.toml:2:10: unknown value "stor"
+      |
+    2 | source = "stor"
+      |          ^^^^^^
+      = help: did you mean "store"?
+
+    gateway.toml:4:8: an empty path
+      |
+    4 | path = ""
+      |        ^^
+      = help: write the path of an htpasswd file
+
+    gateway.toml:6:10: "1B" is not a whole number of KiB
+      |
+    6 | memory = "1B"
+      |          ^^^^
+      = help: memory is counted in KiB: "19MiB" or "19456KiB"
+
+    gateway.toml:7:14: "4KiB" is out of range
+      |
+    7 | max_memory = "4KiB"
+      |              ^^^^^^
+      = help: argon2 takes at least 8KiB; "19MiB" is a good choice
+
+    4 problems found
+    "##);
+    assert_eq!(
+        with("[users]\nsource = \"file\"\n[users.file]\npath = \"u\"").users.source,
+        UserSource::File("/etc/tollgate/u".into())
+    );
+    assert_eq!(with("[users.file]\npath = \"u\"").users.source, UserSource::Store);
+}
+
+#[test]
+fn values_of_upstreams_are_checked() {
+    assert_snapshot!(told(r#"[upstreams.other]
+targets = ["10.0.0.5:9000", "https://a", "http://user:hunter2@a", "http://a/path"]
+balance = "hash"
+connect_timeout = "5"
+max_connections = 0
+retries = 11
+host_header = "preserv"
+identity = "forwarded"
+[upstreams."a b"]
+[upstreams.empty]
+targets = []
+identity = { "X-Account" = "claim:account_id" }
+"#), @r##"
+    gateway.toml:2:12: "10.0.0.5:9000" is not a target
+      |
+    2 | targets = ["10.0.0.5:9000", "https://a", "http://***@a", "http://a/path"]
+      |            ^^^^^^^^^^^^^^^
+      = help: did you mean "http://10.0.0.5:9000"?
+
+    gateway.toml:2:29: "https://" is not supported in this version
+      |
+    2 | targets = ["10.0.0.5:9000", "https://a", "http://***@a", "http://a/path"]
+      |                             ^^^^^^^^^^^
+      = help: a target is "http://host:port", such as "http://10.0.0.5:9000"
+
+    gateway.toml:2:42: a target has no user and no password
+      |
+    2 | targets = ["10.0.0.5:9000", "https://a", "http://***@a", "http://a/path"]
+      |                                          ^^^^^^^^^^^^^^
+      = help: the gateway sends the upstream no credentials of its own
+
+    gateway.toml:2:67: "http://a/path" has a path or a query
+      |
+    2 | targets = ["10.0.0.5:9000", "https://a", "http://***@a", "http://a/path"]
+      |                                                          ^^^^^^^^^^^^^^^
+      = help: write "http://a"; the path that a client sends is the path that the upstream gets
+
+    gateway.toml:3:11: "hash" is not supported in this version
+      |
+    3 | balance = "hash"
+      |           ^^^^^^
+      = help: write "least_request" or "round_robin"
+
+    gateway.toml:4:19: "5" has no unit
+      |
+    4 | connect_timeout = "5"
+      |                   ^^^
+      = help: did you mean "5s"? units are ms, s, m, h and d
+
+    gateway.toml:5:19: "max_connections" must be from 1 to 1000000
+      |
+    5 | max_connections = 0
+      |                   ^
+
+    gateway.toml:6:11: "retries" must be from 0 to 10
+      |
+    6 | retries = 11
+      |           ^^
+
+    gateway.toml:7:15: unknown value "preserv"
+      |
+    7 | host_header = "preserv"
+      |               ^^^^^^^^^
+      = help: did you mean "preserve"? other values are sent as the host name
+
+    gateway.toml:8:12: "forwarded" is not supported in this version
+      |
+    8 | identity = "forwarded"
+      |            ^^^^^^^^^^^
+      = help: write "default" or "none"
+
+    gateway.toml:9:1: [upstreams."a b"] has no "targets"
+      |
+    9 | [upstreams."a b"]
+      | ^^^^^^^^^^^^^^^^^
+      = help: add targets = ["http://127.0.0.1:9000"]
+
+    gateway.toml:9:12: "a b" is not a name
+      |
+    9 | [upstreams."a b"]
+      |            ^^^^^
+      = help: a name has letters, digits, "_", "." and "-"
+
+    gateway.toml:11:11: "targets" is an empty list
+       |
+    11 | targets = []
+       |           ^^
+       = help: name at least one, such as "http://127.0.0.1:9000"
+
+    gateway.toml:12:1: "identity" is not supported in this version
+       |
+    12 | identity = { "X-Account" = "claim:account_id" }
+       | ^^^^^^^^
+       = help: write "default" or "none"; a table of headers comes later
+
+    14 problems found
+    "##);
+}
+
+#[test]
+fn values_of_routes_are_checked() {
+    assert_snapshot!(told_of_file(&format!(r#"{SMALLEST}
+[[routes]]
+name = "a b"
+host = "https://example.com"
+path = "x"
+methods = []
+auth = "require"
+upstream = "backend"
+timeout = "0ms"
+
+[[routes]]
+name = "route-1"
+host = "*"
+path = "/{{id}}/{{id}}"
+methods = ["GET", "GET", "*"]
+
+"#)), @r##"
+    gateway.toml:11:8: "a b" is not a name
+       |
+    11 | name = "a b"
+       |        ^^^^^
+       = help: a name has letters, digits, "_", "." and "-"
+
+    gateway.toml:12:8: "https://example.com" is not a host pattern
+       |
+    12 | host = "https://example.com"
+       |        ^^^^^^^^^^^^^^^^^^^^^
+       = help: a host is a name such as "api.example.com" or "*.example.com", without scheme, port or path
+
+    gateway.toml:13:8: "x" is not a path pattern
+       |
+    13 | path = "x"
+       |        ^^^
+       = help: a path begins with "/", or with "=/" when it is meant exactly
+
+    gateway.toml:14:11: "methods" is an empty list
+       |
+    14 | methods = []
+       |           ^^
+       = help: leave "methods" out for any method
+
+    gateway.toml:15:8: unknown value "require"
+       |
+    15 | auth = "require"
+       |        ^^^^^^^^^
+       = help: did you mean "required"?
+
+    gateway.toml:16:12: no upstream is named "backend"
+       |
+    16 | upstream = "backend"
+       |            ^^^^^^^^^
+       = help: write "api", or add an upstream of that name
+
+    gateway.toml:17:11: a duration of zero
+       |
+    17 | timeout = "0ms"
+       |           ^^^^^
+       = help: it cannot be switched off; the longest is "366d"
+
+    gateway.toml:19:1: [[routes]] has no "auth"
+       |
+    19 | [[routes]]
+       | ^^^^^^^^^^
+       = help: there is no default: add auth = "required" (a token is needed), "optional" or "public" (everybody may pass)
+
+    gateway.toml:19:1: [[routes]] has no "upstream"
+       |
+    19 | [[routes]]
+       | ^^^^^^^^^^
+       = help: add upstream = "api", or the name of another [upstreams.NAME]
+
+    gateway.toml:20:8: two routes have the name "route-1"
+       |
+    20 | name = "route-1"
+       |        ^^^^^^^^^
+       = help: the other one is in line 5; names stand in the log, so each is used once
+
+    gateway.toml:21:8: "*" is not a host pattern
+       |
+    21 | host = "*"
+       |        ^^^
+       = help: leave "host" out for any host
+
+    gateway.toml:22:8: "/{id}/{id}" is not a path pattern
+       |
+    22 | path = "/{id}/{id}"
+       |        ^^^^^^^^^^^^
+       = help: two parameters have the same name
+
+    gateway.toml:23:19: "GET" is listed twice
+       |
+    23 | methods = ["GET", "GET", "*"]
+       |                   ^^^^^
+       = help: remove one of the two
+
+    gateway.toml:23:26: "*" is not a method
+       |
+    23 | methods = ["GET", "GET", "*"]
+       |                          ^^^
+       = help: leave "methods" out for any method
+
+    14 problems found
+    "##);
+}
+
+#[test]
+fn routes_that_tie_are_refused() {
+    let route = |host: &str, path: &str, methods: &str| {
+        format!("[[routes]]\npath = \"{path}\"\nauth = \"public\"\nupstream = \"api\"\n{host}{methods}\n")
+    };
+    let host = |host: &str| format!("host = \"{host}\"\n");
+    let ties = |first: &str, second: &str| {
+        parsed(&format!("{SMALLEST}{first}{second}")).map_or_else(|failure| failure.problems().len(), |_| 0)
+    };
+    let any = |path: &str| route("", path, "");
+    for (first, second, count) in [
+        (any("/x"), any("/x"), 1),
+        (any("/x"), any("/x/"), 1),
+        (any("/x"), any("=/x"), 0),
+        (any("=/x"), any("=/x/"), 0),
+        (any("/x"), any("/y"), 0),
+        (any("/%7ex"), any("/~x"), 1),
+        (any("/u/{id}"), any("/u/{name}"), 1),
+        (any("/u/{id}"), any("/u/x"), 0),
+        (any("/u/{id}/a"), any("/u/b/{id}"), 0),
+        (any("/x"), route(&host("a.b"), "/x", ""), 0),
+        (route(&host("A.b"), "/x", ""), route(&host("a.B"), "/x", ""), 1),
+        (route(&host("*.b"), "/x", ""), route(&host("a.b"), "/x", ""), 0),
+        (any("/x"), route("", "/x", "methods = [\"GET\"]"), 0),
+        (route("", "/x", "methods = [\"GET\", \"PUT\"]"), route("", "/x", "methods = [\"PUT\", \"GET\"]"), 1),
+        (route("", "/x", "methods = [\"GET\"]"), route("", "/x", "methods = [\"PUT\"]"), 0),
+        (any("/"), any("/"), 2),
+    ] {
+        assert_eq!(ties(&first, &second), count, "{first}{second}");
+    }
+    assert_snapshot!(told_of_file(&format!("{SMALLEST}{}{}", route("", "/x/{a}", "methods = [\"GET\", \"PUT\"]"), route("", "/x/{b}", "methods = [\"DELETE\", \"PUT\"]\nname = \"b\""))), @r##"
+    gateway.toml:15:8: route "b" ties with route "route-2" in line 9: same host and path, for PUT
+       |
+    15 | path = "/x/{b}"
+       |        ^^^^^^^^
+       = help: nothing says which of the two is meant: change the host, the path or the methods of one, or remove it
+
+    1 problem found
+    "##);
+}
+
+#[test]
+fn a_route_without_auth_is_refused() {
+    assert_snapshot!(told_of_file("[upstreams.api]\ntargets = [\"http://a\"]\n[[routes]]\npath = \"/\"\nupstream = \"api\""), @r##"
+    gateway.toml:3:1: [[routes]] has no "auth"
+      |
+    3 | [[routes]]
+      | ^^^^^^^^^^
+      = help: there is no default: add auth = "required" (a token is needed), "optional" or "public" (everybody may pass)
+
+    1 problem found
+    "##);
+}
+
+#[test]
+fn keys_are_read_from_their_sources() {
+    let directory = Directory::new(&[
+        ("key.pem", b"PEM"),
+        ("lf", format!("{LONG_SECRET}\n").as_bytes()),
+        ("crlf", format!("{LONG_SECRET}\r\n").as_bytes()),
+        ("two", format!("{LONG_SECRET}\n\n").as_bytes()),
+    ]);
+    let key = |text: &str| {
+        directory
+            .parse(&format!("[[tokens.keys]]\n{text}"))
+            .unwrap_or_else(|failure| panic!("{failure}"))
+            .tokens
+            .keys
+            .remove(0)
+    };
+    let secret = |text: &str| match key(&format!("alg = \"HS256\"\n{text}")).material {
+        KeyMaterial::Secret(secret) => String::from_utf8(secret.expose().to_vec()).unwrap(),
+        KeyMaterial::PemFile(path) => panic!("{path:?}"),
+    };
+    let pem = key("alg = \"ES256\"\nfile = \"key.pem\"");
+    assert_eq!((pem.kid.as_str(), pem.algorithm, pem.verify_until), ("default", Algorithm::ES256, None));
+    assert!(matches!(pem.material, KeyMaterial::PemFile(path) if path == directory.0.join("key.pem")));
+    assert_eq!(secret("secret_file = \"lf\""), LONG_SECRET);
+    assert_eq!(secret("secret_file = \"crlf\""), LONG_SECRET);
+    assert_eq!(secret("secret_file = \"two\""), format!("{LONG_SECRET}\n"));
+    assert_eq!(secret("secret_env = \"LONG\""), LONG_SECRET);
+    assert_eq!(secret("secret = \"${LONG}!\""), format!("{LONG_SECRET}!"));
+    assert_eq!(secret(&format!("secret = \"{LONG_SECRET}\"")), LONG_SECRET);
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_refused() {
+    let directory = Directory::new(&[("short", b"hunter2-in-file\n"), ("d/x", b"")]);
+    assert_snapshot!(directory.told(r#"[[tokens.keys]]
+alg = "hs256"
+verify_until = 2026-12-15T00:00:00Z
+[[tokens.keys]]
+kid = "a"
+alg = "HS256"
+file = "short"
+[[tokens.keys]]
+kid = "a"
+alg = "EdDSA"
+secret_file = "short"
+[[tokens.keys]]
+kid = "c"
+alg = "none"
+secret_file = "short"
+secret_env = "SHORT"
+verify_until = 2026-12-15
+[[tokens.keys]]
+kid = ""
+alg = "RS256"
+file = "missing.pem"
+[[tokens.keys]]
+kid = "d"
+file = "d"
+alg = "RS256"
+"#), @r##"
+    gateway.toml:1:1: [[tokens.keys]] has no "kid"
+      |
+    1 | [[tokens.keys]]
+      | ^^^^^^^^^^^^^^^
+      = help: each of several keys needs an id, such as kid = "2026-11"; tokens name their key by it
+
+    gateway.toml:1:1: [[tokens.keys]] has no key
+      |
+    1 | [[tokens.keys]]
+      | ^^^^^^^^^^^^^^^
+      = help: add "file" with the path of a PEM file, or for HS256, HS384 and HS512 "secret_file", "secret_env" or "secret"
+
+    gateway.toml:2:7: unknown algorithm "hs256"
+      |
+    2 | alg = "hs256"
+      |       ^^^^^^^
+      = help: did you mean "HS256"?
+
+    gateway.toml:3:16: the first key signs and cannot be retiring
+      |
+    3 | verify_until = 2026-12-15T00:00:00Z
+      |                ^^^^^^^^^^^^^^^^^^^^
+      = help: put the key that signs in front, or remove "verify_until"
+
+    gateway.toml:7:1: "file" does not fit HS256
+      |
+    7 | file = "short"
+      | ^^^^
+      = help: "file" is for PEM files; HS256 has one shared secret: use "secret_file", "secret_env" or "secret"
+
+    gateway.toml:9:7: two keys have the id "a"
+      |
+    9 | kid = "a"
+      |       ^^^
+      = help: the other one is in line 5
+
+    gateway.toml:11:1: "secret_file" does not fit EdDSA
+       |
+    11 | secret_file = "short"
+       | ^^^^^^^^^^^
+       = help: EdDSA has a private and a public key: use "file" with the path of a PEM file
+
+    gateway.toml:14:7: unknown algorithm "none"
+       |
+    14 | alg = "none"
+       |       ^^^^^^
+       = help: a token without a signature is never accepted
+
+    gateway.toml:16:1: a key has both "secret_file" and "secret_env"
+       |
+    16 | secret_env = "SHORT"
+       | ^^^^^^^^^^
+       = help: keep one of them
+
+    gateway.toml:17:16: "2026-12-15" is not a date with a time
+       |
+    17 | verify_until = 2026-12-15
+       |                ^^^^^^^^^^
+       = help: write 2026-12-15T00:00:00Z, without quotes
+
+    gateway.toml:19:7: "" is not a key id
+       |
+    19 | kid = ""
+       |       ^^
+       = help: a key id has from 1 to 255 bytes and no control characters
+
+    gateway.toml:21:8: the key file cannot be read: No such file or directory (os error 2)
+       |
+    21 | file = "missing.pem"
+       |        ^^^^^^^^^^^^^
+       = help: it would be "DIR/missing.pem"; paths are relative to the configuration file
+
+    gateway.toml:24:8: the key file cannot be read: it is not a file
+       |
+    24 | file = "d"
+       |        ^^^
+       = help: it would be "DIR/d"; paths are relative to the configuration file
+
+    13 problems found
+    "##);
+}
+
+#[test]
+fn secrets_are_never_told() {
+    let directory = Directory::new(&[("short", b"hunter2-in-file\n")]);
+    for text in [
+        "secret_file = \"short\"",
+        "secret_env = \"SHORT\"",
+        "secret_env = \"hunter2 is no name\"",
+        "secret_env = [\"hunter2\"]",
+        "secret_env = \"hunter2",
+        "key = \"hunter2",
+        "secret_file = [\"short\"]",
+        "secret = \"hunter2\"",
+        "secret = \"${SHORT}\"",
+        "secret = \"${UNSET:-hunter2}\"",
+        "secret = \"hunter2${\"",
+        "secret = \"${hunter2 }\"",
+        "secret = \"${A:-hunter2${}\"",
+        "secret = [\"hunter2\"]",
+        "secret = {a = \"hunter2\"}",
+        "secret = '''\nhunter2'''",
+        "sercet = \"hunter2\"",
+        "key = \"hunter2\"",
+        "SECRET = \"hunter2\"",
+        "secret = \"hunter2",
+        "secret = \"\"\"hunter2",
+        "secret = \"\"\"\nhunter2",
+        "secret = hunter2",
+        "\"secret\" = 'hunter2",
+        "secret = \"hunter2\" x",
+        "secret = \"hunter2\"\nsecret = \"hunter2\"",
+        "x = { secret = \"hunter2\" y }",
+        "secret = \"hunter2\", x = 1",
+    ] {
+        let failure = directory.told(&format!("[[tokens.keys]]\nalg = \"HS256\"\n{text}"));
+        assert!(!failure.contains("hunter2"), "{text}:\n{failure}");
+        let failure = directory.parse(&format!("[[tokens.keys]]\nalg = \"HS256\"\n{text}")).unwrap_err();
+        assert!(!format!("{failure:?}").contains("hunter2"), "{text}:\n{failure:?}");
+    }
+    let told = directory.told("[[tokens.keys]]\nalg = \"HS256\"\nsecret = \"hunter2\"");
+    assert_snapshot!(told, @r##"
+    gateway.toml:3:10: the secret has 7 bytes, it needs at least 32
+      |
+    3 | secret = ***
+      |          ^^^
+      = help: a shorter one can be guessed from any token; "openssl rand -base64 48" makes a good one
+
+    1 problem found
+    "##);
+}
+
+#[test]
+fn variables_are_expanded_in_strings() {
+    assert_eq!(
+        with("[upstreams.x]\ntargets = [\"http://a:${PORT}\", \"http://${HOST:-b}\"]").upstreams[1].targets
+            [0]
+        .port,
+        9000
+    );
+    assert_eq!(with("tokens.realm = \"$${PORT}\"").tokens.realm, "${PORT}");
+    assert_snapshot!(told("tokens.realm = \"${NOT_SET}\"\nserver.listen = [\"${WEIRD}\", \"${}\", \"${PORT\"]"), @r##"
+    gateway.toml:1:16: environment variable "NOT_SET" is not set
+      |
+    1 | tokens.realm = "${NOT_SET}"
+      |                ^^^^^^^^^^^^
+      = help: set it, or give a default: "${NOT_SET:-default}"
+
+    gateway.toml:2:18: "w\u{1b}[31m" is not an address with a port
+      |
+    2 | server.listen = ["${WEIRD}", "${}", "${PORT"]
+      |                  ^^^^^^^^^^
+      = help: write an IP address and a port: "127.0.0.1:8080" or "[::1]:8080"
+
+    gateway.toml:2:30: "${…}" does not hold the name of an environment variable
+      |
+    2 | server.listen = ["${WEIRD}", "${}", "${PORT"]
+      |                              ^^^^^
+      = help: a name has letters, digits and "_"; write "${NAME}", "${NAME:-default}", or "$${" for a literal "${"
+
+    gateway.toml:2:37: "${" without a closing "}"
+      |
+    2 | server.listen = ["${WEIRD}", "${}", "${PORT"]
+      |                                     ^^^^^^^^
+      = help: write "$${" for a "${" that is not the start of a variable
+
+    4 problems found
+    "##);
+}
+
+#[test]
+fn the_starter_loads_as_it_is() {
+    let text = starter("http://127.0.0.1:9000/");
+    let config = parsed(&text).unwrap();
+    assert_eq!(config.routes.len(), 1);
+    assert_eq!(config.routes[0].auth, Auth::Required);
+    assert_eq!(config.routes[0].path, PathPattern { segments: Vec::new(), end: PathEnd::Prefix });
+    assert_eq!(config.upstreams[0].targets, [Target { host: "127.0.0.1".into(), port: 9000 }]);
+    assert!(text.contains("/api/token/") && text.contains("tollgate user add"));
+    // A hostile URL changes nothing but the target.
+    let failure = parsed(&starter("x\"]\n[evil]\n\\")).unwrap_err();
+    assert_eq!(failure.problems().len(), 1);
+}
+
+#[test]
+fn files_are_loaded_and_their_paths_are_relative_to_them() {
+    let directory = Directory::new(&[("gateway.toml", SMALLEST.as_bytes()), ("latin1.toml", b"# \xe4")]);
+    let config = load(&directory.0.join("gateway.toml"), &environment()).unwrap();
+    assert_eq!(config.store.path, directory.0.join("data/tollgate.db"));
+    let told = |name: &str| {
+        let failure = load(&directory.0.join(name), &environment()).unwrap_err();
+        assert_eq!(failure.problems(), []);
+        assert!(std::error::Error::source(&failure).is_some());
+        failure.to_string().replace(directory.0.to_str().unwrap(), "DIR")
+    };
+    assert_snapshot!(told("missing.toml"), @r##"
+    DIR/missing.toml: cannot be read: No such file or directory (os error 2)
+      = help: "tollgate init --upstream URL" writes one; --config FILE names another
+    "##);
+    assert_snapshot!(told("latin1.toml"), @r##"DIR/latin1.toml: cannot be read: stream did not contain valid UTF-8"##);
+    let large = "#".repeat(usize::try_from(crate::base::bounds::MAX_FILE_BYTES).unwrap() + 1);
+    std::fs::write(directory.0.join("large.toml"), &large).unwrap();
+    assert_snapshot!(told("large.toml"), @r##"DIR/large.toml: cannot be read: it is larger than 4194304 bytes"##);
+    assert!(parsed(&large).is_err());
+}
+
+#[test]
+fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
+    let directory = Directory::new(&[("keys/2026-11.pem", b"PEM")]);
+    let failure = parse(CONTRACT, "gateway.toml", &directory.0, &environment()).unwrap_err();
+    let suffix = " is not supported in this version";
+    let mut refused: Vec<&str> = failure
+        .problems()
+        .iter()
+        .map(|problem| problem.message.strip_suffix(suffix).expect(&problem.message))
+        .collect();
+    refused.sort_unstable();
+    assert_eq!(
+        refused.join(" ").replace('"', ""),
+        "accept allow cors django enforce hash_on health_check http_redirect limit limits lockout request_headers \
+         response_headers reuse_grace rotate_refresh session_lifetime strip_prefix tests tls tls"
+    );
+    assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
+}
+
+#[test]
+fn unbuilt_keys_and_values_outside_the_example_are_refused_by_name() {
+    let route = |key: &str| format!("{SMALLEST}{key} = {{}}");
+    let upstream = |line: &str| SMALLEST.replace("targets", &format!("{line}\ntargets"));
+    for (text, name) in [
+        (route("rewrite"), "rewrite"),
+        (route("header"), "header"),
+        (route("headers"), "headers"),
+        (upstream("identity_encoding = \"utf8\""), "identity_encoding"),
+        (upstream("forward_token = false"), "forward_token"),
+        (upstream("balance = \"hash\""), "hash"),
+        (upstream("identity = \"webauth\""), "webauth"),
+        (upstream("identity = \"remote-user\""), "remote-user"),
+        (upstream("identity = {}"), "identity"),
+        (SMALLEST.replace("http://", "https://"), "https://"),
+        (SMALLEST.replace("http://", "h2c://"), "h2c://"),
+        (SMALLEST.replace("http://", "unix:"), "unix:"),
+        (format!("users.source = \"django\"\n{SMALLEST}"), "django"),
+        (format!("store.url = \"postgres://a\"\n{SMALLEST}"), "postgres://"),
+        (format!("server.admin = \"unix:/x\"\n{SMALLEST}"), "unix:"),
+    ] {
+        let failure = parsed(&text).unwrap_err();
+        let [problem] = failure.problems() else { panic!("{failure}") };
+        assert_eq!(problem.message, format!("\"{name}\" is not supported in this version"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in any::<String>()) {
+        if let Err(failure) = parsed(&text) {
+            prop_assert!(!failure.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_damaged_file_panics(at in 0_usize..CONTRACT.len(), length in 0_usize..40, new in "[\\[\\]{}\"'=\\n.a0-]{0,4}|\\PC{0,4}") {
+        let mut text = CONTRACT.to_owned();
+        let end = (at + length).min(text.len());
+        if text.is_char_boundary(at) && text.is_char_boundary(end) {
+            text.replace_range(at..end, &new);
+        }
+        if let Err(failure) = parsed(&text) {
+            prop_assert!(failure.to_string().ends_with(" found"));
+            for problem in failure.problems() {
+                prop_assert!(problem.line >= 1 && problem.column >= 1);
+            }
+        }
+    }
+}
+
+/// The example of the product's contract, in full.
+const CONTRACT: &str = r#"[server]
+listen          = ["127.0.0.1:8080"]          # "host:port", or "unix:/run/tollgate.sock"
+http_redirect   = ""                          # "0.0.0.0:80": answers 308 to https
+admin           = "127.0.0.1:9911"            # /healthz /readyz /metrics and what follows; "" = off
+trusted_proxies = []                          # CIDRs whose X-Forwarded-* and PROXY protocol are believed
+workers         = "auto"                      # one per core
+drain_timeout   = "30s"
+
+[server.limits]                               # every limit has a safe default
+max_connections  = 20000
+max_header_bytes = "32KiB"
+max_headers      = 100
+max_body         = "16MiB"                    # per route too; 0 = no limit
+header_timeout   = "10s"
+body_timeout     = "30s"                      # between two reads of a request body
+min_rate         = "128B/s"                   # of a body sent or a response read, over 10 s: slower ones are ended
+idle_timeout     = "75s"                      # between requests, and for a connection that says nothing
+
+[tls]                                         # present = TLS on `listen`
+min_version = "1.2"
+[[tls.certificates]]                          # chosen by SNI; watched and reloaded
+hosts = ["api.example.com", "*.example.com"]
+cert  = "tls/fullchain.pem"
+key   = "tls/key.pem"
+[tls.client_auth]                             # mutual TLS
+ca   = "tls/clients.pem"
+mode = "optional"                             # optional | required
+
+[store]                                       # users, sessions, revocations, lockouts
+url = "sqlite://data/tollgate.db"             # made on first start; later also postgres://
+
+[tokens]
+issuer           = ""                         # set = written as iss and required
+audience         = []                         # set = written as aud and one of them required
+access_lifetime  = "30m"
+refresh_lifetime = "1d"
+session_lifetime = "0s"                       # absolute end of a session however often it is refreshed; 0 = none
+rotate_refresh   = false
+reuse_grace      = "30s"                      # with rotation: a retried refresh gets the same successor
+leeway           = "0s"
+user_id_claim    = "user_id"
+claims           = []                         # user fields copied into the access token: "email", "groups", …
+path             = "/api/token"               # prefix of the token routes
+realm            = "api"
+[[tokens.keys]]                               # the first one signs, all verify; none = an EdDSA key is made in data/keys/
+kid  = "2026-11"
+alg  = "EdDSA"                                # EdDSA ES256 ES384 RS256/384/512 PS256/384/512 HS256/384/512
+file = "keys/2026-11.pem"                     # or secret / secret_file / secret_env for HS*
+# verify_until = 2026-12-15T00:00:00Z         # a retiring key
+
+[users]
+source = "store"                              # store | file | django (others come later)
+[users.file]
+path = "users.toml"                           # or an htpasswd file; watched
+[users.django]                                # read only: the login of an existing Django application
+url   = "sqlite://srv/app/db.sqlite3"         # or postgres://, mysql://
+table = "auth_user"                           # username_column, id_column, groups from auth_user_groups
+hashers = ["pbkdf2_sha256", "pbkdf2_sha1", "argon2", "bcrypt_sha256", "scrypt"]
+[users.hashing]                               # argon2id, for new passwords and upgrades
+memory     = "19MiB"
+iterations = 2
+max_memory = "256MiB"                         # budget: how many hashes run at once
+max_queue  = 256                              # beyond it: 503 and Retry-After
+[users.lockout]
+attempts = 10
+window   = "10m"
+duration = "10m"
+
+[upstreams.billing]
+targets  = ["http://10.0.0.5:9000", "http://10.0.0.6:9000"]   # http:// https:// h2c:// unix:
+balance  = "least_request"                    # least_request (power of two choices) | round_robin | hash
+hash_on  = "user"                             # for hash: user | ip | header:NAME | cookie:NAME
+connect_timeout  = "5s"
+response_timeout = "60s"                      # to the response head; a stream may last longer
+idle_timeout     = "60s"
+max_connections  = 512                        # per target
+max_queue        = 1024
+retries          = 1                          # only where nothing was sent or the method is idempotent
+host_header      = "preserve"                 # preserve | target | "name"
+identity         = "default"                  # preset, see section 5
+health_check = { path = "/health", interval = "5s", timeout = "2s", healthy = 2, unhealthy = 3 }
+tls = { ca = "ca.pem", server_name = "billing.internal", client_cert = "c.pem", client_key = "k.pem" }
+
+[[routes]]
+name     = "invoices"
+host     = "api.example.com"                  # exact, "*.example.com", or left out
+path     = "/billing/invoices"                # prefix in whole segments; "=/x" exact; "/users/{id}" one segment
+methods  = ["GET", "POST"]                    # left out = any
+auth     = "required"                         # required | optional | public; no default
+allow    = { groups = ["finance", "admin"], scopes = ["invoices"], claims = { tenant = "acme" }, match = { user_id = "{id}" } }
+upstream = "billing"
+strip_prefix = "/billing"
+max_body = "64MiB"
+timeout  = "10s"
+accept   = []                                 # "encoded_slash", "semicolon", "empty_segment": see section 6
+limit    = "per-user"                         # names a [limits.*]
+enforce  = "enforce"                          # enforce | report: count what would be refused, let it pass
+cors     = { origins = ["https://app.example.com"], credentials = true }
+request_headers  = { set = { "X-Env" = "prod" }, remove = ["X-Debug"] }
+response_headers = { set = {}, remove = ["Server"] }
+
+[limits.per-user]
+key  = "user"                                 # user | ip | header:NAME
+rate = ["100/s", "10000/h"]
+burst = 50
+
+[log]
+level  = "info"
+format = "json"                               # json | pretty
+access = true
+
+[[tests]]                                     # run by `tollgate check`
+request = "GET https://api.example.com/billing/invoices/7"
+as      = { user = "alice", groups = ["finance"] }
+expect  = { route = "invoices", status = 200, upstream_path = "/invoices/7" }
+"#;

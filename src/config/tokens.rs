@@ -1,0 +1,199 @@
+//! `[store]` and `[tokens]`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::complaint::{Complaint, choose, quoted};
+use super::keys;
+use super::kind::Kind;
+use super::reader::{Located, Reader, Table, values};
+use super::units;
+use super::{Store, Tokens};
+use crate::base::path;
+use crate::base::user::UserField;
+
+const DEFAULT_STORE: &str = "data/tollgate.db";
+const DEFAULT_ACCESS_LIFETIME: Duration = Duration::from_mins(30);
+const DEFAULT_REFRESH_LIFETIME: Duration = Duration::from_hours(24);
+/// Claims that the gateway writes itself.
+const RESERVED_CLAIMS: [&str; 8] = ["exp", "iat", "nbf", "jti", "iss", "aud", "sid", "token_type"];
+
+/// Reads `[store]`.
+pub(super) fn store(root: &mut Table<'_>) -> Store {
+    let mut table = root.table("store");
+    let reader = table.reader;
+    let path = table.parsed("url", Kind::Text, |url| sqlite_path(reader, url));
+    table.finish();
+    Store { path: path.unwrap_or_else(|| reader.resolve(DEFAULT_STORE)) }
+}
+
+/// Reads `[tokens]`. A generated key is kept beside the store.
+pub(super) fn tokens(root: &mut Table<'_>, store: &Store) -> Tokens {
+    let mut table = root.table("tokens");
+    let issuer = table.text("issuer").map(|located| located.value);
+    let audience = table.list("audience", non_empty);
+    let (access_lifetime, refresh_lifetime) = lifetimes(&mut table);
+    table.unsupported(
+        "session_lifetime",
+        "remove it; a login can be refreshed until its refresh token expires",
+    );
+    table.unsupported("rotate_refresh", "remove it; a refresh token can be used until it expires");
+    table.unsupported("reuse_grace", "remove it; refresh tokens are not rotated");
+    let leeway = table.parsed("leeway", Kind::Duration, units::leeway);
+    let user_id_claim = table.parsed("user_id_claim", Kind::Text, user_id_claim);
+    let user_id_claim = user_id_claim.unwrap_or_else(|| "user_id".to_owned());
+    let claims = claims(&mut table, &user_id_claim);
+    let path = table.parsed("path", Kind::Text, token_path);
+    let realm = table.parsed("realm", Kind::Text, realm);
+    let keys = keys::keys(&mut table);
+    table.finish();
+    Tokens {
+        issuer: issuer.filter(|issuer| !issuer.is_empty()),
+        audience: values(audience.unwrap_or_default()),
+        access_lifetime,
+        refresh_lifetime,
+        leeway: leeway.unwrap_or_default(),
+        user_id_claim,
+        claims,
+        path: path.unwrap_or_else(|| "/api/token".to_owned()),
+        realm: realm.unwrap_or_else(|| "api".to_owned()),
+        keys,
+        key_directory: store.path.parent().unwrap_or(Path::new("")).join("keys"),
+    }
+}
+
+fn sqlite_path(reader: &Reader<'_>, url: &str) -> Result<PathBuf, Complaint> {
+    let form = "write \"sqlite://data/tollgate.db\", or \"sqlite:///var/lib/tollgate/tollgate.db\" for an absolute path";
+    let Some(path) = url.strip_prefix("sqlite://") else {
+        // Of another URL only the scheme is named, since it may hold a password.
+        return Err(match url.split_once(':') {
+            Some((scheme @ ("postgres" | "postgresql"), _)) => {
+                Complaint::not_supported(&format!("{scheme}://")).hint(form)
+            }
+            Some(("sqlite", path)) => Complaint::new(format!("{} is not the URL of a store", quoted(url)))
+                .hint(format!("did you mean \"sqlite://{path}\"?")),
+            None if !url.is_empty() => Complaint::new(format!("{} is not the URL of a store", quoted(url)))
+                .hint(format!("did you mean \"sqlite://{url}\"?")),
+            Some(_) | None => Complaint::new("not the URL of a store").hint(form),
+        });
+    };
+    if path.contains(":memory:") {
+        return Err(Complaint::new("the store must be a file")
+            .hint("a store in memory would forget users and revocations when the gateway stops"));
+    }
+    if path.is_empty() || path.ends_with('/') || path.contains(['?', '#', '\0']) {
+        return Err(Complaint::new(format!("{} does not name a file", quoted(url))).hint(form));
+    }
+    Ok(reader.resolve(path))
+}
+
+fn lifetimes(table: &mut Table<'_>) -> (Duration, Duration) {
+    let access = table.located("access_lifetime", Kind::Duration, units::whole_seconds);
+    let refresh = table.located("refresh_lifetime", Kind::Duration, units::whole_seconds);
+    let value =
+        |given: &Option<Located<Duration>>, default| given.as_ref().map_or(default, |located| located.value);
+    let access_lifetime = value(&access, DEFAULT_ACCESS_LIFETIME);
+    let refresh_lifetime = value(&refresh, DEFAULT_REFRESH_LIFETIME);
+    // A lifetime that is faulty has its own problem, and its default says nothing.
+    let comparable = access.is_some() == table.has("access_lifetime")
+        && refresh.is_some() == table.has("refresh_lifetime");
+    if comparable
+        && access_lifetime > refresh_lifetime
+        && let Some(span) =
+            access.as_ref().map(|access| &access.span).or(refresh.as_ref().map(|refresh| &refresh.span))
+    {
+        let message = "\"access_lifetime\" is longer than \"refresh_lifetime\"";
+        let hint = format!(
+            "access tokens live {} and refresh tokens {}; a refresh token must live at least as long",
+            units::shown(access_lifetime),
+            units::shown(refresh_lifetime)
+        );
+        table.reader.report(span, Complaint::new(message).hint(hint));
+    }
+    (access_lifetime, refresh_lifetime)
+}
+
+fn user_id_claim(text: &str) -> Result<String, Complaint> {
+    let fault = Complaint::new(format!("{} cannot be the claim of the user id", quoted(text)));
+    if RESERVED_CLAIMS.contains(&text) {
+        return Err(fault.hint(
+            "that claim has another meaning in every token; common names are \"user_id\" and \"sub\"",
+        ));
+    }
+    let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if text.is_empty()
+        || text.len() > 64
+        || !letters
+        || text.starts_with(|first: char| first.is_ascii_digit())
+    {
+        return Err(fault.hint("a name has at most 64 letters, digits and \"_\", and no digit in front"));
+    }
+    Ok(text.to_owned())
+}
+
+fn claims(table: &mut Table<'_>, user_id_claim: &str) -> Vec<UserField> {
+    let choices = UserField::ALL.map(|field| (field.name(), field));
+    let Some(list) = table.list("claims", |text| choose(text, &choices)) else { return Vec::new() };
+    let mut fields = Vec::with_capacity(list.len());
+    for Located { value, span } in list {
+        let name = value.name();
+        if fields.contains(&value) {
+            table.reader.report(
+                &span,
+                Complaint::new(format!("\"{name}\" is listed twice")).hint("remove one of the two"),
+            );
+        } else if name == user_id_claim {
+            let complaint = Complaint::new(format!("\"{name}\" is the claim of the user id already"));
+            table
+                .reader
+                .report(&span, complaint.hint("choose another \"user_id_claim\", or leave the field out"));
+        }
+        fields.push(value);
+    }
+    fields
+}
+
+fn token_path(text: &str) -> Result<String, Complaint> {
+    let fault = |why: &str| Complaint::new(format!("{} {why}", quoted(text)));
+    if !text.starts_with('/') {
+        let correction = format!("did you mean \"/{text}\"?");
+        return Err(fault("does not begin with \"/\"").hint(correction));
+    }
+    let trimmed = text.trim_end_matches('/');
+    if trimmed.is_empty() {
+        return Err(fault("leaves no path for the routes")
+            .hint("the token routes need a prefix such as \"/api/token\""));
+    }
+    if trimmed != text {
+        return Err(fault("ends with \"/\"").hint(format!(
+            "did you mean \"{trimmed}\"? clients may write the slash at the end or leave it out"
+        )));
+    }
+    match path::normalise(text) {
+        Ok(normal) if normal == text => Ok(text.to_owned()),
+        Ok(normal) => Err(fault("is not in normal form").hint(format!("did you mean \"{normal}\"?"))),
+        Err(why) => Err(fault("is not a path that a request could have").hint(in_a_line(why.text()))),
+    }
+}
+
+/// A sentence for clients as a hint.
+fn in_a_line(sentence: &str) -> String {
+    let sentence = sentence.strip_suffix('.').unwrap_or(sentence);
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+fn realm(text: &str) -> Result<String, Complaint> {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        return Ok(text.to_owned());
+    }
+    Err(Complaint::new(format!("{} cannot stand in a challenge", quoted(text)))
+        .hint("a realm has printable ASCII characters other than the double quote and the backslash"))
+}
+
+fn non_empty(text: &str) -> Result<String, Complaint> {
+    if text.is_empty() {
+        return Err(Complaint::new("an empty audience").hint("write audience = [] for none"));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,92 @@
+//! `[upstreams.*]`.
+
+use std::time::Duration;
+
+use super::address;
+use super::complaint::{Complaint, choose, quoted};
+use super::kind::Kind;
+use super::reader::{Located, Table, values};
+use super::server::{MAX_CONNECTIONS, non_zero, usize_from};
+use super::units;
+use super::{Balance, HostHeader, IdentityPreset, Target, Upstream};
+
+/// Reads every upstream, in the order of the names. One with a problem is in the list all the same, for the sake
+/// of the routes that name it.
+pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<Upstream> {
+    root.named_tables("upstreams").into_iter().map(|(name, table)| upstream(name, table)).collect()
+}
+
+/// Whether a text can be the name of an upstream or a route, which stands in logs and metrics.
+pub(super) fn check_name(name: &str) -> Result<String, Complaint> {
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    if !name.is_empty() && name.bytes().all(sound) {
+        return Ok(name.to_owned());
+    }
+    Err(Complaint::new(format!("{} is not a name", quoted(name)))
+        .hint("a name has letters, digits, \"_\", \".\" and \"-\""))
+}
+
+fn upstream(name: Located<String>, mut table: Table<'_>) -> Upstream {
+    table.reader.accept(&name.span, check_name(&name.value));
+    let targets = targets(&mut table);
+    let balance = table.parsed("balance", Kind::Text, balance);
+    table.unsupported("hash_on", "remove it; it belongs to balance = \"hash\"");
+    let mut duration = |key| table.parsed(key, Kind::Duration, units::duration);
+    let connect_timeout = duration("connect_timeout").unwrap_or(Duration::from_secs(5));
+    let response_timeout = duration("response_timeout").unwrap_or(Duration::from_mins(1));
+    let idle_timeout = duration("idle_timeout").unwrap_or(Duration::from_mins(1));
+    let max_connections = table.integer("max_connections", 1..=MAX_CONNECTIONS);
+    let max_queue = table.integer("max_queue", 0..=MAX_CONNECTIONS);
+    let retries = table.integer("retries", 0..=10);
+    let host_header = table.parsed("host_header", Kind::Text, address::host_header);
+    let identity = identity(&mut table);
+    table.unsupported("identity_encoding", "remove it; text beyond ASCII is sent as UTF-8");
+    table.unsupported(
+        "health_check",
+        "remove it; a target that refuses a connection is passed over for that request",
+    );
+    table.unsupported("tls", "remove it; targets are reached with http://");
+    table.unsupported("forward_token", "remove it; the client's Authorization header is not forwarded");
+    table.finish();
+    Upstream {
+        name: name.value,
+        targets,
+        balance: balance.unwrap_or(Balance::LeastRequest),
+        connect_timeout,
+        response_timeout,
+        idle_timeout,
+        max_connections: non_zero(max_connections.unwrap_or(512)),
+        max_queue: usize_from(max_queue.unwrap_or(1024)),
+        retries: retries.unwrap_or(1),
+        host_header: host_header.unwrap_or(HostHeader::Preserve),
+        identity,
+    }
+}
+
+fn targets(table: &mut Table<'_>) -> Vec<Target> {
+    table.require("targets", "add targets = [\"http://127.0.0.1:9000\"]");
+    let hint = "name at least one, such as \"http://127.0.0.1:9000\"";
+    values(table.filled_list("targets", hint, address::target).unwrap_or_default())
+}
+
+fn balance(text: &str) -> Result<Balance, Complaint> {
+    let choices = [("least_request", Balance::LeastRequest), ("round_robin", Balance::RoundRobin)];
+    if text == "hash" {
+        return Err(Complaint::not_supported("hash").hint("write \"least_request\" or \"round_robin\""));
+    }
+    choose(text, &choices)
+}
+
+fn identity(table: &mut Table<'_>) -> IdentityPreset {
+    if table.value("identity").is_some_and(|value| value.get_ref().is_table()) {
+        table.unsupported("identity", "write \"default\" or \"none\"; a table of headers comes later");
+        return IdentityPreset::Default;
+    }
+    let identity = table.parsed("identity", Kind::Text, |text| match text {
+        "forwarded" | "remote-user" | "webauth" => {
+            Err(Complaint::not_supported(text).hint("write \"default\" or \"none\""))
+        }
+        _ => choose(text, &[("default", IdentityPreset::Default), ("none", IdentityPreset::None)]),
+    });
+    identity.unwrap_or(IdentityPreset::Default)
+}

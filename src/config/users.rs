@@ -1,0 +1,93 @@
+//! `[users]`.
+
+use std::num::NonZeroU32;
+
+use super::complaint::{Complaint, choose, quoted};
+use super::kind::Kind;
+use super::reader::Table;
+use super::server::usize_from;
+use super::units;
+use super::{Hashing, UserSource, Users};
+
+const DEFAULT_MEMORY_KIB: u32 = 19 * 1024;
+const DEFAULT_MAX_MEMORY_KIB: u32 = 256 * 1024;
+const DEFAULT_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+/// The least memory of argon2 with one lane, in KiB (RFC 9106 section 3.1).
+const MIN_MEMORY_KIB: u32 = 8;
+
+#[derive(Clone, Copy)]
+enum Source {
+    Store,
+    File,
+}
+
+/// Reads `[users]`.
+pub(super) fn users(root: &mut Table<'_>) -> Users {
+    let mut table = root.table("users");
+    let source = table.parsed("source", Kind::Text, |text| {
+        if text == "django" {
+            return Err(Complaint::not_supported("django").hint("write \"store\" or \"file\""));
+        }
+        choose(text, &[("store", Source::Store), ("file", Source::File)])
+    });
+    let source = source.unwrap_or(Source::Store);
+    let mut file = table.table("file");
+    if let Source::File = source {
+        file.require("path", "source = \"file\" needs [users.file] with path = \"users.htpasswd\", the path of an htpasswd file");
+    }
+    let path = file.parsed("path", Kind::Text, |text| match text {
+        "" => Err(Complaint::new("an empty path").hint("write the path of an htpasswd file")),
+        _ => Ok(text.to_owned()),
+    });
+    let path = path.map(|path| file.reader.resolve(&path));
+    file.finish();
+    table.unsupported("django", "remove it; users are in the store or in an htpasswd file");
+    let hashing = hashing(&mut table);
+    table.unsupported("lockout", "remove it; logins are limited by the budget of [users.hashing]");
+    table.finish();
+    let source = match (source, path) {
+        (Source::File, Some(path)) => UserSource::File(path),
+        // Without a path the configuration has a problem and is never used.
+        (Source::File, None) | (Source::Store, _) => UserSource::Store,
+    };
+    Users { source, hashing }
+}
+
+fn hashing(users: &mut Table<'_>) -> Hashing {
+    let mut table = users.table("hashing");
+    let memory = table.located("memory", Kind::Size, kib);
+    let iterations = table.integer::<NonZeroU32>("iterations", 1..=1000);
+    let max_memory = table.located("max_memory", Kind::Size, kib);
+    let max_queue = table.integer("max_queue", 0..=1_000_000);
+    let memory_kib = memory.as_ref().map_or(DEFAULT_MEMORY_KIB, |memory| memory.value);
+    let max_memory_kib = max_memory.as_ref().map_or(DEFAULT_MAX_MEMORY_KIB, |memory| memory.value);
+    if memory_kib > max_memory_kib
+        && let Some(given) = max_memory.as_ref().or(memory.as_ref())
+    {
+        let complaint = Complaint::new("\"max_memory\" is less than the \"memory\" of one hash");
+        let hint = format!(
+            "one hash takes {memory_kib}KiB of a budget of {max_memory_kib}KiB, so nobody could log in"
+        );
+        table.reader.report(&given.span, complaint.hint(hint));
+    }
+    table.finish();
+    Hashing {
+        memory_kib,
+        iterations: iterations.unwrap_or(DEFAULT_ITERATIONS),
+        max_memory_kib,
+        max_queue: usize_from(max_queue.unwrap_or(256)),
+    }
+}
+
+/// A size in whole KiB, at least what argon2 needs.
+fn kib(text: &str) -> Result<u32, Complaint> {
+    let bytes = units::size(text)?.get();
+    if bytes % 1024 != 0 {
+        return Err(Complaint::new(format!("{} is not a whole number of KiB", quoted(text)))
+            .hint("memory is counted in KiB: \"19MiB\" or \"19456KiB\""));
+    }
+    u32::try_from(bytes / 1024).ok().filter(|kib| *kib >= MIN_MEMORY_KIB).ok_or_else(|| {
+        Complaint::new(format!("{} is out of range", quoted(text)))
+            .hint(format!("argon2 takes at least {MIN_MEMORY_KIB}KiB; \"19MiB\" is a good choice"))
+    })
+}

@@ -1,0 +1,76 @@
+//! The keys of `gateway.toml` that have a home, for hints about keys that stand elsewhere, and which keys are secret.
+
+use super::complaint::nearest;
+
+/// Keys, and the table where each belongs.
+const HOMES: [(&str, &[&str]); 10] = [
+    ("[server]", &["listen", "admin", "trusted_proxies", "workers", "drain_timeout"]),
+    ("[server.limits]", &["max_header_bytes", "max_headers", "header_timeout", "body_timeout", "min_rate"]),
+    ("[server.limits] or [[routes]]", &["max_body"]),
+    ("[store]", &["url"]),
+    (
+        "[tokens]",
+        &[
+            "issuer",
+            "audience",
+            "access_lifetime",
+            "refresh_lifetime",
+            "leeway",
+            "user_id_claim",
+            "claims",
+            "realm",
+        ],
+    ),
+    ("[[tokens.keys]]", &["kid", "alg", "secret", "secret_file", "secret_env", "verify_until"]),
+    ("[users]", &["source"]),
+    ("[users.hashing]", &["memory", "iterations", "max_memory"]),
+    (
+        "[upstreams.NAME]",
+        &["targets", "balance", "connect_timeout", "response_timeout", "retries", "host_header", "identity"],
+    ),
+    ("[[routes]]", &["host", "methods", "auth", "upstream", "timeout"]),
+];
+
+/// What is said about an unknown key: what was meant, where it belongs, or which keys there are.
+pub(super) fn hint(key: &str, label: &str, known: &[&'static str], refused: &[&'static str]) -> String {
+    let home = HOMES.iter().find(|(_, keys)| keys.contains(&key)).map(|(home, _)| *home);
+    // A key that belongs to the very table of which it is said would help nobody.
+    if let Some(home) = home.filter(|home| !home.contains(label)) {
+        return format!("\"{key}\" belongs in {home}");
+    }
+    if let Some(word) = nearest(key, known.iter().chain(refused).copied()) {
+        return format!("did you mean \"{word}\"?");
+    }
+    format!("{label} has {}", known.join(", "))
+}
+
+/// Whether the value of a key is a secret, or may be meant as one: the names are compared generously.
+pub(super) fn is_secret(key: &str) -> bool {
+    if key == "secret_file" || key == "secret_env" || key.len() > 64 {
+        return false;
+    }
+    let lower = key.to_ascii_lowercase();
+    lower.contains("secret") || lower.contains("passw") || strsim::damerau_levenshtein(&lower, "secret") <= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspelt_secrets_are_secret_and_other_keys_are_not() {
+        for key in
+            ["secret", "Secret", "secrets", "sercet", "secert", "hmac_secret", "password", "secret_fil"]
+        {
+            assert!(is_secret(key), "{key}");
+        }
+        for (_, keys) in HOMES {
+            for key in keys.iter().filter(|key| **key != "secret") {
+                assert!(!is_secret(key), "{key}");
+            }
+        }
+        for key in ["server", "users", "tokens", "tests", "set", "store", "keys"] {
+            assert!(!is_secret(key), "{key}");
+        }
+    }
+}
