@@ -227,6 +227,9 @@ async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, 
     };
     let directory = Directory::open(&config.users, store.as_ref(), clock.clone()).await.map_err(StartError::Users)?;
     let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(StartError::Keys)?);
+    for key in ring.keys().filter(|key| key.is_exposed()) {
+        tracing::warn!(kid = key.kid(), "everybody on this machine may read this private key: set its file's mode to 0600");
+    }
     let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
     let issuer = Issuer::new(Arc::clone(&ring), &config.tokens, clock.clone());
     let people = Arc::new(directory.clone());
@@ -255,7 +258,7 @@ fn spawn_workers(
             stopping: stop.clone(),
         };
         let serving = serving.clone();
-        let work = move || worker::run(parts, move || drop(serving.send(())));
+        let work = move || worker::run(parts, move || serving.send(()).unwrap_or_default());
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(work);
         threads.push(thread.map_err(StartError::System)?);
     }

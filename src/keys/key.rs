@@ -20,6 +20,7 @@ pub struct Key {
     verifying: DecodingKey,
     public: Option<Public>,
     verify_until: Option<i64>,
+    exposed: bool,
 }
 
 /// The public half of an asymmetric key, as the numbers that a JSON Web Key holds (RFC 7518 section 6, RFC 8037).
@@ -55,6 +56,7 @@ impl Key {
             kid: kid.to_owned(),
             algorithm,
             signing: Some(EncodingKey::from_secret(secret.expose())),
+            exposed: false,
             verifying: DecodingKey::from_secret(secret.expose()),
             public: None,
             verify_until: None,
@@ -73,6 +75,7 @@ impl Key {
             kid: kid.to_owned(),
             algorithm,
             signing,
+            exposed: false,
             verifying,
             public: Some(public),
             verify_until: None,
@@ -88,6 +91,16 @@ impl Key {
     /// The same key, which verifies until this time only, in seconds since 1970.
     pub(super) fn until(self, verify_until: Option<i64>) -> Self {
         Self { verify_until, ..self }
+    }
+
+    /// The same key, out of a file that everybody on the machine may read or not.
+    pub(super) fn exposed(self, exposed: bool) -> Self {
+        Self { exposed, ..self }
+    }
+
+    /// Whether everybody on the machine may read this private key.
+    pub fn is_exposed(&self) -> bool {
+        self.exposed
     }
 
     /// The key id.

@@ -131,8 +131,6 @@ pub enum KeyFault {
     Unreadable(io::Error),
     /// The file is larger than [`crate::base::bounds::MAX_FILE_BYTES`].
     TooLarge,
-    /// Everybody on the machine may read this private key.
-    Exposed,
     /// There is no PEM block in the file, or a damaged one.
     NotPem,
     /// The PEM block is no key.
@@ -175,7 +173,6 @@ impl fmt::Display for KeyFault {
         match self {
             Self::Unreadable(source) => write!(f, "the file cannot be read: {source}"),
             Self::TooLarge => f.write_str("the file is too large for a key"),
-            Self::Exposed => f.write_str("everybody may read this private key; set the file's mode to 0600"),
             Self::NotPem => f.write_str("the file holds no sound PEM block (-----BEGIN PRIVATE KEY-----)"),
             Self::NotAKey => f.write_str("the file holds something else than a private or public key"),
             Self::Encrypted => f.write_str("the key is encrypted; it has to be stored without a password"),

@@ -55,9 +55,7 @@ pub(super) fn read_file(path: &Path) -> Result<KeyText, KeyFault> {
 /// Reads the first key of the text, which has to fit the algorithm.
 pub(super) fn parse(kid: &str, algorithm: Algorithm, file: &KeyText) -> Result<Key, KeyFault> {
     let block = first_key(&file.text)?;
-    if file.exposed && block.form.is_private() {
-        return Err(KeyFault::Exposed);
-    }
+    let exposed = file.exposed && block.form.is_private();
     let needed = Kind::of_algorithm(algorithm).ok_or(KeyFault::WrongKind { found: "PEM file", algorithm })?;
     let found = Kind::of_block(&block, needed);
     if found != needed {
@@ -74,7 +72,7 @@ pub(super) fn parse(kid: &str, algorithm: Algorithm, file: &KeyText) -> Result<K
             return Err(KeyFault::WrongKind { found: found.name(), algorithm });
         }
     };
-    Key::asymmetric(kid, algorithm, public, signing)
+    Ok(Key::asymmetric(kid, algorithm, public, signing)?.exposed(exposed))
 }
 
 type Halves = (Public, Option<EncodingKey>);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::claims::{self, Claims, Rules};
+use super::claims::{Claims, Rules};
 use super::compact::{self, Header, Parts};
 use super::json;
 use crate::base::clock::Clock;

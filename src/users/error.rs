@@ -28,6 +28,15 @@ pub enum Unavailable {
     Hash(HashError),
 }
 
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Hash(error) => error.fmt(f),
+        }
+    }
+}
+
 /// Why the user source cannot be opened.
 #[derive(Debug)]
 pub enum UsersOpenError {
