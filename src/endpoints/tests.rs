@@ -12,6 +12,7 @@ use super::*;
 use crate::base::algorithm::Algorithm;
 use crate::base::clock::Clock;
 use crate::base::reason::Reason;
+use crate::base::user::User;
 use crate::keys::tests::{secret_key, settings};
 use crate::tokens::Expected;
 
@@ -101,15 +102,17 @@ impl Rig {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let answer = runtime.block_on(self.routes.answer(request));
-        let text = String::from_utf8(answer.body.into_bytes().to_vec()).unwrap();
+        let (reason, user) = (answer.reason, answer.user.clone());
+        let (status, headers, bytes) = answer.render("0123");
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
         let body = serde_json::from_str(&text).unwrap();
-        let (status, headers) = (answer.status.as_u16(), answer.headers);
+        let status = status.as_u16();
         assert_eq!(headers[CONTENT_TYPE], "application/json");
-        assert_eq!(status == 200, answer.reason.is_none());
+        assert_eq!(status == 200, reason.is_none());
         if status == 401 {
             assert!(headers[WWW_AUTHENTICATE].to_str().unwrap().starts_with("Bearer realm=\"api\""));
         }
-        Seen { status, headers, text, body, reason: answer.reason, user: answer.user }
+        Seen { status, headers, text, body, reason, user }
     }
 
     fn login(&self, content_type: &str, body: &[u8]) -> Seen {
