@@ -32,7 +32,7 @@ use crate::http::problem::Refusal;
 use crate::identity::Firewall;
 use crate::last_words::LastAnswer;
 use crate::net::deadline::{Overdue, Phase, Progress, TickClock, Watchlist};
-use crate::net::guarded::GuardedStream;
+use crate::net::guarded::{GuardedStream, Scratch};
 use crate::net::peer::Peer;
 use crate::pipeline::{self, ClientConnection};
 use crate::request::Exchange;
@@ -72,6 +72,7 @@ pub struct Worker {
     access: Option<Rc<AccessLog>>,
     clock: Rc<TickClock>,
     watchlist: Watchlist,
+    scratch: Scratch,
     /// Client connections of the whole process.
     connections: Arc<AtomicUsize>,
     /// Client connections of this thread.
@@ -164,6 +165,7 @@ impl Worker {
             access,
             clock,
             watchlist: Watchlist::default(),
+            scratch: Scratch::default(),
             connections,
             own_connections: Cell::new(0),
             stopping: Cell::new(false),
@@ -221,7 +223,7 @@ impl Worker {
         let connection =
             Rc::new(ClientConnection { peer, progress: Rc::clone(&progress), answers: Cell::new(0) });
         let last_words = LastAnswer { worker: Rc::clone(&self), connection: Rc::clone(&connection) };
-        let stream = GuardedStream::new(stream, Rc::clone(&progress), last_words);
+        let stream = GuardedStream::new(stream, Rc::clone(&progress), Rc::clone(&self.scratch), last_words);
         let service = service_fn(|request| {
             let (worker, connection) = (Rc::clone(&self), Rc::clone(&connection));
             async move { Ok::<_, Infallible>(pipeline::serve(&worker, &connection, request).await) }
@@ -254,8 +256,7 @@ impl Worker {
             .max_buf_size(limits.max_header_bytes.max(READ_BUFFER_BYTES))
             .max_headers(limits.max_headers)
             // Heads have a deadline of their own, which needs no timer.
-            .header_read_timeout(None)
-            .pipeline_flush(true);
+            .header_read_timeout(None);
         builder
     }
 

@@ -40,6 +40,9 @@ impl Host {
         if bytes.is_empty() || bytes.len() > bounds::MAX_HOST_BYTES {
             return Err(MALFORMED);
         }
+        if is_plain_name(bytes) {
+            return Ok(Self { value: value.clone(), name_length: bytes.len() });
+        }
         let text = std::str::from_utf8(bytes).map_err(|_| MALFORMED)?;
         let (name, port) = split_port(text).ok_or(MALFORMED)?;
         if !port.is_none_or(is_port) || !is_name(name) {
@@ -61,7 +64,8 @@ impl Host {
 
     /// The name without the port, in lower case.
     pub fn name(&self) -> &str {
-        self.value.to_str().ok().and_then(|text| text.get(..self.name_length)).unwrap_or_default()
+        let name = self.value.as_bytes().get(..self.name_length).unwrap_or_default();
+        std::str::from_utf8(name).unwrap_or_default()
     }
 
     /// The host and the port as a header value.
@@ -85,6 +89,19 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
         Some((name, port)) => Some((name, Some(port))),
         None => Some((text, None)),
     }
+}
+
+/// Whether this is a lower-case name without port, as most are: decided in one pass.
+fn is_plain_name(bytes: &[u8]) -> bool {
+    let mut in_label = false;
+    for byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => in_label = true,
+            b'.' if in_label => in_label = false,
+            _ => return false,
+        }
+    }
+    in_label
 }
 
 fn is_port(port: &str) -> bool {

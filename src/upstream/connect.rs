@@ -1,12 +1,15 @@
 //! New connections to a target.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::config::Target;
@@ -53,7 +56,7 @@ impl std::error::Error for ConnectError {
 
 /// A new connection: the half that sends requests, and the half that has to be driven.
 pub(super) type Connection =
-    (http1::SendRequest<RequestBody>, http1::Connection<TokioIo<TcpStream>, RequestBody>);
+    (http1::SendRequest<RequestBody>, http1::Connection<TokioIo<PlainWrites>, RequestBody>);
 
 /// Connects to a target; every address of its name is tried in turn.
 pub(super) async fn connect(target: &Target, within: Duration) -> Result<Connection, ConnectError> {
@@ -65,9 +68,51 @@ pub(super) async fn connect(target: &Target, within: Duration) -> Result<Connect
     http1::Builder::new()
         .max_buf_size(READ_BUFFER_BYTES)
         .max_headers(MAX_ANSWER_HEADERS)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(PlainWrites(stream)))
         .await
         .map_err(|error| ConnectError::Refused(io::Error::other(error)))
+}
+
+/// A connection on which a single piece is written by a plain system call: a vectored one of one piece costs more.
+pub(super) struct PlainWrites(TcpStream);
+
+impl AsyncRead for PlainWrites {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for PlainWrites {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match slices {
+            [only] => Pin::new(&mut self.0).poll_write(cx, only),
+            several => Pin::new(&mut self.0).poll_write_vectored(cx, several),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 async fn open(target: &Target) -> Result<TcpStream, ConnectError> {
