@@ -1,1 +1,5 @@
-fn main() {}
+//! The whole gateway from outside: raw bytes in, raw bytes out, and what the log says of them.
+
+mod support;
+
+mod proxying;
