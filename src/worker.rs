@@ -256,7 +256,8 @@ impl Worker {
             .max_headers(limits.max_headers)
             // Heads have a deadline of their own, which needs no timer.
             .header_read_timeout(None)
-            .pipeline_flush(true);
+            // With it, the HTTP library would buffer an answer without limit for a client that does not read.
+            .pipeline_flush(false);
         builder
     }
 
