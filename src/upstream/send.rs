@@ -20,6 +20,7 @@ use crate::http::body::RequestBody;
 use crate::http::hop;
 use crate::identity::{UpstreamPieces, UpstreamRequest};
 use crate::net::deadline::{Progress, TickClock};
+use crate::request::BodyLength;
 
 /// An upstream as one thread uses it.
 pub struct Upstream {
@@ -137,12 +138,16 @@ impl Upstream {
     }
 
     fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Request<RequestBody> {
-        let UpstreamPieces { method, target, host, mut headers, body, .. } = request.into_pieces();
+        let UpstreamPieces { method, target, host, mut headers, body, length } = request.into_pieces();
         let host = match &self.host_header {
             HostChoice::Preserve | HostChoice::Target => host.value().clone(),
             HostChoice::Fixed(name) => name.clone(),
         };
         headers.insert(header::HOST, host);
+        // The HTTP library frames every body but one that is empty; some servers ask for its length all the same (411).
+        if length == BodyLength::Exactly(0) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let body = RequestBody::streaming(body, Rc::clone(&limits.progress), limits.max_body);
         let mut composed = Request::new(body);
         *composed.method_mut() = method;
