@@ -48,7 +48,8 @@ impl Ledger {
         let shown = || format!("{method} -> {response:?}");
         let status = response.status;
         let line = &response.head.line;
-        let plain = line.strip_prefix("HTTP/1.1 ").is_some_and(|rest| {
+        // A client of HTTP/1.0 is answered in its version.
+        let plain = line.strip_prefix("HTTP/1.1 ").or(line.strip_prefix("HTTP/1.0 ")).is_some_and(|rest| {
             rest.len() >= 4 && rest.as_bytes()[..3].iter().all(u8::is_ascii_digit) && rest.as_bytes()[3] == b' '
         });
         assert!(plain && (100..600).contains(&status), "status line: {}", shown());
@@ -109,9 +110,10 @@ pub(crate) fn check_lines(log: &[u8], secrets: &[Vec<u8>]) {
         let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         assert!(value.is_object(), "no object: {text}");
     }
+    let log = String::from_utf8_lossy(log);
     for secret in secrets {
-        let shown = String::from_utf8_lossy(secret);
-        assert!(find(log, secret).is_none(), "a secret in the log: {shown}");
+        let secret = String::from_utf8_lossy(secret);
+        assert!(!log.contains(&*secret), "a secret in the log: {secret}");
     }
 }
 
