@@ -2,4 +2,8 @@
 
 mod support;
 
+mod authn;
+mod identity;
+mod intake;
 mod proxying;
+mod tokens;

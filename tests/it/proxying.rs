@@ -182,7 +182,8 @@ fn a_download_is_held_back_by_a_client_that_does_not_read() {
     client.send(request("GET", "/", "", b""));
     eventually("the upstream is held back", Duration::from_secs(15), || *blocked.lock().unwrap() > 0);
     let buffered = *blocked.lock().unwrap();
-    assert!(buffered < 6 * MIB, "{buffered} bytes were read ahead of the client");
+    // The system lets the gateway's two sockets hold some of it.
+    assert!(buffered < 16 * MIB, "{buffered} bytes were read ahead of the client");
     let response = client.answer().expect(200);
     assert_eq!(response.body.len(), WHOLE);
     client.get("/healthy", "").head.fields.one("content-length").unwrap();
@@ -622,4 +623,31 @@ fn the_first_bytes_of_a_stream_come_before_its_last() {
     }
     go_on.open();
     assert_eq!(client.answer().expect(200).text(), "event1event2");
+}
+
+#[test]
+fn a_body_that_looks_like_a_refusal_passes() {
+    let refusal = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+    let go_on = Arc::new(Latch::default());
+    let wait = Arc::clone(&go_on);
+    let upstream = Upstream::start(move |talk| {
+        talk.read_body();
+        let length = 5 + refusal.len();
+        talk.send(format!("HTTP/1.1 200 OK\r\nx-upstream: 1\r\ncontent-length: {length}\r\n\r\nhello"));
+        wait.wait();
+        talk.send(refusal);
+        Then::Next
+    });
+    let gateway = Setup::public(&upstream).start();
+    let mut client = gateway.client();
+    client.send(request("GET", "/", "", b""));
+    while find(&client.wire.ahead, b"hello").is_none() {
+        client.wire.fill().unwrap();
+    }
+    // The next request comes before the end of this answer.
+    client.send("GET /next HTTP/1.1\r\n");
+    go_on.open();
+    assert_eq!(client.answer().expect(200).text(), format!("hello{refusal}"));
+    client.send("host: gw.test\r\n\r\n");
+    assert_eq!(client.answer().expect(200).body.len(), 5 + refusal.len());
 }
