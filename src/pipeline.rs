@@ -109,7 +109,7 @@ async fn token_route(
     record: &mut Option<Box<Record>>,
 ) -> Result<Answer, Refusal> {
     note(record, |record| record.route = Some(endpoint.name().to_owned()));
-    let Pieces { method, headers, body, .. } = exchange.into_pieces();
+    let Pieces { method, headers, body, .. } = *exchange.into_pieces();
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     let body = in_time(&connection.progress, read_whole(connection, body)).await??;
     let routes = worker.token_routes.clone();

@@ -18,9 +18,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use crate::authn::Authenticator;
 use crate::base::bounds;
@@ -100,9 +99,9 @@ pub struct Parts {
 ///
 /// When the thread cannot begin: no runtime, no listener, no randomness.
 pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let local = LocalSet::new();
-    local.block_on(&runtime, async move {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default())?;
+    runtime.block_on(async move {
         let Parts { snapshot, listeners, control, connections, mut stopping } = parts;
         let worker = Worker::new(&snapshot, control, connections).map_err(io::Error::other)?;
         let worker = Rc::new(worker);

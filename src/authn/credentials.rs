@@ -1,6 +1,7 @@
 //! The `Authorization` header (RFC 6750 section 2.1, RFC 9110 section 11.6.2).
 
 use http::{HeaderMap, header};
+use memchr::memchr2;
 
 /// What a request shows of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +24,19 @@ pub(super) fn of(headers: &HeaderMap) -> Result<Credentials<'_>, CredentialsMalf
     if values.next().is_some() {
         return Err(CredentialsMalformed);
     }
-    let mut words = value.as_bytes().split(|byte| *byte == b' ' || *byte == b'\t').filter(|word| !word.is_empty());
-    let Some(scheme) = words.next() else { return Ok(Credentials::None) };
+    let value = value.as_bytes().trim_ascii();
+    let (scheme, token) = match memchr2(b' ', b'\t', value).and_then(|end| value.split_at_checked(end)) {
+        Some((scheme, rest)) => (scheme, rest.trim_ascii()),
+        None => (value, &[][..]),
+    };
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(Credentials::None);
     }
-    match (words.next(), words.next()) {
-        (Some(token), None) => Ok(Credentials::Bearer(token)),
-        (Some(_) | None, _) => Err(CredentialsMalformed),
+    // A token of several words is none (RFC 6750 section 2.1).
+    if token.is_empty() || memchr2(b' ', b'\t', token).is_some() {
+        return Err(CredentialsMalformed);
     }
+    Ok(Credentials::Bearer(token))
 }
 
 #[cfg(test)]

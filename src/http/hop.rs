@@ -2,8 +2,13 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// The fields that are always for one connection only.
+static HOP_BY_HOP: [HeaderName; 4] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
 
 /// The names that `Connection` lists: what a sender means for this connection only. Text that is no name lists none.
 pub fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -17,18 +22,28 @@ pub fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// Removes what an upstream meant for its connection to the gateway.
 pub fn remove_from_response(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        for name in connection_names(headers) {
-            // What frames the message is decided by the message, not by a list in it.
-            if name != header::CONTENT_LENGTH {
-                headers.remove(name);
+    if let Some(value) = headers.get(header::CONNECTION) {
+        if !is_plain_connection(value) || headers.get_all(header::CONNECTION).iter().nth(1).is_some() {
+            for name in connection_names(headers) {
+                // What frames the message is decided by the message, not by a list in it.
+                if name != header::CONTENT_LENGTH {
+                    headers.remove(name);
+                }
             }
         }
         headers.remove(header::CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
-        headers.remove(name);
+    // Looking once is cheaper than removing four times what is rarely there.
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
+}
+
+/// Whether `Connection` says only what every connection does, and lists no name.
+fn is_plain_connection(value: &HeaderValue) -> bool {
+    [&b"keep-alive"[..], b"close"].iter().any(|plain| value.as_bytes().eq_ignore_ascii_case(plain))
 }
 
 /// Whether the client takes trailers, which is all of `TE` that a gateway passes on (RFC 9110 section 10.1.4).

@@ -4,9 +4,7 @@ mod firewall;
 
 use std::fmt;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::firewall::Firewall;
 use crate::authn::Caller;
@@ -16,7 +14,7 @@ use crate::base::reason::Reason;
 use crate::config::IdentityPreset;
 use crate::http::hop;
 use crate::net::peer::{Peer, Trust};
-use crate::request::{BodyLength, Host, Pieces};
+use crate::request::{Host, Pieces};
 use crate::routing::Route;
 
 const X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
@@ -33,32 +31,12 @@ const ADDED_FIELDS: usize = 10;
 
 /// A request that an upstream may see: permitted, cleaned and signed with who sent it. Only [`seal`] makes one.
 #[derive(Debug)]
-pub struct UpstreamRequest {
-    method: Method,
-    target: PathAndQuery,
-    host: Host,
-    headers: HeaderMap,
-    body: Incoming,
-    length: BodyLength,
-}
-
-/// The parts of an [`UpstreamRequest`].
-#[derive(Debug)]
-#[expect(missing_docs, reason = "the fields are those of UpstreamRequest")]
-pub struct UpstreamPieces {
-    pub method: Method,
-    pub target: PathAndQuery,
-    pub host: Host,
-    pub headers: HeaderMap,
-    pub body: Incoming,
-    pub length: BodyLength,
-}
+pub struct UpstreamRequest(Box<Pieces>);
 
 impl UpstreamRequest {
     /// Takes it apart, to be sent.
-    pub fn into_pieces(self) -> UpstreamPieces {
-        let Self { method, target, host, headers, body, length } = self;
-        UpstreamPieces { method, target, host, headers, body, length }
+    pub fn into_pieces(self) -> Box<Pieces> {
+        self.0
     }
 }
 
@@ -111,18 +89,19 @@ pub fn seal(
     origin: &Origin<'_>,
 ) -> Result<UpstreamRequest, SealError> {
     let (exchange, _, caller): (_, &Route, _) = permitted.into_pieces();
-    let Pieces { method, host, path, mut headers, body, length } = exchange.into_pieces();
-    let trailers = hop::takes_trailers(&headers);
+    let mut pieces = exchange.into_pieces();
+    let headers = &mut pieces.headers;
+    let trailers = hop::takes_trailers(headers);
     let trust = origin.peer.trust();
     headers.reserve(ADDED_FIELDS);
-    firewall.clean(&mut headers, trust);
+    firewall.clean(headers, trust);
     headers.extend(trailers.map(|trailers| (http::header::TE, trailers)));
-    set_origin(&mut headers, &host, trust, origin);
+    set_origin(headers, &pieces.host, trust, origin);
     match (preset, &caller) {
-        (IdentityPreset::Default, Caller::User(principal)) => set_identity(&mut headers, principal)?,
+        (IdentityPreset::Default, Caller::User(principal)) => set_identity(headers, principal)?,
         (IdentityPreset::Default, Caller::Anonymous) | (IdentityPreset::None, _) => {}
     }
-    Ok(UpstreamRequest { method, target: path.into_target(), host, headers, body, length })
+    Ok(UpstreamRequest(pieces))
 }
 
 /// Says where the request came from. A trusted proxy has said it already; it only becomes one more hop.

@@ -19,46 +19,40 @@ use crate::base::path::PathFault;
 use crate::base::reason::Reason;
 
 /// A request whose host, path and framing are sound. Only [`intake`] makes one.
+///
+/// It is on the heap because it passes through every stage: moving a pointer costs less than moving the whole.
 #[derive(Debug)]
-pub struct Exchange {
-    method: Method,
-    host: Host,
-    path: NormalPath,
-    headers: HeaderMap,
-    body: Incoming,
-    length: BodyLength,
-}
+pub struct Exchange(Box<Pieces>);
 
 impl Exchange {
     /// The method.
     pub fn method(&self) -> &Method {
-        &self.method
+        &self.0.method
     }
 
     /// The host that was asked for.
     pub fn host(&self) -> &Host {
-        &self.host
+        &self.0.host
     }
 
     /// The path and the query, which the upstream will see unchanged.
     pub fn path(&self) -> &NormalPath {
-        &self.path
+        &self.0.path
     }
 
     /// The client's header fields.
     pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+        &self.0.headers
     }
 
     /// How long the body is.
     pub fn length(&self) -> BodyLength {
-        self.length
+        self.0.length
     }
 
     /// Takes it apart, for the stage that makes the upstream's request of it.
-    pub fn into_pieces(self) -> Pieces {
-        let Self { method, host, path, headers, body, length } = self;
-        Pieces { method, host, path, headers, body, length }
+    pub fn into_pieces(self) -> Box<Pieces> {
+        self.0
     }
 }
 
@@ -143,7 +137,7 @@ pub fn intake(request: Request<Incoming>) -> Result<Exchange, IntakeError> {
     let host = Host::of(&headers, &uri)?;
     let path = NormalPath::of(uri)?;
     check_expectation(&headers)?;
-    Ok(Exchange { method, host, path, headers, body, length })
+    Ok(Exchange(Box::new(Pieces { method, host, path, headers, body, length })))
 }
 
 fn check_expectation(headers: &HeaderMap) -> Result<(), IntakeError> {

@@ -79,7 +79,9 @@ impl PathTrie {
     /// Goes down with what is left of the path; `None` is its end. Literals are tried before parameters and only a
     /// deeper match replaces one that was found, so among equally long paths the more literal one stays.
     fn walk(&self, rest: Option<&str>, depth: usize, search: &mut Search<'_>) {
-        if let Some(rest) = rest {
+        if let Some(rest) = rest
+            && (!self.literals.is_empty() || self.parameter.is_some())
+        {
             let (segment, after) = match rest.split_once('/') {
                 Some((segment, after)) => (segment, Some(after)),
                 None => (rest, None),
@@ -94,7 +96,7 @@ impl PathTrie {
             {
                 child.walk(after, depth + 1, search);
             }
-        } else {
+        } else if rest.is_none() {
             search.offer(&self.exact, depth);
         }
         search.offer(&self.prefix, depth);

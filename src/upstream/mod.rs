@@ -3,6 +3,7 @@
 mod connect;
 mod pool;
 mod send;
+mod spare;
 
 use std::fmt;
 

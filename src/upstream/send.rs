@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::UpstreamError;
 use super::pool::{Lease, Pool, SharedUpstream};
+use super::spare::{Spare, Spares};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::config::{Balance, HostHeader, IdentityPreset};
 use crate::http::body::RequestBody;
 use crate::http::hop;
-use crate::identity::{UpstreamPieces, UpstreamRequest};
+use crate::identity::UpstreamRequest;
 use crate::net::deadline::{Progress, TickClock};
-use crate::request::BodyLength;
+use crate::request::{BodyLength, Pieces};
 
 /// An upstream as one thread uses it.
 pub struct Upstream {
@@ -29,6 +30,7 @@ pub struct Upstream {
     first: Rc<Pool>,
     pools: Vec<Rc<Pool>>,
     turn: Cell<u64>,
+    spares: Spares,
 }
 
 /// What an upstream sees as `Host`.
@@ -56,16 +58,16 @@ pub struct UpstreamBody {
     lease: Option<Lease>,
 }
 
-/// How one attempt ended.
-enum Attempt {
-    Answered(Response<Incoming>, Lease),
-    /// The target had closed the connection while it lay idle. Nothing was sent.
-    Stale(Request<RequestBody>),
-    /// Nothing was sent, so the request can be sent elsewhere.
-    NotSent(Request<RequestBody>, UpstreamError),
-    /// It broke before an answer; here is a copy, when the request may be sent twice.
-    Broke(Option<Request<RequestBody>>, UpstreamError),
-    Failed(UpstreamError),
+/// Why one attempt failed, and what may be done about it.
+enum Failure {
+    /// The target had closed the connection while it lay idle. Nothing was sent, and the request is where it was.
+    Stale,
+    /// Nothing was sent, and the request is where it was.
+    NotSent(UpstreamError),
+    /// It broke before an answer. A request that may be sent twice is where it was.
+    Broke(UpstreamError),
+    /// It makes no sense to try again.
+    Final(UpstreamError),
 }
 
 impl Upstream {
@@ -88,7 +90,7 @@ impl Upstream {
         let mut pools = vec![Rc::clone(&first)];
         pools.extend(shared.others.iter().map(pool));
         let turn = Cell::new(u64::from_ne_bytes(random_bytes::<8>()?));
-        Ok(Self { shared: Arc::clone(shared), host_header, first, pools, turn })
+        Ok(Self { shared: Arc::clone(shared), host_header, first, pools, turn, spares: Spares::default() })
     }
 
     /// The upstream's name.
@@ -115,30 +117,25 @@ impl Upstream {
     ///
     /// [`UpstreamError`] after the last attempt.
     pub async fn send(&self, request: UpstreamRequest, limits: &Limits) -> Result<UpstreamResponse, UpstreamError> {
-        let mut request = self.compose(request, limits);
+        let mut request = Some(self.compose(request, limits));
         let mut retries = self.shared.settings.retries;
         loop {
-            let pool = self.choose();
-            let (again, error) = match self.attempt(pool, request).await {
-                Attempt::Answered(response, lease) => return accept(response, lease),
+            let error = match self.attempt(self.choose(), &mut request).await {
+                Ok(response) => return Ok(response),
                 // That is nobody's failure, and each connection can be stale only once.
-                Attempt::Stale(again) => {
-                    request = again;
-                    continue;
-                }
-                Attempt::NotSent(again, error) | Attempt::Broke(Some(again), error) => (again, error),
-                Attempt::Broke(None, error) | Attempt::Failed(error) => return Err(error),
+                Err(Failure::Stale) => continue,
+                Err(Failure::NotSent(error) | Failure::Broke(error)) => error,
+                Err(Failure::Final(error)) => return Err(error),
             };
-            if retries == 0 {
+            if retries == 0 || request.is_none() {
                 return Err(error);
             }
             retries -= 1;
-            request = again;
         }
     }
 
     fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Request<RequestBody> {
-        let UpstreamPieces { method, target, host, mut headers, body, length } = request.into_pieces();
+        let Pieces { method, path, host, mut headers, body, length } = *request.into_pieces();
         let host = match &self.host_header {
             HostChoice::Preserve | HostChoice::Target => host.value().clone(),
             HostChoice::Fixed(name) => name.clone(),
@@ -151,33 +148,44 @@ impl Upstream {
         let body = RequestBody::streaming(body, Rc::clone(&limits.progress), limits.max_body);
         let mut composed = Request::new(body);
         *composed.method_mut() = method;
-        *composed.uri_mut() = Uri::from(target);
+        *composed.uri_mut() = Uri::from(path.into_target());
         *composed.headers_mut() = headers;
         composed
     }
 
-    async fn attempt(&self, pool: &Rc<Pool>, mut request: Request<RequestBody>) -> Attempt {
+    /// Tries once. After a failure, the request is in its place again if it may be sent again.
+    async fn attempt(
+        &self,
+        pool: &Rc<Pool>,
+        place: &mut Option<Request<RequestBody>>,
+    ) -> Result<UpstreamResponse, Failure> {
         let mut lease = match pool.lease().await {
             Ok(lease) => lease,
-            Err(error @ UpstreamError::Connect(_)) => return Attempt::NotSent(request, error),
-            Err(error) => return Attempt::Failed(error),
+            Err(error @ UpstreamError::Connect(_)) => return Err(Failure::NotSent(error)),
+            Err(error) => return Err(Failure::Final(error)),
         };
+        let gone = || Failure::Final(UpstreamError::Unacceptable("the request is gone"));
+        let mut request = place.take().ok_or_else(gone)?;
         if let HostChoice::Target = self.host_header {
             request.headers_mut().insert(header::HOST, pool.authority().clone());
         }
         let reused = lease.is_reused();
-        let copy = if reused { copy_to_send_again(&request) } else { None };
-        let Some(sender) = lease.sender() else {
-            return Attempt::Failed(UpstreamError::Unacceptable("the connection is gone"));
+        let spare = if reused { self.spares.keep(&request) } else { None };
+        let sent = lease.sender().ok_or_else(gone)?.try_send_request(request).await;
+        let mut error = match sent {
+            Ok(response) => {
+                self.spares.forget(spare);
+                return accept(response, lease).map_err(Failure::Final);
+            }
+            Err(error) => error,
         };
-        match sender.try_send_request(request).await {
-            Ok(response) => Attempt::Answered(response, lease),
-            Err(mut error) => match error.take_message() {
-                Some(request) if reused => Attempt::Stale(request),
-                Some(request) => Attempt::NotSent(request, UpstreamError::Broken(error.into_error())),
-                None => Attempt::Broke(copy, UpstreamError::Broken(error.into_error())),
-            },
+        *place = error.take_message();
+        if place.is_some() {
+            let not_sent = UpstreamError::Broken(error.into_error());
+            return Err(if reused { Failure::Stale } else { Failure::NotSent(not_sent) });
         }
+        *place = spare.and_then(Spare::into_request);
+        Err(Failure::Broke(UpstreamError::Broken(error.into_error())))
     }
 
     /// Chooses a target.
@@ -209,20 +217,6 @@ fn scramble(seed: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
-}
-
-/// A copy of a request that may be sent twice.
-fn copy_to_send_again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let idempotent =
-        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    if !idempotent || !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::Empty);
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    Some(copy)
 }
 
 /// Takes an answer that may be passed on, without what was meant for the upstream's connection only.
