@@ -5,5 +5,6 @@ mod support;
 mod authn;
 mod identity;
 mod intake;
+mod limits;
 mod proxying;
 mod tokens;
