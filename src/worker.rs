@@ -215,8 +215,7 @@ impl Worker {
     }
 
     /// Serves one client until either side has had enough.
-    async fn serve_client(self: Rc<Self>, stream: TcpStream, address: SocketAddr) {
-        let _counted = Counted::new(&self);
+    async fn serve_client(self: Rc<Self>, stream: TcpStream, address: SocketAddr, _counted: Counted) {
         let progress = Rc::new(Progress::new(Rc::clone(&self.clock)));
         self.watchlist.add(&progress);
         let peer = Peer::new(address, &self.server.trusted_proxies);
@@ -256,7 +255,9 @@ impl Worker {
             .max_buf_size(limits.max_header_bytes.max(READ_BUFFER_BYTES))
             .max_headers(limits.max_headers)
             // Heads have a deadline of their own, which needs no timer.
-            .header_read_timeout(None);
+            .header_read_timeout(None)
+            // With it, the HTTP library would buffer an answer without limit for a client that does not read.
+            .pipeline_flush(false);
         builder
     }
 
@@ -309,9 +310,16 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         }
         match listener.accept().await {
             Ok((stream, address)) => {
+                // Another thread may have taken the last place meanwhile.
+                let counted = loop {
+                    match Counted::enter(&worker) {
+                        Some(counted) => break counted,
+                        None => tokio::time::sleep(ACCEPT_PAUSE).await,
+                    }
+                };
                 // Answers are written whole, so waiting for more to send would only delay them.
                 if stream.set_nodelay(true).is_ok() {
-                    tokio::task::spawn_local(Rc::clone(&worker).serve_client(stream, address));
+                    tokio::task::spawn_local(Rc::clone(&worker).serve_client(stream, address, counted));
                 }
             }
             Err(error) => {
@@ -344,17 +352,20 @@ async fn tick(worker: Rc<Worker>) {
 }
 
 /// Counts a client connection as long as it lives.
-struct Counted<'a>(&'a Worker);
+struct Counted(Rc<Worker>);
 
-impl<'a> Counted<'a> {
-    fn new(worker: &'a Worker) -> Self {
-        worker.connections.fetch_add(1, Ordering::AcqRel);
+impl Counted {
+    /// Takes one of the places that there are for the whole process.
+    fn enter(worker: &Rc<Worker>) -> Option<Self> {
+        let most = worker.server.limits.max_connections.get();
+        let more = |open: usize| (open < most).then_some(open + 1);
+        worker.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
         worker.own_connections.set(worker.own_connections.get() + 1);
-        Self(worker)
+        Some(Self(Rc::clone(worker)))
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::AcqRel);
         self.0.own_connections.set(self.0.own_connections.get().saturating_sub(1));

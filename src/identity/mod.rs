@@ -106,18 +106,18 @@ pub fn seal(
 
 /// Says where the request came from. A trusted proxy has said it already; it only becomes one more hop.
 fn set_origin(headers: &mut HeaderMap, host: &Host, trust: Trust, origin: &Origin<'_>) {
+    // A trusted proxy's id has become this one already, if it can be one.
+    headers.insert(X_REQUEST_ID, origin.request_id.clone());
     match trust {
         Trust::Untrusted => {
             headers.insert(X_FORWARDED_FOR, origin.peer.text().clone());
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
             headers.insert(X_FORWARDED_HOST, host.value().clone());
-            headers.insert(X_REQUEST_ID, origin.request_id.clone());
         }
         Trust::Trusted => {
             headers.append(X_FORWARDED_FOR, origin.peer.text().clone());
             headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(origin.scheme));
             headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.value().clone());
-            headers.entry(X_REQUEST_ID).or_insert_with(|| origin.request_id.clone());
         }
     }
 }

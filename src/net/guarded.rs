@@ -39,12 +39,14 @@ pub struct GuardedStream<W> {
     progress: Rc<Progress>,
     scratch: Scratch,
     last_words: W,
+    /// Whether what is written next begins an answer: everything of the one before it has been written.
+    between_answers: bool,
 }
 
 impl<W: LastWords> GuardedStream<W> {
     /// Puts a connection under watch.
     pub fn new(stream: TcpStream, progress: Rc<Progress>, scratch: Scratch, last_words: W) -> Self {
-        Self { stream, progress, scratch, last_words }
+        Self { stream, progress, scratch, last_words, between_answers: true }
     }
 
     /// Sends a last answer as far as the socket takes it at once. Nobody waits for a client that is being turned away.
@@ -68,17 +70,30 @@ impl<W: LastWords> GuardedStream<W> {
     }
 
     /// Replaces an answer that the HTTP library wrote by itself. It has no request id, which all of ours have, and
-    /// comes while a head is being read.
-    fn replaces(&self, begin: &[u8]) -> bool {
-        if self.progress.phase() != Phase::Head {
+    /// comes while no request is being answered. The head it answers may have been read together with the request
+    /// before, so the connection may seem idle; what a body happens to begin with is never an answer.
+    fn replaces(&mut self, begin: &[u8]) -> bool {
+        if !self.is_unoccupied() {
+            self.between_answers = false;
             return false;
         }
         match library_answer(begin) {
-            Some(status) => {
+            Some(status) if self.between_answers => {
                 self.turn_away(Unread::Malformed(status));
                 true
             }
-            None => false,
+            Some(_) | None => {
+                self.between_answers = false;
+                false
+            }
+        }
+    }
+
+    /// Whether there is no request at hand.
+    fn is_unoccupied(&self) -> bool {
+        match self.progress.phase() {
+            Phase::Idle | Phase::Head => true,
+            Phase::Waiting { .. } | Phase::Answering => false,
         }
     }
 
@@ -158,6 +173,10 @@ impl<W: LastWords + Unpin> AsyncWrite for GuardedStream<W> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The HTTP library flushes when it has nothing left to write.
+        if self.is_unoccupied() {
+            self.between_answers = true;
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -129,6 +129,13 @@ impl AccessLog {
     }
 }
 
+impl Drop for AccessLog {
+    /// The last one to hold the log may be a request that is cut off when its thread ends.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl Record {
     /// Notes that the request goes to the upstream now.
     pub fn upstream_begins(&mut self) {

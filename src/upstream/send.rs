@@ -21,7 +21,7 @@ use crate::http::body::RequestBody;
 use crate::http::hop;
 use crate::identity::UpstreamRequest;
 use crate::net::deadline::{Progress, TickClock};
-use crate::request::Pieces;
+use crate::request::{BodyLength, Pieces};
 
 /// An upstream as one thread uses it.
 pub struct Upstream {
@@ -135,12 +135,16 @@ impl Upstream {
     }
 
     fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Request<RequestBody> {
-        let Pieces { method, path, host, mut headers, body, .. } = *request.into_pieces();
+        let Pieces { method, path, host, mut headers, body, length } = *request.into_pieces();
         let host = match &self.host_header {
             HostChoice::Preserve | HostChoice::Target => host.value().clone(),
             HostChoice::Fixed(name) => name.clone(),
         };
         headers.insert(header::HOST, host);
+        // The HTTP library frames every body but one that is empty; some servers ask for its length all the same (411).
+        if length == BodyLength::Exactly(0) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let body = RequestBody::streaming(body, Rc::clone(&limits.progress), limits.max_body);
         let mut composed = Request::new(body);
         *composed.method_mut() = method;

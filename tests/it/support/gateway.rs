@@ -1,0 +1,371 @@
+//! A gateway in this process, from the text of a configuration, with its log in memory.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tollgate::app;
+use tollgate::base::clock::Clock;
+use tollgate::base::secret::Secret;
+use tollgate::cli::user;
+use tollgate::config::{self, Config, Environment, Log, LogFormat, LogLevel, UserSource};
+use tollgate::store::Store;
+use tollgate::telemetry::events;
+use tollgate::telemetry::sink::{Sink, Writer};
+
+use super::check::{self, Ledger};
+use super::client::{Client, Response};
+use super::mint;
+use super::upstream::Upstream;
+use super::{DEADLINE, Scratch, eventually};
+
+/// The password of every user of the tests that need none in particular.
+pub(crate) const PASSWORD: &str = "secure-password";
+
+/// What a gateway is started with.
+pub(crate) struct Setup {
+    workers: usize,
+    server: String,
+    limits: String,
+    tokens: String,
+    keys: String,
+    users: String,
+    sections: String,
+    clock_ms: Option<i64>,
+    people: Vec<Person>,
+    scratch: Scratch,
+}
+
+struct Person {
+    name: String,
+    email: Option<String>,
+    groups: Vec<String>,
+    password: String,
+    active: bool,
+}
+
+/// A running gateway. Dropped, it is stopped and its whole log is checked.
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) config: Config,
+    pub(crate) ledger: Arc<Ledger>,
+    running: Option<app::Gateway>,
+    log: Memory,
+    hand: Option<Arc<AtomicI64>>,
+    store: Option<Store>,
+    runtime: Runtime,
+    scratch: Scratch,
+}
+
+/// An output that is kept.
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Setup {
+    /// A gateway with one thread, the known secret, and no routes yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            workers: 1,
+            server: String::new(),
+            limits: String::new(),
+            tokens: String::new(),
+            keys: format!("[[tokens.keys]]\nkid = \"{}\"\nalg = \"HS256\"\nsecret = \"{}\"\n", mint::KID, mint::SECRET),
+            users: String::new(),
+            sections: String::new(),
+            clock_ms: None,
+            people: Vec::new(),
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// A gateway that lets everybody through to one upstream.
+    pub(crate) fn public(upstream: &Upstream) -> Self {
+        Self::new().upstream("api", upstream, "").route("path = \"/\"\nauth = \"public\"\nupstream = \"api\"")
+    }
+
+    /// A gateway that asks for a token on every path but those under `/public` and `/optional`.
+    pub(crate) fn guarded(upstream: &Upstream) -> Self {
+        Self::new()
+            .upstream("api", upstream, "")
+            .route("path = \"/\"\nauth = \"required\"\nupstream = \"api\"")
+            .route("path = \"/public\"\nauth = \"public\"\nupstream = \"api\"")
+            .route("path = \"/optional\"\nauth = \"optional\"\nupstream = \"api\"")
+    }
+
+    pub(crate) fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Lines of `[server]`.
+    pub(crate) fn server(mut self, lines: &str) -> Self {
+        self.server += &format!("{lines}\n");
+        self
+    }
+
+    /// Lines of `[server.limits]`.
+    pub(crate) fn limits(mut self, lines: &str) -> Self {
+        self.limits += &format!("{lines}\n");
+        self
+    }
+
+    /// Lines of `[tokens]`.
+    pub(crate) fn tokens(mut self, lines: &str) -> Self {
+        self.tokens += &format!("{lines}\n");
+        self
+    }
+
+    /// With a key that the gateway makes.
+    pub(crate) fn generated_key(mut self) -> Self {
+        self.keys.clear();
+        self
+    }
+
+    /// With users in an htpasswd file of this content.
+    pub(crate) fn htpasswd(mut self, content: &str) -> Self {
+        std::fs::write(self.scratch.path().join("users.htpasswd"), content).unwrap();
+        self.users = "source = \"file\"\n[users.file]\npath = \"users.htpasswd\"\n".to_owned();
+        self
+    }
+
+    /// An upstream with lines of its own.
+    pub(crate) fn upstream(self, name: &str, upstream: &Upstream, lines: &str) -> Self {
+        let url = upstream.url();
+        self.section(&format!("[upstreams.{name}]\ntargets = [\"{url}\"]\n{lines}"))
+    }
+
+    /// The lines of a route.
+    pub(crate) fn route(self, lines: &str) -> Self {
+        self.section(&format!("[[routes]]\n{lines}"))
+    }
+
+    /// Any section, with its header.
+    pub(crate) fn section(mut self, text: &str) -> Self {
+        self.sections += &format!("{text}\n");
+        self
+    }
+
+    /// With a clock that stands at this time until the test moves it.
+    pub(crate) fn clock(mut self, unix_ms: i64) -> Self {
+        self.clock_ms = Some(unix_ms);
+        self
+    }
+
+    /// An active user with the usual password.
+    pub(crate) fn user(self, name: &str) -> Self {
+        self.person(name, None, &[], PASSWORD, true)
+    }
+
+    /// A user in all detail.
+    pub(crate) fn person(mut self, name: &str, email: Option<&str>, groups: &[&str], password: &str, active: bool) -> Self {
+        self.people.push(Person {
+            name: name.to_owned(),
+            email: email.map(str::to_owned),
+            groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            password: password.to_owned(),
+            active,
+        });
+        self
+    }
+
+    fn text(&self) -> String {
+        let Self { workers, server, limits, tokens, keys, users, sections, .. } = self;
+        format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n{server}\
+             [server.limits]\n{limits}[store]\nurl = \"sqlite://data/tollgate.db\"\n[tokens]\n{tokens}{keys}\
+             [users]\n{users}[users.hashing]\nmemory = \"8KiB\"\niterations = 1\n{sections}"
+        )
+    }
+
+    pub(crate) fn start(self) -> Gateway {
+        watch_events();
+        let text = self.text();
+        let config = config::parse(&text, "gateway.toml", self.scratch.path(), &Environment::default())
+            .unwrap_or_else(|failure| panic!("{failure}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let store = matches!(config.users.source, UserSource::Store)
+            .then(|| runtime.block_on(Store::open(&config.store.path)).unwrap());
+        let (clock, hand) = match self.clock_ms {
+            Some(unix_ms) => {
+                let (clock, hand) = Clock::manual(unix_ms);
+                (clock, Some(hand))
+            }
+            None => (Clock::System, None),
+        };
+        let ledger = Arc::new(Ledger::default());
+        ledger.keep_secret(mint::SECRET);
+        let log = Memory::default();
+        let mut gateway = Gateway {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            config,
+            ledger,
+            running: None,
+            log: log.clone(),
+            hand,
+            store,
+            runtime,
+            scratch: self.scratch,
+        };
+        for person in &self.people {
+            gateway.add(&person.name, person.email.as_deref(), &person.groups, &person.password);
+            if !person.active {
+                gateway.change(async |store| user::disable(store, &person.name, &mut io::sink()).await.unwrap());
+            }
+        }
+        let running = app::Gateway::start(gateway.config.clone(), clock, log).unwrap_or_else(|error| panic!("{error}"));
+        gateway.address = running.addresses()[0];
+        gateway.running = Some(running);
+        gateway
+    }
+}
+
+impl Gateway {
+    /// A new connection.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self)
+    }
+
+    pub(crate) fn running(&self) -> &app::Gateway {
+        self.running.as_ref().expect("the gateway runs")
+    }
+
+    /// Moves the clock to this time, in milliseconds since 1970.
+    pub(crate) fn set_clock(&self, unix_ms: i64) {
+        self.hand.as_ref().expect("the clock is manual").store(unix_ms, Ordering::Release);
+    }
+
+    /// Adds an active user while the gateway runs, as the command line does.
+    pub(crate) fn add(&self, name: &str, email: Option<&str>, groups: &[String], password: &str) {
+        if password.len() >= 8 {
+            self.ledger.keep_secret(password);
+        }
+        let (hashing, password) = (self.config.users.hashing, Secret::new(password));
+        self.change(async |store| {
+            user::add(store, &hashing, name, email, groups, &password, &mut io::sink()).await.unwrap();
+        });
+    }
+
+    /// Changes users while the gateway runs, from outside of it.
+    pub(crate) fn change<'a, F: Future>(&'a self, change: impl FnOnce(&'a Store) -> F) -> F::Output {
+        self.runtime.block_on(change(self.store.as_ref().expect("users are in the store")))
+    }
+
+    /// Writes a file beside the configuration.
+    pub(crate) fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.scratch.path().join(name), content).unwrap();
+    }
+
+    /// Logs in and keeps the signatures of the tokens secret.
+    pub(crate) fn login(&self, name: &str, password: &str) -> (String, String) {
+        let response = self.client().post_json("/api/token/", &json!({"username": name, "password": password}));
+        self.tokens_of(&response.expect(200))
+    }
+
+    /// The access and the refresh token of an answer.
+    pub(crate) fn tokens_of(&self, response: &Response) -> (String, String) {
+        let body = response.json();
+        let token = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        let pair = (token("access"), token("refresh"));
+        self.ledger.keep_token_secret(&pair.0);
+        self.ledger.keep_token_secret(&pair.1);
+        pair
+    }
+
+    /// Status and body of a path of the admin listener.
+    pub(crate) fn admin(&self, path: &str) -> (u16, String) {
+        use std::io::{Read as _, Write as _};
+        let address = self.running().admin_address().expect("there is an admin listener");
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    /// The access lines so far. They are written with a tick's delay.
+    pub(crate) fn access_lines(&self) -> Vec<Value> {
+        check::access_lines(&self.log.0.lock().unwrap())
+    }
+
+    /// Waits for an access line, and returns it.
+    pub(crate) fn access_line(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        eventually("an access line", DEADLINE, || {
+            found = self.access_lines().into_iter().find(|line| wanted(line));
+            found.is_some()
+        });
+        found.expect("it was found")
+    }
+
+    /// Stops the gateway and returns its whole log, checked.
+    pub(crate) fn stop(mut self) -> Vec<Value> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Vec<Value> {
+        let Some(running) = self.running.take() else { return Vec::new() };
+        running.stop();
+        let log = self.log.0.lock().unwrap().clone();
+        self.ledger.check_log(&log);
+        check_events(&self.ledger);
+        check::access_lines(&log)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.running.take());
+        } else {
+            self.end();
+        }
+        if let Some(store) = self.store.take() {
+            self.runtime.block_on(store.close());
+        }
+    }
+}
+
+/// What all gateways of this process say of their doings, in the finest detail that is ever logged.
+struct Events {
+    memory: Memory,
+    writer: Writer,
+}
+
+static EVENTS: OnceLock<Events> = OnceLock::new();
+
+/// Events go where the first one who asks wants them: here, before any gateway asks.
+fn watch_events() {
+    EVENTS.get_or_init(|| {
+        let memory = Memory::default();
+        let (sink, writer) = Sink::start(memory.clone()).unwrap();
+        events::install(sink, Log { level: LogLevel::Trace, format: LogFormat::Json, access: true }, Clock::System);
+        Events { memory, writer }
+    });
+}
+
+fn check_events(ledger: &Ledger) {
+    if let Some(events) = EVENTS.get() {
+        events.writer.flush(Duration::from_secs(5));
+        let lines = events.memory.0.lock().unwrap().clone();
+        let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        ledger.check_events(&lines[..whole]);
+    }
+}
