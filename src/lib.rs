@@ -12,6 +12,7 @@ pub mod http;
 pub mod identity;
 pub mod keys;
 pub mod last_words;
+pub mod lifecycle;
 pub mod net;
 pub mod pipeline;
 pub mod refusals;
