@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use super::error::{CommandError, Exit};
 use super::{run, sample, user};
 use crate::app::{Gateway, StartError};
@@ -105,8 +103,11 @@ async fn add_user(config: &Config, password: &str) -> Result<(), CommandError> {
     added.map_err(CommandError::User)
 }
 
+/// One line, with the members in an order that people like too.
 fn line(address: SocketAddr, password: &str) -> String {
-    format!("{}\n", json!({ "url": format!("http://{address}"), "username": USERNAME, "password": password }))
+    let text = |text: &str| serde_json::Value::from(text).to_string();
+    let (url, username, password) = (text(&format!("http://{address}")), text(USERNAME), text(password));
+    format!("{{\"url\":{url},\"username\":{username},\"password\":{password}}}\n")
 }
 
 /// Commands that work as they are printed, in any shell and without tools other than curl and sed.
@@ -137,6 +138,8 @@ Ctrl-C ends it, and nothing is left behind.
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
