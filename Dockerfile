@@ -1,6 +1,4 @@
 FROM rust:1.95-bookworm AS build
-# aws-lc-sys compiles C.
-RUN apt-get update && apt-get install -y --no-install-recommends cmake clang && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked && mkdir /data

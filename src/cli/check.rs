@@ -170,6 +170,21 @@ one      *.example.com  =/users/{id}/  GET,PUT  PUBLIC     api (http://127.0.0.1
     }
 
     #[test]
+    fn the_shipped_configurations_load() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let environment =
+            Environment::from_pairs([("DJANGO_SECRET_KEY", "0123456789abcdef0123456789abcdef")]);
+        let examples = std::fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<_> = examples.chain([root.join("gateway.toml")]).collect();
+        assert!(files.len() > 4);
+        for file in files {
+            if let Err(failure) = crate::config::load(&file, &environment) {
+                panic!("{failure}");
+            }
+        }
+    }
+
+    #[test]
     fn keys_and_the_user_file_are_read() {
         let scratch = Scratch::new();
         scratch.write("k.pem", "no key");
