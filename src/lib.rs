@@ -1,4 +1,49 @@
-//! Tollgate: a reverse-proxy authentication gateway.
+//! Tollgate: a reverse-proxy authentication gateway. It issues JSON Web Tokens at its token routes, validates the Bearer
+//! token on every other request, and forwards what passes with identity headers that a client cannot forge.
+//!
+//! # Two worlds
+//!
+//! The *data plane* is one thread per core ([`worker`]), each with its own listeners, upstream connections and memory of
+//! verified tokens. A request never leaves its thread. The *control plane* is one ordinary runtime beside it: the store,
+//! password hashing, the token routes, the watching of users, the admin listener. The data plane works from one immutable
+//! [`snapshot`].
+//!
+//! # The life of a request is a chain of types
+//!
+//! Each stage takes the proof of the one before, made in the stage's own module with private fields, so that a stage
+//! cannot be left out:
+//!
+//! ```text
+//! TcpStream  -net::guarded-> http1       deadlines and last words                     400 408 414 431
+//!   -request::intake->       Exchange    host, path and framing have one meaning      400 405 414 417
+//!   -routing->               Routed      host, path, method                           404 405 413
+//!   -authn->                 Identified  the token, and the user as it is now         401 503
+//!   -authz->                 Permitted   the one decision                             401
+//!   -identity::seal->        UpstreamRequest  what the gateway owns is removed, then set   502
+//!   -upstream->              UpstreamResponse                                         502 503 504
+//!   -response->              the answer, with exactly one access record, also when it is cut off
+//! ```
+//!
+//! [`pipeline`] strings them together on one screen. Requests to the token routes leave the chain after the intake and
+//! are answered by [`endpoints`] on the control plane.
+//!
+//! # The map
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`base`] | clock, ids, secrets, named limits, the normal form of paths, patterns, reasons: no I/O |
+//! | [`config`] | from the text of `gateway.toml` to a [`config::Config`] that cannot be wrong |
+//! | [`telemetry`] | the access log, events, the sink that never blocks |
+//! | [`keys`], [`tokens`] | the key ring; verifying and issuing |
+//! | [`store`], [`users`] | the SQLite file; who may log in, hashing under a budget |
+//! | [`net`], [`http`] | listeners, peers, deadlines; hop-by-hop fields, bodies, refusals on the wire |
+//! | [`request`], [`routing`], [`authn`], [`authz`], [`identity`], [`upstream`], [`response`] | the stages above |
+//! | [`endpoints`], [`admin`] | what the gateway answers itself |
+//! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
+//! | [`app`] | the composition root: opens, binds, then serves |
+//! | [`lifecycle`], [`cli`] | signals and the two-stage end; the command line |
+//!
+//! Modules use only what stands above them in this table or beside them. `docs/architecture.md` has the reasons.
 
 pub mod admin;
 pub mod app;
@@ -12,6 +57,7 @@ pub mod http;
 pub mod identity;
 pub mod keys;
 pub mod last_words;
+pub mod lifecycle;
 pub mod net;
 pub mod pipeline;
 pub mod refusals;

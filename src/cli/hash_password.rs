@@ -1,12 +1,18 @@
-//! Where passwords come from: a prompt or standard input, never an argument, which others on the machine could read.
+//! `tollgate hash-password`, and where passwords come from: a prompt or standard input, never an argument, which others
+//! on the machine could read.
 
 use std::fmt;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::arguments::ConfigPath;
+use super::error::{CommandError, Exit};
 use crate::base::bounds;
 use crate::base::secret::Secret;
+use crate::config::{self, Environment, Hashing};
+use crate::users::HashPool;
 use crate::users::password::{PasswordFault, check_new_password};
 
 /// Why no password was read.
@@ -38,6 +44,36 @@ impl std::error::Error for PasswordInputError {
             Self::Input(error) => Some(error),
         }
     }
+}
+
+/// Prints the argon2id hash of a password in PHC form, made as `[users.hashing]` says.
+///
+/// # Errors
+///
+/// A [`CommandError`].
+pub fn perform(
+    place: &ConfigPath,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<Exit, CommandError> {
+    let hashing = hashing(place, environment)?;
+    let password = read_password(true).map_err(CommandError::Password)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(CommandError::System)?;
+    let hash = runtime.block_on(HashPool::new(&hashing).hash(&password)).map_err(CommandError::Hash)?;
+    writeln!(out, "{}", hash.expose()).map_err(CommandError::Output)?;
+    Ok(Exit::Ok)
+}
+
+/// The configured parameters; the defaults where nobody named a configuration and there is none.
+fn hashing(place: &ConfigPath, environment: &Environment) -> Result<Hashing, CommandError> {
+    let config = match place {
+        ConfigPath::Default(path) if !path.exists() => {
+            let text = config::starter("http://127.0.0.1:9000");
+            config::parse(&text, "gateway.toml", Path::new(""), environment)
+        }
+        ConfigPath::Default(path) | ConfigPath::Named(path) => config::load(path, environment),
+    };
+    config.map(|config| config.users.hashing).map_err(CommandError::Config)
 }
 
 /// Reads a password: from a prompt without echo when standard input is a terminal, and there a second time when
@@ -77,6 +113,20 @@ fn first_line(input: impl BufRead) -> Result<Secret, PasswordInputError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::scratch::Scratch;
+
+    #[test]
+    fn the_parameters_come_from_the_configuration_if_there_is_one() {
+        let (scratch, environment) = (Scratch::new(), Environment::default());
+        let missing = scratch.path("none.toml");
+        let defaults = hashing(&ConfigPath::Default(missing.clone()), &environment).unwrap();
+        assert_eq!((defaults.memory_kib, defaults.iterations.get()), (19 * 1024, 2));
+        assert!(matches!(hashing(&ConfigPath::Named(missing), &environment), Err(CommandError::Config(_))));
+        let text =
+            format!("{}\n[users.hashing]\nmemory = \"64KiB\"\n", config::starter("http://127.0.0.1:1"));
+        let path = scratch.write("g.toml", text);
+        assert_eq!(hashing(&ConfigPath::Default(path), &environment).unwrap().memory_kib, 64);
+    }
 
     fn read(input: &[u8]) -> Result<Vec<u8>, PasswordFault> {
         match first_line(input) {

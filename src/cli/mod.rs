@@ -1,28 +1,72 @@
-//! The command line: one file for each verb.
+//! The command line: one file for each verb. What is asked for goes to standard output, errors go to standard error.
 
+pub mod arguments;
+pub mod check;
+pub mod demo;
+pub mod error;
 pub mod hash_password;
+pub mod health;
+pub mod init;
+pub mod run;
+pub mod sample;
+mod table;
 pub mod token;
 pub mod user;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Runs the program.
+use clap::{CommandFactory, Parser};
+
+use self::arguments::{Arguments, ConfigPath, TokenVerb, Verb};
+use self::error::{CommandError, Exit};
+use crate::config::{self, Config, Environment};
+
+/// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let path = std::env::args().nth(3).unwrap_or_default();
-    let config = match crate::config::load(std::path::Path::new(&path), &crate::config::Environment::of_process()) {
-        Ok(config) => config,
-        Err(failure) => {
-            eprintln!("{failure}");
-            return ExitCode::from(1);
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            // Help and version are no errors, and go to standard output. That nobody reads them is none either.
+            let _unread = told.print();
+            return if told.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
         }
     };
-    match crate::app::Gateway::start(config, crate::base::clock::Clock::System, std::io::stdout()) {
-        Ok(_gateway) => loop {
-            std::thread::park();
-        },
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(3)
+    let outcome = perform(arguments, &Environment::of_process());
+    let exit = outcome.unwrap_or_else(|error| {
+        if !error.is_closed_output() {
+            let prefix = if let CommandError::Config(_) = error { "" } else { "tollgate: " };
+            let _unread = writeln!(io::stderr(), "{prefix}{error}");
+        }
+        error.exit()
+    });
+    exit.into()
+}
+
+fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, CommandError> {
+    let place = ConfigPath::of(arguments.config, environment);
+    let config = || load(&place, environment);
+    // Not locked: the log of a running gateway goes there from another thread.
+    let out = &mut io::stdout();
+    match arguments.verb.unwrap_or(Verb::Run) {
+        Verb::Run => run::run(config()?),
+        Verb::Demo { json } => demo::demo(json, out),
+        Verb::Init { upstream } => init::init(place.path(), &upstream, environment, out),
+        Verb::Check => check::check(&place.path().display().to_string(), &config()?, out),
+        Verb::User(verb) => user::perform(&config()?, verb, out),
+        Verb::Token(TokenVerb::Inspect { token }) => token::perform(&config()?, token, out),
+        Verb::HashPassword => hash_password::perform(&place, environment, out),
+        Verb::Health { address: Some(address) } => health::health(&address, out),
+        Verb::Health { address: None } => health::health(&health::configured(&config()?)?, out),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut script);
+            out.write_all(&script).map_err(CommandError::Output)?;
+            Ok(Exit::Ok)
         }
     }
+}
+
+fn load(place: &ConfigPath, environment: &Environment) -> Result<Config, CommandError> {
+    config::load(place.path(), environment).map_err(CommandError::Config)
 }

@@ -1,14 +1,62 @@
 //! `tollgate token inspect`: what a token says, and whether it would pass.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use super::error::{CommandError, Exit};
 use crate::base::bounds;
+use crate::base::clock::Clock;
+use crate::config::Config;
 use crate::keys::KeyRing;
 use crate::tokens::{Expected, TokenFault, Verifier};
+
+/// Inspects the token that was given, or else standard input holds, with the configured keys.
+///
+/// # Errors
+///
+/// A [`CommandError`]. A token that does not pass is no error, but has another exit code.
+pub fn perform(config: &Config, token: Option<String>, out: &mut dyn Write) -> Result<Exit, CommandError> {
+    let directory = &config.tokens.key_directory;
+    // Loading would make a key, with which no token was ever signed.
+    if config.tokens.keys.is_empty() && !holds_keys(directory) {
+        return Err(CommandError::NoKeys(directory.clone()));
+    }
+    let clock = Clock::System;
+    let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(CommandError::Keys)?);
+    let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock);
+    let token = match token.filter(|token| token != "-") {
+        Some(token) => token,
+        None => read_token(io::stdin().lock()).map_err(CommandError::Input)?,
+    };
+    match inspect(&verifier, &ring, bare(&token), out).map_err(CommandError::Output)? {
+        Inspection::Passes(_) => Ok(Exit::Ok),
+        Inspection::Fails(_) => Ok(Exit::Findings),
+    }
+}
+
+fn holds_keys(directory: &Path) -> bool {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|extension| extension == "pem"))
+}
+
+/// Reads a little more than the longest token, so that one that is too long is seen to be.
+fn read_token(input: impl Read) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    input.take(2 * bounds::MAX_TOKEN_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The token itself, also out of a copied header or a quoted JSON string.
+fn bare(text: &str) -> &str {
+    let text = text.trim().trim_matches('"');
+    let scheme = text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+    scheme.and_then(|_| text.get(7..)).unwrap_or(text).trim()
+}
 
 /// Whether the inspected token would pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +168,17 @@ mod tests {
         );
         let signature = std::str::from_utf8(&token).unwrap().rsplit('.').next().unwrap().to_owned();
         assert!(!text.contains(&signature));
+    }
+
+    #[test]
+    fn a_copied_token_is_read_as_it_is_meant() {
+        for text in ["a.b.c", " a.b.c\n", "\"a.b.c\"\n", "Bearer a.b.c", "bearer  a.b.c "] {
+            assert_eq!(bare(text), "a.b.c", "{text:?}");
+        }
+        assert_eq!(bare("Bearer"), "Bearer");
+        let long = "x".repeat(100_000);
+        assert!(read_token(long.as_bytes()).unwrap().len() > bounds::MAX_TOKEN_BYTES);
+        assert_eq!(read_token(&b"\xff"[..]).unwrap(), "\u{fffd}");
     }
 
     #[test]

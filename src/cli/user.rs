@@ -3,8 +3,12 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use super::arguments::UserVerb;
+use super::error::{CommandError, Exit};
+use super::hash_password::read_password;
+use super::table;
 use crate::base::secret::Secret;
-use crate::config::Hashing;
+use crate::config::{Config, Hashing, UserSource};
 use crate::store::{Store, StoreError};
 use crate::users::password::{HashError, PasswordFault, check_new_password};
 use crate::users::{HashPool, StoredHash, UserChangeError};
@@ -48,6 +52,50 @@ impl std::error::Error for UserCommandError {
     }
 }
 
+/// Performs what is asked for on the store of the configuration.
+///
+/// # Errors
+///
+/// A [`CommandError`].
+pub fn perform(config: &Config, verb: UserVerb, out: &mut dyn Write) -> Result<Exit, CommandError> {
+    match &config.users.source {
+        UserSource::Store => {}
+        UserSource::File(path) => return Err(CommandError::UsersInFile(path.clone())),
+    }
+    let password = match &verb {
+        UserVerb::Add(_) | UserVerb::Passwd(_) => Some(read_password(true).map_err(CommandError::Password)?),
+        UserVerb::List | UserVerb::Disable(_) | UserVerb::Enable(_) | UserVerb::Delete(_) => None,
+    };
+    let password = password.unwrap_or_else(|| Secret::new(""));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CommandError::System)?.block_on(async {
+        let store = Store::open(&config.store.path).await.map_err(CommandError::Store)?;
+        let done = change(&store, &config.users.hashing, verb, &password, out).await;
+        store.close().await;
+        done.map_err(CommandError::User)
+    })?;
+    Ok(Exit::Ok)
+}
+
+async fn change(
+    store: &Store,
+    hashing: &Hashing,
+    verb: UserVerb,
+    password: &Secret,
+    out: &mut dyn Write,
+) -> Result<(), UserCommandError> {
+    match verb {
+        UserVerb::Add(user) => {
+            add(store, hashing, &user.name, user.email.as_deref(), &user.groups, password, out).await
+        }
+        UserVerb::List => list(store, out).await,
+        UserVerb::Passwd(user) => passwd(store, hashing, &user.name, password, out).await,
+        UserVerb::Disable(user) => disable(store, &user.name, out).await,
+        UserVerb::Enable(user) => enable(store, &user.name, out).await,
+        UserVerb::Delete(user) => delete(store, &user.name, out).await,
+    }
+}
+
 /// Adds an active user.
 ///
 /// # Errors
@@ -81,7 +129,7 @@ pub async fn list(store: &Store, out: &mut dyn Write) -> Result<(), UserCommandE
         let groups = if user.groups.is_empty() { "-".to_owned() } else { user.groups.join(",") };
         [user.id, user.name, email, groups, active.to_owned()]
     }));
-    write_table(&rows, out).map_err(UserCommandError::Output)
+    out.write_all(table::of(&rows).as_bytes()).map_err(UserCommandError::Output)
 }
 
 /// Gives a user another password.
@@ -134,22 +182,6 @@ pub async fn delete(store: &Store, name: &str, out: &mut dyn Write) -> Result<()
 async fn hashed(hashing: &Hashing, password: &Secret) -> Result<StoredHash, UserCommandError> {
     check_new_password(password).map_err(UserCommandError::Password)?;
     HashPool::new(hashing).hash(password).await.map_err(UserCommandError::Hash)
-}
-
-/// Columns two spaces apart, as wide as their widest cell, counted in characters.
-fn write_table(rows: &[[String; 5]], out: &mut dyn Write) -> io::Result<()> {
-    let mut widths = [0; 5];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,18 @@
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked && mkdir /data
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /src/target/release/tollgate /usr/local/bin/tollgate
+# gateway.toml is mounted to /etc/tollgate; the store and generated keys belong to /data:
+# [store] url = "sqlite:///data/tollgate.db", and listen = ["0.0.0.0:8080"].
+COPY --from=build --chown=nonroot:nonroot /data /data
+ENV TOLLGATE_CONFIG=/etc/tollgate/gateway.toml
+VOLUME /data
+EXPOSE 8080
+USER nonroot
+# Asks server.admin of the configuration, inside the container.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/usr/local/bin/tollgate", "health"]
+ENTRYPOINT ["/usr/local/bin/tollgate"]
+CMD ["run"]

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Everything that CI checks, with a count of all tests in the last line. Built without optimisation across crates, which
+# takes minutes and changes no result.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+output=target/test-output
+mkdir -p target
+: >"$output"
+broken=0
+
+# step NAME COMMAND…: runs and shows it, and remembers what it printed.
+step() {
+    local name=$1
+    shift
+    echo "== $name"
+    "$@" 2>&1 | tee -a "$output"
+    if ((PIPESTATUS[0] != 0)); then
+        echo "== $name: FAILED"
+        broken=$((broken + 1))
+    fi
+}
+
+# The reverse proxy's usual upstream, for the smoke test; without it, Python stands in.
+if ! command -v nginx >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx-light; } || true
+fi
+python=python3
+if ! python3 -c 'import requests' 2>/dev/null; then
+    python=target/venv/bin/python3
+    [[ -x $python ]] || python3 -m venv target/venv
+    "$python" -c 'import requests' 2>/dev/null || "$python" -m pip install -q requests
+fi
+
+step "format" cargo fmt --check
+step "clippy" cargo clippy --locked --all-targets -- -D warnings
+step "tests" cargo test --locked --no-fail-fast
+step "build" cargo build --locked
+step "smoke" scripts/smoke.sh target/debug/tollgate
+step "client" "$python" scripts/django_client.py target/debug/tollgate
+
+# Cargo prints "test result: ok. 12 passed; 0 failed; …", the scripts print "12 passed, 0 failed".
+awk -v broken="$broken" '
+    /^test result:/ { passed += $4; failed += $6 }
+    /^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
+    END {
+        # A step may fail without a test that did, such as one that does not compile.
+        if (broken > 0 && failed == 0) failed = broken
+        printf "%d passed, %d failed\n", passed, failed
+        exit failed > 0
+    }' "$output"

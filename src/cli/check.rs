@@ -1,0 +1,199 @@
+//! `tollgate check`: reads everything that the gateway would read, and shows who may use which route.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::error::{CommandError, Exit};
+use super::table;
+use crate::base::clock::Clock;
+use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
+use crate::config::{Auth, Config, Route, UserSource};
+use crate::keys::KeyRing;
+use crate::users::Directory;
+
+/// Checks configured keys and the user file, and prints a summary of a configuration that has been loaded. Nothing is
+/// made or changed: neither a store nor a key.
+///
+/// # Errors
+///
+/// [`CommandError::Keys`], [`CommandError::Users`].
+pub fn check(file_name: &str, config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
+    let ring = configured_keys(config)?;
+    check_user_file(config)?;
+    let mut text = format!("{file_name}: ok\n\n{}", summary(config, ring.as_ref()));
+    let rows =
+        std::iter::once(["ROUTE", "HOST", "PATH", "METHODS", "WHO MAY", "UPSTREAM"].map(str::to_owned))
+            .chain(config.routes.iter().map(|route| row(config, route)));
+    text.push('\n');
+    text.push_str(&table::of(&rows.collect::<Vec<_>>()));
+    out.write_all(text.as_bytes()).map_err(CommandError::Output)?;
+    Ok(Exit::Ok)
+}
+
+/// Loading without configured keys would make one.
+fn configured_keys(config: &Config) -> Result<Option<KeyRing>, CommandError> {
+    if config.tokens.keys.is_empty() {
+        return Ok(None);
+    }
+    KeyRing::load(&config.tokens, &Clock::System).map(Some).map_err(CommandError::Keys)
+}
+
+fn check_user_file(config: &Config) -> Result<(), CommandError> {
+    match config.users.source {
+        UserSource::Store => Ok(()),
+        UserSource::File(_) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(CommandError::System)?;
+            let opened = runtime.block_on(Directory::open(&config.users, None, Clock::System));
+            opened.map(drop).map_err(CommandError::Users)
+        }
+    }
+}
+
+fn summary(config: &Config, ring: Option<&KeyRing>) -> String {
+    let listen: Vec<String> = config.server.listen.iter().map(ToString::to_string).collect();
+    let admin = config.server.admin.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    let users = match &config.users.source {
+        UserSource::Store => format!("in the store {}", shown(&config.store.path)),
+        UserSource::File(path) => format!("in the file {}", shown(path)),
+    };
+    let keys = match ring {
+        Some(ring) => ring
+            .keys()
+            .map(|key| {
+                let exposed = if key.is_exposed() { ", private key readable by all: chmod 600" } else { "" };
+                format!("{} ({}{exposed})", key.kid(), key.algorithm())
+            })
+            .collect::<Vec<_>>()
+            .join(", "),
+        None => format!("made in {} at the first start", shown(&config.tokens.key_directory)),
+    };
+    let tokens = &config.tokens.path;
+    format!(
+        "listen   {}\nadmin    {admin}\ntokens   POST {tokens}/ and {tokens}/refresh/\nkeys     {keys}\nusers    {users}\n",
+        listen.join(", ")
+    )
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn row(config: &Config, route: &Route) -> [String; 6] {
+    let host = match &route.host {
+        HostPattern::Exact(name) => name.to_string(),
+        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+        HostPattern::Any => "any".to_owned(),
+    };
+    let methods = route.methods.as_ref().map_or_else(|| "any".to_owned(), |methods| methods.join(","));
+    let who = match route.auth {
+        Auth::Required => "any token",
+        Auth::Optional => "optional",
+        Auth::Public => "PUBLIC",
+    };
+    let upstream = config.upstreams.get(route.upstream).map_or_else(String::new, |upstream| {
+        let targets: Vec<String> =
+            upstream.targets.iter().map(|target| format!("http://{}", target.authority())).collect();
+        format!("{} ({})", upstream.name, targets.join(", "))
+    });
+    [route.name.clone(), host, path(&route.path), methods, who.to_owned(), upstream]
+}
+
+/// The path as the file would write it.
+fn path(pattern: &PathPattern) -> String {
+    let mut text = String::from(match pattern.end {
+        PathEnd::Exact => "=",
+        PathEnd::Prefix => "",
+    });
+    for segment in &pattern.segments {
+        text.push('/');
+        match segment {
+            Segment::Literal(literal) => text.push_str(literal),
+            Segment::Parameter(name) => text.extend(["{", name, "}"]),
+        }
+    }
+    if pattern.segments.is_empty() {
+        text.push('/');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, parse};
+    use crate::store::scratch::Scratch;
+
+    fn checked(text: &str, directory: &Scratch) -> Result<String, CommandError> {
+        let config = parse(text, "gateway.toml", &directory.path(""), &Environment::default());
+        let mut out = Vec::new();
+        check("gateway.toml", &config.unwrap(), &mut out)?;
+        let directory = directory.path("").display().to_string();
+        Ok(String::from_utf8(out).unwrap().replace(&directory, ""))
+    }
+
+    const ROUTES: &str = r#"
+[upstreams.api]
+targets = ["http://127.0.0.1:9000", "http://[::1]:9001"]
+[[routes]]
+path = "/"
+auth = "required"
+upstream = "api"
+[[routes]]
+name = "one"
+host = "*.example.com"
+path = "=/users/{id}/"
+methods = ["GET", "PUT"]
+auth = "public"
+upstream = "api"
+"#;
+
+    #[test]
+    fn the_summary_shows_who_may_use_which_route_and_makes_nothing() {
+        let scratch = Scratch::new();
+        let text = checked(ROUTES, &scratch).unwrap();
+        let expected = "\
+gateway.toml: ok
+
+listen   127.0.0.1:8080
+admin    127.0.0.1:9911
+tokens   POST /api/token/ and /api/token/refresh/
+keys     made in data/keys at the first start
+users    in the store data/tollgate.db
+
+ROUTE    HOST           PATH           METHODS  WHO MAY    UPSTREAM
+route-1  any            /              any      any token  api (http://127.0.0.1:9000, http://[::1]:9001)
+one      *.example.com  =/users/{id}/  GET,PUT  PUBLIC     api (http://127.0.0.1:9000, http://[::1]:9001)
+";
+        assert_eq!(text, expected);
+        assert!(std::fs::read_dir(scratch.path("")).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn the_shipped_configurations_load() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let environment =
+            Environment::from_pairs([("DJANGO_SECRET_KEY", "0123456789abcdef0123456789abcdef")]);
+        let examples = std::fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<_> = examples.chain([root.join("gateway.toml")]).collect();
+        assert!(files.len() > 4);
+        for file in files {
+            if let Err(failure) = crate::config::load(&file, &environment) {
+                panic!("{failure}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_and_the_user_file_are_read() {
+        let scratch = Scratch::new();
+        scratch.write("k.pem", "no key");
+        let keys = format!("[[tokens.keys]]\nalg = \"EdDSA\"\nfile = \"k.pem\"\n{ROUTES}");
+        assert!(matches!(checked(&keys, &scratch), Err(CommandError::Keys(_))));
+        scratch.write("users", "no colon\n");
+        let users = format!("[users]\nsource = \"file\"\nfile = {{ path = \"users\" }}\n{ROUTES}");
+        let error = checked(&users, &scratch).unwrap_err();
+        assert!(matches!(error, CommandError::Users(_)));
+        assert_eq!(error.exit(), Exit::Findings);
+    }
+}

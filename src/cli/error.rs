@@ -1,0 +1,168 @@
+//! Why a command failed, in plain sentences, and the exit code that says so to scripts.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::hash_password::PasswordInputError;
+use super::health::HealthError;
+use super::user::UserCommandError;
+use crate::app::StartError;
+use crate::config::Failure;
+use crate::keys::KeyError;
+use crate::store::StoreError;
+use crate::users::UsersOpenError;
+use crate::users::password::HashError;
+
+/// The exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// The configuration is invalid, or what was asked for failed or found something.
+    Findings = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The gateway could not start, or ended by itself.
+    NotStarted = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum CommandError {
+    /// The configuration cannot be read or is invalid.
+    Config(Failure),
+    /// A configured key cannot be used.
+    Keys(KeyError),
+    /// There is no key yet that a token could be checked with.
+    NoKeys(PathBuf),
+    /// The user file cannot be used.
+    Users(UsersOpenError),
+    /// Users are in a file that is not changed from here.
+    UsersInFile(PathBuf),
+    /// The store cannot be used.
+    Store(StoreError),
+    /// A user command failed.
+    User(UserCommandError),
+    /// No password was read.
+    Password(PasswordInputError),
+    /// The password was not hashed.
+    Hash(HashError),
+    /// `--upstream` is no target: what is wrong, and what to do.
+    Upstream(String, Option<String>),
+    /// `init` found a file already.
+    Exists(PathBuf),
+    /// A file cannot be written.
+    Write(PathBuf, io::Error),
+    /// The gateway is not ready.
+    Health(HealthError),
+    /// The token cannot be read.
+    Input(io::Error),
+    /// The result cannot be written.
+    Output(io::Error),
+    /// The gateway could not start.
+    Start(StartError),
+    /// The operating system refused a runtime, a signal handler or a socket.
+    System(io::Error),
+    /// Every data-plane thread has ended although nobody asked for it.
+    Ended,
+}
+
+impl CommandError {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_)
+            | Self::Keys(_)
+            | Self::NoKeys(_)
+            | Self::Users(_)
+            | Self::UsersInFile(_)
+            | Self::Store(_)
+            | Self::User(_)
+            | Self::Password(_)
+            | Self::Hash(_)
+            | Self::Exists(_)
+            | Self::Write(..)
+            | Self::Health(_)
+            | Self::Input(_)
+            | Self::Output(_) => Exit::Findings,
+            Self::Upstream(..) => Exit::Usage,
+            Self::Start(_) | Self::System(_) | Self::Ended => Exit::NotStarted,
+        }
+    }
+
+    /// Whether nobody is left to be told: the reader of the output has gone, as `head` does.
+    pub fn is_closed_output(&self) -> bool {
+        let (Self::Output(error) | Self::User(UserCommandError::Output(error))) = self else { return false };
+        error.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(failure) => failure.fmt(f),
+            Self::Keys(error) => error.fmt(f),
+            Self::NoKeys(directory) => write!(
+                f,
+                "there is no key in {} yet; the gateway makes one when it starts for the first time",
+                directory.display()
+            ),
+            Self::Users(error) => error.fmt(f),
+            Self::UsersInFile(path) => write!(
+                f,
+                "users.source is \"file\", and this command changes only users of the store; edit {} with \"htpasswd -B\", the gateway notices",
+                path.display()
+            ),
+            Self::Store(error) => error.fmt(f),
+            Self::User(error) => error.fmt(f),
+            Self::Password(error) => error.fmt(f),
+            Self::Hash(error) => write!(f, "the password could not be hashed: {error}"),
+            Self::Upstream(message, hint) => {
+                write!(f, "--upstream: {message}")?;
+                hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  = help: {hint}"))
+            }
+            Self::Exists(path) => write!(
+                f,
+                "{} exists already and is left as it is; name another file with --config",
+                path.display()
+            ),
+            Self::Write(path, error) => write!(f, "{} cannot be written: {error}", path.display()),
+            Self::Health(error) => error.fmt(f),
+            Self::Input(error) => write!(f, "the token cannot be read: {error}"),
+            Self::Output(error) => write!(f, "the result cannot be written: {error}"),
+            Self::Start(error) => error.fmt(f),
+            Self::System(error) => write!(f, "the operating system refused: {error}"),
+            Self::Ended => f.write_str("every data-plane thread has ended by itself; the log says why"),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Keys(error) => Some(error),
+            Self::Users(error) => Some(error),
+            Self::Store(error) => Some(error),
+            Self::User(error) => Some(error),
+            Self::Password(error) => Some(error),
+            Self::Hash(error) => Some(error),
+            Self::Health(error) => Some(error),
+            Self::Write(_, error) | Self::Input(error) | Self::Output(error) | Self::System(error) => {
+                Some(error)
+            }
+            Self::Start(error) => Some(error),
+            Self::NoKeys(_) | Self::UsersInFile(_) | Self::Upstream(..) | Self::Exists(_) | Self::Ended => {
+                None
+            }
+        }
+    }
+}
