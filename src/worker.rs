@@ -235,6 +235,12 @@ impl Worker {
                 return Poll::Ready(());
             }
             if self.stopping.get() && !told_to_stop {
+                // The HTTP library would wait for a first request, or for the rest of a head; neither is in flight.
+                match progress.phase() {
+                    Phase::Idle if connection.answers.get() == 0 => return Poll::Ready(()),
+                    Phase::Head => return Poll::Ready(()),
+                    Phase::Idle | Phase::Waiting { .. } | Phase::Answering => {}
+                }
                 serving.as_mut().graceful_shutdown();
                 told_to_stop = true;
             }
