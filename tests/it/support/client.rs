@@ -190,7 +190,8 @@ impl std::fmt::Debug for Response {
 /// The bytes of a request to the usual host.
 pub(crate) fn request(method: &str, target: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-    let mut bytes = format!("{method} {target} HTTP/1.1\r\nhost: gw.test\r\n{fields}{length}\r\n").into_bytes();
+    let mut bytes =
+        format!("{method} {target} HTTP/1.1\r\nhost: gw.test\r\n{fields}{length}\r\n").into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }

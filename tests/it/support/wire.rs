@@ -10,7 +10,11 @@ pub(crate) struct Fields(pub(crate) Vec<(String, String)>);
 impl Fields {
     /// All values of a field, whatever the case of its name.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
-        self.0.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| &**value).collect()
+        self.0
+            .iter()
+            .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| &**value)
+            .collect()
     }
 
     /// The only value of a field; `None` when there is none.
@@ -76,7 +80,9 @@ impl Wire {
                 self.ahead.extend_from_slice(&piece[..read]);
                 Ok(())
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Err(Cut::Late),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(Cut::Late)
+            }
             Err(_) => Err(Cut::Reset),
         }
     }
@@ -123,7 +129,8 @@ impl Wire {
             Framing::Chunked => loop {
                 let line = self.line()?;
                 let size = line.split(';').next().unwrap_or_default();
-                let plain = !size.is_empty() && size.len() <= 8 && size.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let plain =
+                    !size.is_empty() && size.len() <= 8 && size.bytes().all(|byte| byte.is_ascii_hexdigit());
                 if !plain {
                     return Err(Cut::Fault(format!("a chunk size of {line:?}")));
                 }
