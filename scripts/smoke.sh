@@ -107,6 +107,8 @@ address_in_log() {
 serves() { [[ -n "$(address_in_log addresses)" ]] || ! kill -0 "$gateway" 2>/dev/null; }
 
 start_gateway() {
+    # Emptied first: the new process may not have got as far when the log is read.
+    : >log
     "$program" >log 2>errors &
     gateway=$!
     within 20 serves || give_up "the gateway does not start"
