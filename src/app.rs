@@ -122,7 +122,11 @@ impl Gateway {
         let (stopping, stop) = watch::channel(Stopping::No);
         let threads = spawn_workers(&snapshot, bound.workers, &control, &stop)?;
         ready.store(true, Ordering::Release);
-        tracing::info!(addresses = ?bound.addresses, ?admin, workers = threads.len(), "the gateway serves");
+        let listed = |addresses: &[SocketAddr]| {
+            addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let (clients, probes) = (listed(&bound.addresses), listed(admin.as_slice()));
+        tracing::info!(listen = clients, admin = probes, workers = threads.len(), "the gateway serves");
         let control = Some(control);
         Ok(Self { addresses: bound.addresses, admin, drain_timeout, stopping, ready, threads, control, log })
     }
@@ -157,6 +161,11 @@ impl Gateway {
     /// Whether every data-plane thread has ended.
     pub fn has_ended(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Whether a data-plane thread has ended though nobody told it to: its share of the clients is not served.
+    pub fn has_failed(&self) -> bool {
+        *self.stopping.borrow() == Stopping::No && self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// Ends everything now and waits until it has ended.

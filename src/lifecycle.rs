@@ -80,7 +80,7 @@ impl Signals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     ToStop,
-    /// The gateway has ended by itself.
+    /// The gateway, or a part of it, has ended by itself.
     Nothing,
 }
 
@@ -93,7 +93,7 @@ impl Streams {
                 Some(()) = terminate.recv() => return Asked::ToStop,
                 Some(()) = interrupt.recv() => return Asked::ToStop,
                 Some(()) = hangup.recv() => ignore_hangup(),
-                _ = looks.tick() => if gateway.has_ended() {
+                _ = looks.tick() => if gateway.has_failed() {
                     return Asked::Nothing;
                 },
             }

@@ -157,7 +157,7 @@ impl Record {
 
     fn write_json(&self, line: &mut Vec<u8>) {
         let time = rfc3339(self.log.clock.now_unix_ms());
-        line.extend_from_slice(format!("{{\"time\":\"{time}\",\"event\":\"request\"").as_bytes());
+        line.extend_from_slice(format!("{{\"timestamp\":\"{time}\",\"event\":\"request\"").as_bytes());
         let client = self.client.map(|client| client.to_string());
         let texts = [
             ("request_id", Some(self.request_id.as_str())),

@@ -1,6 +1,6 @@
 //! Users: who may log in, and who a token's user id stands for now.
 //!
-//! [`Directory`] is the one door, whether the users are in the [`Store`] or in an htpasswd [`file`]. A login takes the
+//! [`Directory`] is the one door, whether the users are in the [`Store`] or in an htpasswd [`mod@file`]. A login takes the
 //! same path and time whether the user exists or not; [`password`] bounds what hashing may take.
 
 use std::sync::Arc;
