@@ -16,7 +16,11 @@ const NOW: i64 = NOW_MS / 1000;
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 fn guarded(upstream: &Upstream) -> Gateway {
-    Setup::guarded(upstream).clock(NOW_MS).user("alice").person("bob", None, &["staff"], PASSWORD, true).start()
+    Setup::guarded(upstream)
+        .clock(NOW_MS)
+        .user("alice")
+        .person("bob", None, &["staff"], PASSWORD, true)
+        .start()
 }
 
 /// Changes users as the command line does.
@@ -33,7 +37,11 @@ fn each_kind_of_route_has_its_answer_to_each_kind_of_token() {
     let mut client = gateway.client();
     let good = mint::access("1", NOW, 600);
     let expired = mint::access("1", NOW - 100, 100);
-    let foreign = mint::sign(&json!({"alg": "HS256"}), &mint::claims("1", NOW, 600), "another-key-that-nobody-knows-0000000000");
+    let foreign = mint::sign(
+        &json!({"alg": "HS256"}),
+        &mint::claims("1", NOW, 600),
+        "another-key-that-nobody-knows-0000000000",
+    );
     let mut early = mint::claims("1", NOW, 600);
     early["nbf"] = json!(NOW + 1);
     let early = mint::sign(&json!({"alg": "HS256"}), &early, mint::SECRET);
@@ -55,13 +63,17 @@ fn each_kind_of_route_has_its_answer_to_each_kind_of_token() {
         }
         client.get_as("/public", token).expect(200);
     }
-    assert_eq!(client.get("/", "").refused(401, "credentials_missing").field("www-authenticate"), "Bearer realm=\"api\"");
+    assert_eq!(
+        client.get("/", "").refused(401, "credentials_missing").field("www-authenticate"),
+        "Bearer realm=\"api\""
+    );
     let seen = upstream.count();
     for target in ["/", "/optional", "/public"] {
         client.get_as(target, &good).expect(200);
     }
     client.get("/optional", "").expect(200);
-    let ids: Vec<String> = upstream.requests().iter().skip(seen).map(|request| request.field("x-user-id").to_owned()).collect();
+    let ids: Vec<String> =
+        upstream.requests().iter().skip(seen).map(|request| request.field("x-user-id").to_owned()).collect();
     assert_eq!(ids, ["1", "1", "", ""]);
     client.call("HEAD", "/", "", b"").head.fields.one("www-authenticate").unwrap();
 }
@@ -87,12 +99,23 @@ fn no_token_gains_by_its_header() {
     }
     let good = mint::access("1", NOW, 600);
     let (signed, signature) = good.rsplit_once('.').unwrap();
-    for bad in [signed.to_owned(), format!("{signed}."), format!("{good}="), format!("{good}A"), format!("{good}.{signature}"), format!(".{good}")] {
+    for bad in [
+        signed.to_owned(),
+        format!("{signed}."),
+        format!("{good}="),
+        format!("{good}A"),
+        format!("{good}.{signature}"),
+        format!(".{good}"),
+    ] {
         client.get_as("/", &bad).refused(401, "token_invalid");
     }
     let long = mint::sign(&json!({"alg": "HS256", "x": "y".repeat(9000)}), &claims, mint::SECRET);
     client.get_as("/", &long).refused(401, "token_invalid");
-    for header in [json!({"alg": "HS256"}), json!({"alg": "HS256", "typ": "at+jwt"}), json!({"alg": "HS256", "kid": mint::KID, "typ": "JWT"})] {
+    for header in [
+        json!({"alg": "HS256"}),
+        json!({"alg": "HS256", "typ": "at+jwt"}),
+        json!({"alg": "HS256", "kid": mint::KID, "typ": "JWT"}),
+    ] {
         client.get_as("/", &mint::sign(&header, &claims, mint::SECRET)).expect(200);
     }
     assert_eq!(upstream.count(), 3);
@@ -164,10 +187,16 @@ fn there_is_one_authorization_header_with_one_token() {
         }
         client.get("/public", &fields).expect(200);
     }
-    for fields in [format!("authorization: Basic {good}\r\n"), format!("authorization: {good}\r\n"), "authorization:\r\n".to_owned()] {
+    for fields in [
+        format!("authorization: Basic {good}\r\n"),
+        format!("authorization: {good}\r\n"),
+        "authorization:\r\n".to_owned(),
+    ] {
         client.get("/", &fields).refused(401, "credentials_missing");
     }
-    for fields in [format!("authorization: bearer {good}\r\n"), format!("AUTHORIZATION: BEARER   {good}  \r\n")] {
+    for fields in
+        [format!("authorization: bearer {good}\r\n"), format!("AUTHORIZATION: BEARER   {good}  \r\n")]
+    {
         client.get("/", &fields).expect(200);
     }
 }
@@ -205,7 +234,9 @@ fn a_deleted_user_does_not_come_back_with_the_same_name() {
     eventually("alice is refused", AT_ONCE, || client.get_as("/", &alice).status == 401);
     client.get_as("/", &alice).refused(401, "user_not_found");
     gateway.add("alice", None, &[], PASSWORD);
-    eventually("the new alice passes", AT_ONCE, || client.get_as("/", &mint::access("3", NOW, 600)).status == 200);
+    eventually("the new alice passes", AT_ONCE, || {
+        client.get_as("/", &mint::access("3", NOW, 600)).status == 200
+    });
     client.get_as("/", &alice).refused(401, "user_not_found");
     client.get_as("/", &mint::access("99", NOW, 600)).refused(401, "user_not_found");
 }
@@ -244,7 +275,9 @@ fn a_token_without_users_is_taken_at_its_word_until_there_are_users() {
     let upstream = Upstream::echo();
     let gateway = Setup::guarded(&upstream).clock(NOW_MS).start();
     let mut claims = mint::claims("external-7", NOW, 600);
-    for (name, value) in [("username", json!("eve")), ("email", json!("eve@x.test")), ("groups", json!(["b", "a", "b"]))] {
+    for (name, value) in
+        [("username", json!("eve")), ("email", json!("eve@x.test")), ("groups", json!(["b", "a", "b"]))]
+    {
         claims[name] = value;
     }
     let token = mint::sign(&json!({"alg": "HS256"}), &claims, mint::SECRET);
@@ -276,7 +309,9 @@ fn users_of_a_file_come_and_go_with_it() {
     eventually("bob is refused", Duration::from_secs(2), || client.get_as("/", &bob).status == 401);
     client.get_as("/", &bob).refused(401, "user_not_found");
     client.get_as("/", &alice).expect(200);
-    client.post_json("/api/token/", &json!({"username": "bob", "password": "secure-password"})).refused(401, "credentials_invalid");
+    client
+        .post_json("/api/token/", &json!({"username": "bob", "password": "secure-password"}))
+        .refused(401, "credentials_invalid");
     let refused = client.post_json("/api/token/refresh/", &json!({ "refresh": refresh }));
     assert_eq!(refused.status, 401);
     // A file that cannot be read changes nothing.

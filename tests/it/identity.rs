@@ -12,19 +12,70 @@ const NOW: i64 = NOW_MS / 1000;
 
 /// Names that some server maps to a header of the gateway, and what they must never carry.
 const ALIASES: &[&str] = &[
-    "X-User-Id", "x-user-id", "X_USER_ID", "x_user-id", "x-user_id", "X.User.Id", "X-User--Id", "X-User-Id-", "-X-User-Id",
-    "HTTP_X_USER_ID", "Http-X-User-Id", "X!User!Id", "x~user~id", "XUserId", "X-User-Name", "x_user_name", "X-User-Email",
-    "X-User-Groups", "X_User_Groups", "x+user+groups", "X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups",
-    "X-Forwarded-Preferred-Username", "Remote-User", "REMOTE_USER", "Http_Remote_User", "Remote-Groups", "Remote-Name",
-    "Remote-Email", "X-WEBAUTH-USER", "X-Remote-User", "X-Auth-Request-User", "X-Auth-Request-Email", "X-Client-Cert",
-    "X-Forwarded-Client-Cert", "X-Forwarded-Access-Token", "Proxy-Authorization", "Proxy_Authorization",
-    "X-HTTP-Method-Override", "X-Method-Override", "X_Forwarded_For", "X-Forwarded_Proto", "X.Forwarded.Host", "Forwarded",
-    "X-Real-IP", "X_Real_Ip", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "X-Forwarded-Port", "True-Client-IP",
-    "X-Request_Id", "X-Tollgate-Assertion", "Te", "Upgrade", "Keep-Alive", "Proxy-Connection", "HTTP2-Settings",
+    "X-User-Id",
+    "x-user-id",
+    "X_USER_ID",
+    "x_user-id",
+    "x-user_id",
+    "X.User.Id",
+    "X-User--Id",
+    "X-User-Id-",
+    "-X-User-Id",
+    "HTTP_X_USER_ID",
+    "Http-X-User-Id",
+    "X!User!Id",
+    "x~user~id",
+    "XUserId",
+    "X-User-Name",
+    "x_user_name",
+    "X-User-Email",
+    "X-User-Groups",
+    "X_User_Groups",
+    "x+user+groups",
+    "X-Forwarded-User",
+    "X-Forwarded-Email",
+    "X-Forwarded-Groups",
+    "X-Forwarded-Preferred-Username",
+    "Remote-User",
+    "REMOTE_USER",
+    "Http_Remote_User",
+    "Remote-Groups",
+    "Remote-Name",
+    "Remote-Email",
+    "X-WEBAUTH-USER",
+    "X-Remote-User",
+    "X-Auth-Request-User",
+    "X-Auth-Request-Email",
+    "X-Client-Cert",
+    "X-Forwarded-Client-Cert",
+    "X-Forwarded-Access-Token",
+    "Proxy-Authorization",
+    "Proxy_Authorization",
+    "X-HTTP-Method-Override",
+    "X-Method-Override",
+    "X_Forwarded_For",
+    "X-Forwarded_Proto",
+    "X.Forwarded.Host",
+    "Forwarded",
+    "X-Real-IP",
+    "X_Real_Ip",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Port",
+    "True-Client-IP",
+    "X-Request_Id",
+    "X-Tollgate-Assertion",
+    "Te",
+    "Upgrade",
+    "Keep-Alive",
+    "Proxy-Connection",
+    "HTTP2-Settings",
 ];
 
 fn squeezed(name: &str) -> String {
-    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let plain: String =
+        name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     plain.strip_prefix("http").unwrap_or(&plain).to_owned()
 }
 
@@ -52,7 +103,10 @@ fn identity_headers_tell_who_is_calling() {
     client.get_as("/", &mint::access("1", NOW, 600)).expect(200);
     let alice = upstream.last();
     assert_eq!((alice.field("x-user-id"), alice.field("x-user-name")), ("1", "alice"));
-    assert_eq!((alice.field("x-user-email"), alice.field("x-user-groups")), ("alice@example.com", "finance,staff"));
+    assert_eq!(
+        (alice.field("x-user-email"), alice.field("x-user-groups")),
+        ("alice@example.com", "finance,staff")
+    );
     client.get_as("/", &mint::access("2", NOW, 600)).expect(200);
     let zoe = upstream.last();
     assert_eq!((zoe.field("x-user-id"), zoe.field("x-user-name")), ("2", "zoë"));
@@ -70,7 +124,9 @@ fn the_record_counts_and_not_the_token() {
     let upstream = Upstream::echo();
     let gateway = guarded(&upstream);
     let mut claims = mint::claims("1", NOW, 600);
-    for (name, value) in [("username", json!("root")), ("email", json!("root@x.test")), ("groups", json!(["admin"]))] {
+    for (name, value) in
+        [("username", json!("root")), ("email", json!("root@x.test")), ("groups", json!(["admin"]))]
+    {
         claims[name] = value;
     }
     let token = mint::sign(&json!({"alg": "HS256"}), &claims, mint::SECRET);
@@ -110,7 +166,16 @@ fn no_alias_of_an_owned_header_arrives_on_any_route() {
         let seen = upstream.last();
         nothing_forged(&seen);
         let owned: Vec<String> = ALIASES.iter().map(|alias| squeezed(alias)).collect();
-        let set = ["x-user-id", "x-user-name", "x-user-email", "x-user-groups", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+        let set = [
+            "x-user-id",
+            "x-user-name",
+            "x-user-email",
+            "x-user-groups",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "x-request-id",
+        ];
         for (name, _) in &seen.head.fields.0 {
             assert!(!owned.contains(&squeezed(name)) || set.contains(&name.as_str()), "{name} arrived");
         }
@@ -157,8 +222,16 @@ fn a_public_route_ignores_tokens_and_still_removes() {
     let mut client = gateway.client();
     let expired = mint::access("1", NOW - 1000, 10);
     let good = mint::access("1", NOW, 600);
-    for authorization in ["", "Bearer garbage", "Bearer", "Basic eDp5", &format!("Bearer {expired}"), &format!("Bearer {good}")] {
-        let fields = format!("authorization: {authorization}\r\nx-user-id: forged\r\nx-user-groups: forged\r\n");
+    for authorization in [
+        "",
+        "Bearer garbage",
+        "Bearer",
+        "Basic eDp5",
+        &format!("Bearer {expired}"),
+        &format!("Bearer {good}"),
+    ] {
+        let fields =
+            format!("authorization: {authorization}\r\nx-user-id: forged\r\nx-user-groups: forged\r\n");
         client.get("/public", &fields).expect(200);
         let seen = upstream.last();
         nothing_forged(&seen);
@@ -174,12 +247,17 @@ fn credentials_stay_at_the_gateway_and_cookies_pass() {
     let gateway = guarded(&upstream);
     let token = mint::access("1", NOW, 600);
     gateway.ledger.keep_token_secret(&token);
-    let fields = format!("Authorization: Bearer {token}\r\nCookie: a=b\r\nTraceparent: 00-x\r\nX-Custom_Name: kept\r\n");
+    let fields = format!(
+        "Authorization: Bearer {token}\r\nCookie: a=b\r\nTraceparent: 00-x\r\nX-Custom_Name: kept\r\n"
+    );
     gateway.client().get("/", &fields).expect(200);
     let seen = upstream.last();
     assert!(!seen.head.fields.has("authorization"));
     assert!(!String::from_utf8_lossy(&seen.head.raw).contains(&token));
-    assert_eq!((seen.field("cookie"), seen.field("traceparent"), seen.field("x-custom_name")), ("a=b", "00-x", "kept"));
+    assert_eq!(
+        (seen.field("cookie"), seen.field("traceparent"), seen.field("x-custom_name")),
+        ("a=b", "00-x", "kept")
+    );
 }
 
 #[test]
@@ -194,7 +272,10 @@ fn the_origin_is_made_anew_for_an_untrusted_peer() {
     let response = response.expect(200);
     let seen = upstream.last();
     assert_eq!((seen.field("x-forwarded-for"), seen.field("x-forwarded-proto")), ("127.0.0.1", "http"));
-    assert_eq!((seen.field("x-forwarded-host"), seen.field("x-request-id")), ("gw.test", response.request_id()));
+    assert_eq!(
+        (seen.field("x-forwarded-host"), seen.field("x-request-id")),
+        ("gw.test", response.request_id())
+    );
     assert!(!seen.head.fields.has("forwarded") && !seen.head.fields.has("x-real-ip"));
 }
 
@@ -213,14 +294,20 @@ fn the_origin_is_believed_from_a_trusted_peer() {
     let seen = upstream.last();
     nothing_forged(&seen);
     assert_eq!(seen.head.fields.all("x-forwarded-for").join(", "), "203.0.113.9, 127.0.0.1");
-    assert_eq!((seen.field("x-forwarded-proto"), seen.field("x-forwarded-host")), ("https", "shop.example.com"));
+    assert_eq!(
+        (seen.field("x-forwarded-proto"), seen.field("x-forwarded-host")),
+        ("https", "shop.example.com")
+    );
     assert_eq!((seen.field("x-request-id"), seen.field("forwarded")), ("proxy-id-1", "for=203.0.113.9"));
     assert_eq!(seen.field("x-real-ip"), "203.0.113.9");
     // What a trusted peer leaves out is filled in.
     let response = client.get("/", "").expect(200);
     let seen = upstream.last();
     assert_eq!((seen.field("x-forwarded-for"), seen.field("x-forwarded-proto")), ("127.0.0.1", "http"));
-    assert_eq!((seen.field("x-forwarded-host"), seen.field("x-request-id")), ("gw.test", response.request_id()));
+    assert_eq!(
+        (seen.field("x-forwarded-host"), seen.field("x-request-id")),
+        ("gw.test", response.request_id())
+    );
 }
 
 #[test]
@@ -262,7 +349,9 @@ fn an_upstream_without_identity_gets_none_at_all() {
         .start();
     let token = mint::access("1", NOW, 600);
     gateway.ledger.keep_token_secret(&token);
-    let fields = format!("authorization: Bearer {token}\r\nX-User-Id: forged\r\nX_User_Name: forged\r\nRemote-User: forged\r\n");
+    let fields = format!(
+        "authorization: Bearer {token}\r\nX-User-Id: forged\r\nX_User_Name: forged\r\nRemote-User: forged\r\n"
+    );
     gateway.client().get("/", &fields).expect(200);
     let seen = upstream.last();
     nothing_forged(&seen);

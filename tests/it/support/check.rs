@@ -50,20 +50,33 @@ impl Ledger {
         let line = &response.head.line;
         // A client of HTTP/1.0 is answered in its version.
         let plain = line.strip_prefix("HTTP/1.1 ").or(line.strip_prefix("HTTP/1.0 ")).is_some_and(|rest| {
-            rest.len() >= 4 && rest.as_bytes()[..3].iter().all(u8::is_ascii_digit) && rest.as_bytes()[3] == b' '
+            rest.len() >= 4
+                && rest.as_bytes()[..3].iter().all(u8::is_ascii_digit)
+                && rest.as_bytes()[3] == b' '
         });
         assert!(plain && (100..600).contains(&status), "status line: {}", shown());
         let id = response.request_id();
-        let own_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        let own_id =
+            id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         let chosen = self.chosen_ids.lock().unwrap().iter().any(|chosen| chosen == id);
         assert!(own_id || chosen, "request id: {}", shown());
-        for name in ["keep-alive", "proxy-connection", "te", "upgrade", "proxy-authenticate", "http2-settings"] {
+        for name in
+            ["keep-alive", "proxy-connection", "te", "upgrade", "proxy-authenticate", "http2-settings"]
+        {
             assert!(!response.head.fields.has(name), "{name}: {}", shown());
         }
         if let Some(connection) = response.head.fields.one("connection") {
             assert!(matches!(connection, "close" | "keep-alive"), "connection: {}", shown());
         }
-        for name in ["content-length", "transfer-encoding", "content-type", "date", "www-authenticate", "allow", "retry-after"] {
+        for name in [
+            "content-length",
+            "transfer-encoding",
+            "content-type",
+            "date",
+            "www-authenticate",
+            "allow",
+            "retry-after",
+        ] {
             assert!(response.head.fields.all(name).len() <= 1, "{name} twice: {}", shown());
         }
         if status >= 400 && !response.head.fields.has(UPSTREAM_MARK) {
@@ -94,9 +107,14 @@ impl Ledger {
             assert!(lines.len() == 1 || chosen.contains(id), "two access lines of one request: {lines:?}");
         }
         for (id, status) in self.answers.lock().unwrap().iter() {
-            let Some(lines) = lines.get(id) else { panic!("no access line of request {id} with status {status}") };
+            let Some(lines) = lines.get(id) else {
+                panic!("no access line of request {id} with status {status}")
+            };
             let matching = |line: &&Value| line["status"] == *status;
-            assert!(lines.iter().any(|line| matching(&line)), "the log says another status than {status}: {lines:?}");
+            assert!(
+                lines.iter().any(|line| matching(&line)),
+                "the log says another status than {status}: {lines:?}"
+            );
         }
     }
 }

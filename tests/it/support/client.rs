@@ -1,7 +1,7 @@
 //! A client that sends exactly the bytes it is told to, and reads answers by the letter.
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -131,16 +131,6 @@ impl Client {
             Ok(()) => panic!("more came: {:?}", String::from_utf8_lossy(&self.wire.ahead)),
         }
     }
-
-    /// Says that nothing more will be sent.
-    pub(crate) fn finish(&mut self) {
-        self.wire.stream.shutdown(Shutdown::Write).unwrap();
-    }
-
-    /// The client's own address.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.wire.stream.local_addr().unwrap()
-    }
 }
 
 impl Response {
@@ -190,7 +180,8 @@ impl std::fmt::Debug for Response {
 /// The bytes of a request to the usual host.
 pub(crate) fn request(method: &str, target: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-    let mut bytes = format!("{method} {target} HTTP/1.1\r\nhost: gw.test\r\n{fields}{length}\r\n").into_bytes();
+    let mut bytes =
+        format!("{method} {target} HTTP/1.1\r\nhost: gw.test\r\n{fields}{length}\r\n").into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }

@@ -85,7 +85,11 @@ impl Setup {
             server: String::new(),
             limits: String::new(),
             tokens: String::new(),
-            keys: format!("[[tokens.keys]]\nkid = \"{}\"\nalg = \"HS256\"\nsecret = \"{}\"\n", mint::KID, mint::SECRET),
+            keys: format!(
+                "[[tokens.keys]]\nkid = \"{}\"\nalg = \"HS256\"\nsecret = \"{}\"\n",
+                mint::KID,
+                mint::SECRET
+            ),
             users: String::new(),
             sections: String::new(),
             clock_ms: None,
@@ -140,7 +144,7 @@ impl Setup {
     /// With users in an htpasswd file of this content.
     pub(crate) fn htpasswd(mut self, content: &str) -> Self {
         std::fs::write(self.scratch.path().join("users.htpasswd"), content).unwrap();
-        self.users = "source = \"file\"\n[users.file]\npath = \"users.htpasswd\"\n".to_owned();
+        self.users.push_str("source = \"file\"\n[users.file]\npath = \"users.htpasswd\"\n");
         self
     }
 
@@ -173,7 +177,14 @@ impl Setup {
     }
 
     /// A user in all detail.
-    pub(crate) fn person(mut self, name: &str, email: Option<&str>, groups: &[&str], password: &str, active: bool) -> Self {
+    pub(crate) fn person(
+        mut self,
+        name: &str,
+        email: Option<&str>,
+        groups: &[&str],
+        password: &str,
+        active: bool,
+    ) -> Self {
         self.people.push(Person {
             name: name.to_owned(),
             email: email.map(str::to_owned),
@@ -225,10 +236,12 @@ impl Setup {
         for person in &self.people {
             gateway.add(&person.name, person.email.as_deref(), &person.groups, &person.password);
             if !person.active {
-                gateway.change(async |store| user::disable(store, &person.name, &mut io::sink()).await.unwrap());
+                gateway
+                    .change(async |store| user::disable(store, &person.name, &mut io::sink()).await.unwrap());
             }
         }
-        let running = app::Gateway::start(gateway.config.clone(), clock, log).unwrap_or_else(|error| panic!("{error}"));
+        let running =
+            app::Gateway::start(gateway.config.clone(), clock, log).unwrap_or_else(|error| panic!("{error}"));
         gateway.address = running.addresses()[0];
         gateway.running = Some(running);
         gateway
@@ -273,7 +286,8 @@ impl Gateway {
 
     /// Logs in and keeps the signatures of the tokens secret.
     pub(crate) fn login(&self, name: &str, password: &str) -> (String, String) {
-        let response = self.client().post_json("/api/token/", &json!({"username": name, "password": password}));
+        let response =
+            self.client().post_json("/api/token/", &json!({"username": name, "password": password}));
         self.tokens_of(&response.expect(200))
     }
 
@@ -356,7 +370,11 @@ fn watch_events() {
     EVENTS.get_or_init(|| {
         let memory = Memory::default();
         let (sink, writer) = Sink::start(memory.clone()).unwrap();
-        events::install(sink, Log { level: LogLevel::Trace, format: LogFormat::Json, access: true }, Clock::System);
+        events::install(
+            sink,
+            Log { level: LogLevel::Trace, format: LogFormat::Json, access: true },
+            Clock::System,
+        );
         Events { memory, writer }
     });
 }

@@ -10,7 +10,11 @@ pub(crate) struct Fields(pub(crate) Vec<(String, String)>);
 impl Fields {
     /// All values of a field, whatever the case of its name.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
-        self.0.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| &**value).collect()
+        self.0
+            .iter()
+            .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| &**value)
+            .collect()
     }
 
     /// The only value of a field; `None` when there is none.
@@ -69,14 +73,16 @@ impl Wire {
 
     /// Reads once more.
     pub(crate) fn fill(&mut self) -> Result<(), Cut> {
-        let mut piece = [0; 64 * 1024];
+        let mut piece = vec![0; 64 * 1024];
         match self.stream.read(&mut piece) {
             Ok(0) => Err(Cut::Closed),
             Ok(read) => {
                 self.ahead.extend_from_slice(&piece[..read]);
                 Ok(())
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Err(Cut::Late),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(Cut::Late)
+            }
             Err(_) => Err(Cut::Reset),
         }
     }
@@ -93,7 +99,7 @@ impl Wire {
                 Cut::Closed if !self.ahead.is_empty() => {
                     Cut::Fault(format!("half a head: {:?}", String::from_utf8_lossy(&self.ahead)))
                 }
-                cut => cut,
+                Cut::Closed | Cut::Reset | Cut::Late | Cut::Fault(_) => cut,
             })?;
         };
         let raw: Vec<u8> = self.ahead.drain(..end).collect();
@@ -117,13 +123,14 @@ impl Wire {
                 match self.fill() {
                     Ok(()) => {}
                     Err(Cut::Closed) => return Ok(Fields::default()),
-                    Err(cut) => return Err(cut),
+                    Err(cut @ (Cut::Reset | Cut::Late | Cut::Fault(_))) => return Err(cut),
                 }
             },
             Framing::Chunked => loop {
                 let line = self.line()?;
                 let size = line.split(';').next().unwrap_or_default();
-                let plain = !size.is_empty() && size.len() <= 8 && size.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let plain =
+                    !size.is_empty() && size.len() <= 8 && size.bytes().all(|byte| byte.is_ascii_hexdigit());
                 if !plain {
                     return Err(Cut::Fault(format!("a chunk size of {line:?}")));
                 }
@@ -192,7 +199,7 @@ pub(crate) fn answer_framing(method: &str, status: u16, fields: &Fields) -> Resu
     }
     match request_framing(fields)? {
         Framing::None => Ok(Framing::UntilClose),
-        framing => Ok(framing),
+        framing @ (Framing::Length(_) | Framing::Chunked | Framing::UntilClose) => Ok(framing),
     }
 }
 
