@@ -90,7 +90,11 @@ impl Gateway {
     /// # Errors
     ///
     /// [`StartError`]; nothing is left running then.
-    pub fn start(config: Config, clock: Clock, output: impl Write + Send + 'static) -> Result<Self, StartError> {
+    pub fn start(
+        config: Config,
+        clock: Clock,
+        output: impl Write + Send + 'static,
+    ) -> Result<Self, StartError> {
         let (sink, log) = Sink::start(output).map_err(StartError::System)?;
         events::install(sink.clone(), config.log, clock.clone());
         let control = tokio::runtime::Builder::new_multi_thread()
@@ -225,10 +229,14 @@ async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, 
         UserSource::Store => Some(Store::open(&config.store.path).await.map_err(StartError::Store)?),
         UserSource::File(_) => None,
     };
-    let directory = Directory::open(&config.users, store.as_ref(), clock.clone()).await.map_err(StartError::Users)?;
+    let directory =
+        Directory::open(&config.users, store.as_ref(), clock.clone()).await.map_err(StartError::Users)?;
     let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(StartError::Keys)?);
     for key in ring.keys().filter(|key| key.is_exposed()) {
-        tracing::warn!(kid = key.kid(), "everybody on this machine may read this private key: set its file's mode to 0600");
+        tracing::warn!(
+            kid = key.kid(),
+            "everybody on this machine may read this private key: set its file's mode to 0600"
+        );
     }
     let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
     let issuer = Issuer::new(Arc::clone(&ring), &config.tokens, clock.clone());

@@ -49,7 +49,9 @@ fn refusal(why: Unread) -> Refusal {
         Unread::TooSlow => Refusal::new(Reason::RequestTimeout, "The request did not come in time."),
         Unread::Malformed(414) => Refusal::new(Reason::TargetTooLong, "The request target is too long."),
         Unread::Malformed(431) => Refusal::new(Reason::HeaderTooLarge, "The header section is too large."),
-        Unread::Malformed(_) => Refusal::new(Reason::RequestMalformed, "The request is not well-formed HTTP."),
+        Unread::Malformed(_) => {
+            Refusal::new(Reason::RequestMalformed, "The request is not well-formed HTTP.")
+        }
     };
     refusal.closing()
 }

@@ -88,14 +88,17 @@ async fn exchange(
     let sealed = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
 
     connection.progress.wait(route.timeout_ms);
-    note(record, |record| record.upstream_begins());
+    note(record, Record::upstream_begins);
     let limits = Limits { max_body: route.max_body, progress: Rc::clone(&connection.progress) };
     let sent = in_time(&connection.progress, upstream.send(sealed, &limits)).await;
-    let response = sent.map_err(|overdue| Refusal::from(overdue))?.map_err(|error| {
+    let response = sent.map_err(Refusal::from)?.map_err(|error| {
         // When the client's body was at fault, the upstream's connection broke because of it.
-        connection.progress.body_fault().map_or_else(|| worker.upstream_failed(upstream, error), Refusal::from)
+        connection
+            .progress
+            .body_fault()
+            .map_or_else(|| worker.upstream_failed(upstream, error), Refusal::from)
     })?;
-    note(record, |record| record.upstream_answered());
+    note(record, Record::upstream_answered);
     Ok(Answer::Upstream(Box::new(response)))
 }
 

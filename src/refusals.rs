@@ -84,8 +84,12 @@ impl From<UpstreamError> for Refusal {
 impl From<BodyFault> for Refusal {
     fn from(fault: BodyFault) -> Self {
         match fault {
-            BodyFault::TooLarge => Self::new(Reason::BodyTooLarge, "The request body is too large.").closing(),
-            BodyFault::Broken => Self::new(Reason::RequestMalformed, "The request body is malformed.").closing(),
+            BodyFault::TooLarge => {
+                Self::new(Reason::BodyTooLarge, "The request body is too large.").closing()
+            }
+            BodyFault::Broken => {
+                Self::new(Reason::RequestMalformed, "The request body is malformed.").closing()
+            }
         }
     }
 }

@@ -142,7 +142,11 @@ impl Worker {
         connections: Arc<AtomicUsize>,
     ) -> Result<Self, RandomnessUnavailable> {
         let clock = Rc::new(TickClock::default());
-        let upstreams = snapshot.upstreams.iter().map(|shared| Upstream::new(shared, &clock)).collect::<Result<_, _>>()?;
+        let upstreams = snapshot
+            .upstreams
+            .iter()
+            .map(|shared| Upstream::new(shared, &clock))
+            .collect::<Result<_, _>>()?;
         let authenticator = Authenticator::new(
             snapshot.verifier.clone(),
             snapshot.directory.clone(),
@@ -150,7 +154,11 @@ impl Worker {
             snapshot.clock.clone(),
         )?;
         let access = snapshot.config.log.access.then(|| {
-            Rc::new(AccessLog::new(snapshot.sink.clone(), Clock::clone(&snapshot.clock), snapshot.config.log.format))
+            Rc::new(AccessLog::new(
+                snapshot.sink.clone(),
+                Clock::clone(&snapshot.clock),
+                snapshot.config.log.format,
+            ))
         });
         Ok(Self {
             routes: Arc::clone(&snapshot.routes),
@@ -205,7 +213,7 @@ impl Worker {
         record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
         record.client = Some(connection.peer.address());
         record.method = request.method().to_string();
-        record.path = request.uri().path().to_owned();
+        request.uri().path().clone_into(&mut record.path);
         Some(record)
     }
 
@@ -235,6 +243,12 @@ impl Worker {
                 return Poll::Ready(());
             }
             if self.stopping.get() && !told_to_stop {
+                // The HTTP library would wait for a first request, or for the rest of a head; neither is in flight.
+                match progress.phase() {
+                    Phase::Idle if connection.answers.get() == 0 => return Poll::Ready(()),
+                    Phase::Head => return Poll::Ready(()),
+                    Phase::Idle | Phase::Waiting { .. } | Phase::Answering => {}
+                }
                 serving.as_mut().graceful_shutdown();
                 told_to_stop = true;
             }

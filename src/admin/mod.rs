@@ -20,7 +20,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// For the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For everything on one connection.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Serves `/healthz` and `/readyz` for ever.
 pub async fn serve(listener: TcpListener, ready: Arc<AtomicBool>) {

@@ -73,7 +73,15 @@ mod tests {
 
     #[test]
     fn what_is_no_single_token_is_refused() {
-        for values in [&["Bearer"][..], &["Bearer "], &["Bearer a b"], &["Bearer a,Bearer b"], &["Bearer a", "Bearer b"], &["Bearer a", "Bearer a"], &["Basic x", "Bearer a"]] {
+        for values in [
+            &["Bearer"][..],
+            &["Bearer "],
+            &["Bearer a b"],
+            &["Bearer a,Bearer b"],
+            &["Bearer a", "Bearer b"],
+            &["Bearer a", "Bearer a"],
+            &["Basic x", "Bearer a"],
+        ] {
             assert_eq!(read(values), Err(CredentialsMalformed), "{values:?}");
         }
     }

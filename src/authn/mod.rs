@@ -186,7 +186,12 @@ impl Authenticator {
     }
 
     /// Some user has changed since the token was last looked at: is it this one?
-    async fn look_up_again(&self, token: &[u8], entry: Entry, epoch: u64) -> Result<Rc<Principal>, AuthnError> {
+    async fn look_up_again(
+        &self,
+        token: &[u8],
+        entry: Entry,
+        epoch: u64,
+    ) -> Result<Rc<Principal>, AuthnError> {
         match self.look_up(entry.principal.user().id.clone()).await {
             Ok(record) => {
                 let principal = record.map_or(entry.principal, |user| Rc::new(Principal::new(user)));

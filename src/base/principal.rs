@@ -93,7 +93,10 @@ mod tests {
     fn values_are_the_fields_unchanged() {
         let principal = principal("7", &["admin", "finance"]);
         assert_eq!(*principal.id(), FieldValue::Fits(HeaderValue::from_static("7")));
-        assert_eq!(*principal.name(), FieldValue::Fits(HeaderValue::from_bytes("zo\u{eb}".as_bytes()).unwrap()));
+        assert_eq!(
+            *principal.name(),
+            FieldValue::Fits(HeaderValue::from_bytes("zo\u{eb}".as_bytes()).unwrap())
+        );
         assert_eq!(*principal.email(), FieldValue::Absent);
         assert_eq!(*principal.groups(), FieldValue::Fits(HeaderValue::from_static("admin,finance")));
     }

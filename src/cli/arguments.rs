@@ -10,7 +10,7 @@ use crate::config::Environment;
 /// The configuration file when neither `--config` nor `TOLLGATE_CONFIG` names one.
 const DEFAULT_CONFIG: &str = "gateway.toml";
 
-/// A gateway that issues tokens, checks them on every request and tells the API behind it who is calling.
+/// Issues tokens, checks them on every request and tells the API behind who is calling.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -208,7 +208,7 @@ mod tests {
     fn help() {
         let help = Arguments::command().render_help().to_string();
         insta::assert_snapshot!(help, @r#"
-        A gateway that issues tokens, checks them on every request and tells the API behind it who is calling
+        Issues tokens, checks them on every request and tells the API behind who is calling
 
         Usage: tollgate [OPTIONS] [COMMAND]
 

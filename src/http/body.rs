@@ -69,7 +69,10 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Streaming(upload) => upload.poll_data(cx),
@@ -110,13 +113,11 @@ impl Upload {
                 },
             };
             if let Some(left) = &mut self.left {
-                match left.checked_sub(data.len() as u64) {
-                    Some(rest) => *left = rest,
-                    None => {
-                        self.progress.body_too_large();
-                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
-                    }
-                }
+                let Some(rest) = left.checked_sub(data.len() as u64) else {
+                    self.progress.body_too_large();
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                };
+                *left = rest;
             }
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }

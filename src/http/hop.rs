@@ -49,7 +49,10 @@ fn is_plain_connection(value: &HeaderValue) -> bool {
 /// Whether the client takes trailers, which is all of `TE` that a gateway passes on (RFC 9110 section 10.1.4).
 pub fn takes_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
     let asks = |value: &HeaderValue| {
-        value.as_bytes().split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|item| item.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     };
     headers.get_all(header::TE).iter().any(asks).then(|| HeaderValue::from_static("trailers"))
 }

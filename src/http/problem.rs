@@ -106,10 +106,10 @@ impl Refusal {
 
     /// The challenge of RFC 6750 section 3: an error is named only when there were credentials.
     fn challenge(&self, realm: &str) -> String {
-        let error = match self.reason {
-            Reason::CredentialsMissing | Reason::CredentialsInvalid => return format!("Bearer realm=\"{realm}\""),
-            Reason::HeaderMalformed => "invalid_request",
-            _ => "invalid_token",
+        let error = match Blame::of(self.reason) {
+            Blame::Nothing => return format!("Bearer realm=\"{realm}\""),
+            Blame::Header => "invalid_request",
+            Blame::Token => "invalid_token",
         };
         let description = self.message.unwrap_or(&self.detail);
         // A description is printable ASCII without quotes and backslashes (RFC 6750 section 3).
@@ -118,6 +118,28 @@ impl Refusal {
             .filter(|letter| matches!(letter, ' '..='~') && !matches!(letter, '"' | '\\'))
             .collect();
         format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{plain}\"")
+    }
+}
+
+/// What a challenge blames (RFC 6750 section 3.1).
+enum Blame {
+    /// There were no credentials to blame.
+    Nothing,
+    /// The header.
+    Header,
+    /// The token.
+    Token,
+}
+
+impl Blame {
+    fn of(reason: Reason) -> Self {
+        if matches!(reason, Reason::CredentialsMissing | Reason::CredentialsInvalid) {
+            Self::Nothing
+        } else if reason == Reason::HeaderMalformed {
+            Self::Header
+        } else {
+            Self::Token
+        }
     }
 }
 

@@ -143,13 +143,11 @@ impl Firewall {
             let mut slots = doomed.iter_mut();
             let mut all_seen = true;
             for name in headers.keys().filter(|name| self.removes(name, trust)) {
-                match slots.next() {
-                    Some(slot) => *slot = Some(name.clone()),
-                    None => {
-                        all_seen = false;
-                        break;
-                    }
-                }
+                let Some(slot) = slots.next() else {
+                    all_seen = false;
+                    break;
+                };
+                *slot = Some(name.clone());
             }
             if doomed.iter().flatten().any(|name| *name == http::header::CONNECTION) {
                 for name in hop::connection_names(headers) {
@@ -214,7 +212,8 @@ mod tests {
     fn left(names: &[&str], trust: Trust) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for name in names {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("admin"));
+            headers
+                .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("admin"));
         }
         Firewall::default().clean(&mut headers, trust);
         headers.keys().map(ToString::to_string).collect()
@@ -224,10 +223,30 @@ mod tests {
     fn every_spelling_of_an_owned_name_is_removed_from_everybody() {
         for trust in [Trust::Untrusted, Trust::Trusted] {
             for name in [
-                "x-user-id", "X-USER-ID", "X_User_Id", "X-User_Id", "X.User.Id", "X'User'Id", "X-User-Id-", "X--User-Id",
-                "-x-user-id", "HTTP-X-User-Id", "HTTP_X_USER_ID", "x~user~id", "xuserid", "http_x_user-groups",
-                "Remote-User", "remote_user", "X-WEBAUTH-USER", "X-Forwarded-User", "X_Forwarded_Email",
-                "authorization", "Content_Length", "transfer.encoding", "Proxy-Authorization", "X-HTTP-Method-Override",
+                "x-user-id",
+                "X-USER-ID",
+                "X_User_Id",
+                "X-User_Id",
+                "X.User.Id",
+                "X'User'Id",
+                "X-User-Id-",
+                "X--User-Id",
+                "-x-user-id",
+                "HTTP-X-User-Id",
+                "HTTP_X_USER_ID",
+                "x~user~id",
+                "xuserid",
+                "http_x_user-groups",
+                "Remote-User",
+                "remote_user",
+                "X-WEBAUTH-USER",
+                "X-Forwarded-User",
+                "X_Forwarded_Email",
+                "authorization",
+                "Content_Length",
+                "transfer.encoding",
+                "Proxy-Authorization",
+                "X-HTTP-Method-Override",
             ] {
                 assert_eq!(left(&[name, "accept"], trust), ["accept"], "{name}");
             }
@@ -236,7 +255,16 @@ mod tests {
 
     #[test]
     fn other_names_stay() {
-        let names = ["accept", "cookie", "x-user-identity", "x-user", "user-agent", "traceparent", "x-api-key", "http-x"];
+        let names = [
+            "accept",
+            "cookie",
+            "x-user-identity",
+            "x-user",
+            "user-agent",
+            "traceparent",
+            "x-api-key",
+            "http-x",
+        ];
         assert_eq!(left(&names, Trust::Untrusted), names);
         assert_eq!(left(&[&"x".repeat(300)], Trust::Untrusted).len(), 1);
     }

@@ -240,7 +240,7 @@ fn a_private_key_that_everybody_may_read_is_told_of() {
     }
     let keys =
         || vec![file_key("a", Algorithm::EdDSA, a.clone()), file_key("b", Algorithm::EdDSA, b.clone())];
-    let exposed = |ring: &KeyRing| ring.keys().map(|key| key.is_exposed()).collect::<Vec<_>>();
+    let exposed = |ring: &KeyRing| ring.keys().map(Key::is_exposed).collect::<Vec<_>>();
     assert_eq!(exposed(&load(keys()).unwrap()), [true, false]);
     fs::set_permissions(&a, fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(exposed(&load(keys()).unwrap()), [false, false]);

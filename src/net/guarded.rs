@@ -109,7 +109,8 @@ impl<W: LastWords> GuardedStream<W> {
 
 /// The status of an answer that is none of ours: an error status, and no request id behind it.
 fn library_answer(written: &[u8]) -> Option<u16> {
-    let status = written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
+    let status =
+        written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
     let status: u16 = std::str::from_utf8(status).ok()?.parse().ok()?;
     let ours = written.windows(b"x-request-id".len()).any(|window| window == b"x-request-id");
     (status >= 400 && !ours).then_some(status)

@@ -20,11 +20,15 @@ pub struct BindError {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = match self.source.kind() {
-            io::ErrorKind::AddrInUse => "the port is taken by another process".to_owned(),
-            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)".to_owned(),
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
-            _ => self.source.to_string(),
+        let kind = self.source.kind();
+        let why = if kind == io::ErrorKind::AddrInUse {
+            "the port is taken by another process".to_owned()
+        } else if kind == io::ErrorKind::PermissionDenied {
+            "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)".to_owned()
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            "this machine has no such address".to_owned()
+        } else {
+            self.source.to_string()
         };
         write!(f, "cannot listen on {}: {why}", self.address)
     }
@@ -88,7 +92,10 @@ mod tests {
         let address = listeners[0].local_addr().unwrap();
         assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
         let error = bind(address, 1).unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot listen on {address}: the port is taken by another process"));
+        assert_eq!(
+            error.to_string(),
+            format!("cannot listen on {address}: the port is taken by another process")
+        );
         assert!(bind_alone(address).is_err());
     }
 }

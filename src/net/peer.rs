@@ -57,11 +57,13 @@ fn contains(network: &Network, address: IpAddr) -> bool {
     match (network.address.to_canonical(), address) {
         (IpAddr::V4(first), IpAddr::V4(address)) => {
             let shift = 32_u32.saturating_sub(bits);
-            first.to_bits().checked_shr(shift).unwrap_or(0) == address.to_bits().checked_shr(shift).unwrap_or(0)
+            first.to_bits().checked_shr(shift).unwrap_or(0)
+                == address.to_bits().checked_shr(shift).unwrap_or(0)
         }
         (IpAddr::V6(first), IpAddr::V6(address)) => {
             let shift = 128_u32.saturating_sub(bits);
-            first.to_bits().checked_shr(shift).unwrap_or(0) == address.to_bits().checked_shr(shift).unwrap_or(0)
+            first.to_bits().checked_shr(shift).unwrap_or(0)
+                == address.to_bits().checked_shr(shift).unwrap_or(0)
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
     }

@@ -33,7 +33,9 @@ pub(super) fn body_length(headers: &HeaderMap, version: Version) -> Result<BodyL
         }
         (Some(coding), None) => {
             if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                return Err(IntakeError::FramingAmbiguous("Transfer-Encoding is not exactly one \"chunked\"."));
+                return Err(IntakeError::FramingAmbiguous(
+                    "Transfer-Encoding is not exactly one \"chunked\".",
+                ));
             }
             if version != Version::HTTP_11 {
                 return Err(IntakeError::FramingAmbiguous("Transfer-Encoding needs HTTP/1.1."));
@@ -77,18 +79,31 @@ mod tests {
         let (cl, te) = (header::CONTENT_LENGTH, header::TRANSFER_ENCODING);
         assert_eq!(length(&[], Version::HTTP_11), Ok(BodyLength::None));
         assert_eq!(length(&[(cl.clone(), b"0")], Version::HTTP_11), Ok(BodyLength::Exactly(0)));
-        assert_eq!(length(&[(cl, b"18446744073709551615")], Version::HTTP_10), Ok(BodyLength::Exactly(u64::MAX)));
+        assert_eq!(
+            length(&[(cl, b"18446744073709551615")], Version::HTTP_10),
+            Ok(BodyLength::Exactly(u64::MAX))
+        );
         assert_eq!(length(&[(te, b"Chunked")], Version::HTTP_11), Ok(BodyLength::Chunked));
     }
 
     #[test]
     fn every_other_framing_is_refused() {
         let (cl, te) = (header::CONTENT_LENGTH, header::TRANSFER_ENCODING);
-        for value in [&b""[..], b"+5", b"05", b"00", b"5,5", b"5 5", b"0x5", b"5.0", b"18446744073709551616", b"5\xa0"] {
+        for value in
+            [&b""[..], b"+5", b"05", b"00", b"5,5", b"5 5", b"0x5", b"5.0", b"18446744073709551616", b"5\xa0"]
+        {
             assert!(length(&[(cl.clone(), value)], Version::HTTP_11).is_err(), "{value:?}");
         }
         assert!(length(&[(cl.clone(), b"5"), (cl.clone(), b"5")], Version::HTTP_11).is_err());
-        for value in [&b"gzip, chunked"[..], b"chunked, chunked", b"identity", b"", b"\"chunked\"", b"chunked;q=1", b"xchunked"] {
+        for value in [
+            &b"gzip, chunked"[..],
+            b"chunked, chunked",
+            b"identity",
+            b"",
+            b"\"chunked\"",
+            b"chunked;q=1",
+            b"xchunked",
+        ] {
             assert!(length(&[(te.clone(), value)], Version::HTTP_11).is_err(), "{value:?}");
         }
         assert!(length(&[(te.clone(), b"chunked"), (te.clone(), b"chunked")], Version::HTTP_11).is_err());

@@ -147,9 +147,25 @@ mod tests {
     #[test]
     fn everything_else_is_refused() {
         for bad in [
-            &b""[..], b"gw.test, evil.test", b"gw.test@evil", b"a b", b"gw.test:", b"gw.test:0", b"gw.test:99999",
-            b"gw.test:1:2", b"gw.test/x", b"..", b".", b"a..b", b"a..", b"gw.test:+80", b"[::1", b"[x]", b"\xff",
-            b"gw.test:080x", b"127.0.0.1:@9",
+            &b""[..],
+            b"gw.test, evil.test",
+            b"gw.test@evil",
+            b"a b",
+            b"gw.test:",
+            b"gw.test:0",
+            b"gw.test:99999",
+            b"gw.test:1:2",
+            b"gw.test/x",
+            b"..",
+            b".",
+            b"a..b",
+            b"a..",
+            b"gw.test:+80",
+            b"[::1",
+            b"[x]",
+            b"\xff",
+            b"gw.test:080x",
+            b"127.0.0.1:@9",
         ] {
             assert!(host(&[bad], "/").is_err(), "{bad:?}");
         }

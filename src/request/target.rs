@@ -23,19 +23,16 @@ impl NormalPath {
         if !target.query().is_none_or(is_plain_query) {
             return Err(IntakeError::TargetMalformed);
         }
-        match path::normalise(target.path()).map_err(IntakeError::PathAmbiguous)? {
-            // An empty path is "/" here, which the text of the target does not show.
-            Cow::Borrowed(_) if target.as_str().starts_with('/') => Ok(Self(target)),
-            normal => {
-                let text = match target.query() {
-                    Some(query) => format!("{normal}?{query}"),
-                    None => normal.into_owned(),
-                };
-                PathAndQuery::from_maybe_shared(Bytes::from(text))
-                    .map(Self)
-                    .map_err(|_| IntakeError::TargetMalformed)
-            }
+        let normal = path::normalise(target.path()).map_err(IntakeError::PathAmbiguous)?;
+        // An empty path is "/" here, which the text of the target does not show.
+        if let (Cow::Borrowed(_), true) = (&normal, target.as_str().starts_with('/')) {
+            return Ok(Self(target));
         }
+        let text = match target.query() {
+            Some(query) => format!("{normal}?{query}"),
+            None => normal.into_owned(),
+        };
+        PathAndQuery::from_maybe_shared(Bytes::from(text)).map(Self).map_err(|_| IntakeError::TargetMalformed)
     }
 
     /// The path, in normal form.

@@ -78,7 +78,8 @@ impl RouteTable {
     pub fn new(config: &Config) -> Self {
         let mut table = Self::default();
         for (index, route) in config.routes.iter().enumerate() {
-            let upstream_timeout = config.upstreams.get(route.upstream).map(|upstream| upstream.response_timeout);
+            let upstream_timeout =
+                config.upstreams.get(route.upstream).map(|upstream| upstream.response_timeout);
             let timeout = route.timeout.or(upstream_timeout).unwrap_or_default();
             table.routes.push(Route {
                 name: route.name.as_str().into(),

@@ -102,7 +102,8 @@ fn the_most_specific_host_wins_and_others_are_fallen_back_to() {
 
 #[test]
 fn methods_decide_last_and_are_named_when_none_fits() {
-    let table = table(&[("", "/a", &["GET", "POST"]), ("", "/a", &[]), ("", "/b", &["GET"]), ("", "/b", &["PUT"])]);
+    let table =
+        table(&[("", "/a", &["GET", "POST"]), ("", "/a", &[]), ("", "/b", &["GET"]), ("", "/b", &["PUT"])]);
     assert_eq!(find(&table, "POST", "h", "/a"), Ok(0));
     assert_eq!(find(&table, "HEAD", "h", "/a"), Ok(0), "GET includes HEAD");
     assert_eq!(find(&table, "DELETE", "h", "/a"), Ok(1));

@@ -121,7 +121,8 @@ impl Search<'_> {
 impl Methods {
     /// A route that names the method, then one that names GET for a HEAD (RFC 9110 section 9.3.2), then one for any.
     fn pick(&self, method: &Method) -> Option<usize> {
-        let named = |wanted: &Method| self.named.iter().find(|(name, _)| name == wanted).map(|(_, index)| *index);
+        let named =
+            |wanted: &Method| self.named.iter().find(|(name, _)| name == wanted).map(|(_, index)| *index);
         if self.named.is_empty() {
             return self.any;
         }

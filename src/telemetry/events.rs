@@ -28,9 +28,9 @@ pub fn install(sink: Sink, log: Log, clock: Clock) {
         .with_writer(Lines(sink));
     // A second gateway in one process, as in tests, keeps the first one's log.
     let _installed_before = match log.format {
-        LogFormat::Json => {
-            tracing::subscriber::set_global_default(builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish())
-        }
+        LogFormat::Json => tracing::subscriber::set_global_default(
+            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
+        ),
         LogFormat::Pretty => tracing::subscriber::set_global_default(builder.finish()),
     };
 }

@@ -69,7 +69,7 @@ impl Sink {
         let waiting = self.state.waiting_bytes.fetch_add(length, Ordering::AcqRel);
         if waiting + length > bounds::MAX_LOG_BACKLOG_BYTES {
             self.state.waiting_bytes.fetch_sub(length, Ordering::AcqRel);
-            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            let lines = memchr::memchr_iter(b'\n', &bytes).count();
             self.state.dropped_lines.fetch_add(lines as u64, Ordering::AcqRel);
             return;
         }

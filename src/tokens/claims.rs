@@ -62,7 +62,16 @@ impl Rules {
         members.remove("exp");
         members.remove("iat");
         let valid_until_ms = expires_at_ms.saturating_add(self.leeway_ms);
-        Ok(Claims { token_type, expires_at_ms, valid_until_ms, issued_at_ms, jti, user_id, session, other: members })
+        Ok(Claims {
+            token_type,
+            expires_at_ms,
+            valid_until_ms,
+            issued_at_ms,
+            jti,
+            user_id,
+            session,
+            other: members,
+        })
     }
 
     /// A time that must not lie in the future.

@@ -588,7 +588,8 @@ fn leeway_moves_every_time() {
         mint.refuses("nbf in 31 s", &mint.token(&with("nbf", json!(NOW + 31)))),
         TokenFault::NotYetValid
     );
-    let claims = mint.verifier().verify(&mint.token(&with("exp", json!(NOW - 10))), Expected::Access).unwrap();
+    let claims =
+        mint.verifier().verify(&mint.token(&with("exp", json!(NOW - 10))), Expected::Access).unwrap();
     assert_eq!(claims.valid_until_ms, (NOW + 20) * 1000);
 }
 

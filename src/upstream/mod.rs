@@ -33,10 +33,11 @@ impl UpstreamError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Connect(ConnectError::TimedOut) => Reason::UpstreamTimeout,
-            Self::Connect(ConnectError::Refused(_) | ConnectError::NotFound(_)) => Reason::UpstreamRefused,
             Self::Connect(ConnectError::Exhausted(_)) => Reason::Overloaded,
             Self::QueueFull | Self::QueueTimeout => Reason::UpstreamUnavailable,
-            Self::Broken(_) | Self::Unacceptable(_) => Reason::UpstreamRefused,
+            Self::Connect(ConnectError::Refused(_) | ConnectError::NotFound(_))
+            | Self::Broken(_)
+            | Self::Unacceptable(_) => Reason::UpstreamRefused,
         }
     }
 
@@ -44,7 +45,9 @@ impl UpstreamError {
     pub fn detail(&self) -> &'static str {
         match self {
             Self::Connect(ConnectError::TimedOut) => "The upstream did not accept a connection in time.",
-            Self::Connect(ConnectError::Refused(_) | ConnectError::NotFound(_)) => "The upstream cannot be reached.",
+            Self::Connect(ConnectError::Refused(_) | ConnectError::NotFound(_)) => {
+                "The upstream cannot be reached."
+            }
             Self::Connect(ConnectError::Exhausted(_)) => "The gateway has no connection left.",
             Self::QueueFull | Self::QueueTimeout => "All connections to the upstream are busy.",
             Self::Broken(_) => "The upstream broke off or did not answer in HTTP.",

@@ -98,7 +98,11 @@ pub(super) struct Lease {
 }
 
 impl Pool {
-    pub(super) fn new(shared: &Arc<SharedTarget>, settings: &config::Upstream, clock: &Rc<TickClock>) -> Self {
+    pub(super) fn new(
+        shared: &Arc<SharedTarget>,
+        settings: &config::Upstream,
+        clock: &Rc<TickClock>,
+    ) -> Self {
         let limits = PoolLimits {
             connect_timeout: settings.connect_timeout,
             idle_timeout_ms: u64::try_from(settings.idle_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -150,8 +154,9 @@ impl Pool {
     }
 
     async fn open(self: &Rc<Self>, place: Place) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        let (sender, connection) =
-            connect(&self.shared.target, self.limits.connect_timeout).await.map_err(UpstreamError::Connect)?;
+        let (sender, connection) = connect(&self.shared.target, self.limits.connect_timeout)
+            .await
+            .map_err(UpstreamError::Connect)?;
         let freed = Rc::clone(&self.freed);
         tokio::task::spawn_local(async move {
             // How it ended is known to the request that it ended; an unused one may end as it likes.

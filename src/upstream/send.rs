@@ -116,7 +116,11 @@ impl Upstream {
     /// # Errors
     ///
     /// [`UpstreamError`] after the last attempt.
-    pub async fn send(&self, request: UpstreamRequest, limits: &Limits) -> Result<UpstreamResponse, UpstreamError> {
+    pub async fn send(
+        &self,
+        request: UpstreamRequest,
+        limits: &Limits,
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let mut request = Some(self.compose(request, limits));
         let mut retries = self.shared.settings.retries;
         loop {
@@ -193,7 +197,8 @@ impl Upstream {
         let count = self.pools.len() as u64;
         let turn = self.turn.get().wrapping_add(1);
         self.turn.set(turn);
-        let at = |index: u64| usize::try_from(index % count.max(1)).ok().and_then(|index| self.pools.get(index));
+        let at =
+            |index: u64| usize::try_from(index % count.max(1)).ok().and_then(|index| self.pools.get(index));
         let chosen = match self.shared.settings.balance {
             Balance::RoundRobin => at(turn),
             Balance::LeastRequest if count < 2 => at(0),
@@ -225,7 +230,9 @@ fn accept(response: Response<Incoming>, lease: Lease) -> Result<UpstreamResponse
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
     }
-    if head.headers.contains_key(header::TRANSFER_ENCODING) && head.headers.contains_key(header::CONTENT_LENGTH) {
+    if head.headers.contains_key(header::TRANSFER_ENCODING)
+        && head.headers.contains_key(header::CONTENT_LENGTH)
+    {
         return Err(UpstreamError::Unacceptable("the upstream's answer has two lengths"));
     }
     hop::remove_from_response(&mut head.headers);
@@ -248,7 +255,10 @@ impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match &frame {
             None => self.finish(),

@@ -668,3 +668,30 @@ fn a_body_that_looks_like_a_refusal_passes() {
     client.send("host: gw.test\r\n\r\n");
     assert_eq!(client.answer().expect(200).body.len(), 5 + refusal.len());
 }
+
+#[test]
+fn an_upload_that_was_answered_early_blocks_nobody() {
+    let upstream = Upstream::start(|talk| {
+        if talk.head.line.starts_with("GET") {
+            return talk.echo();
+        }
+        // Answered at once; the rest of the body is still awaited on this connection.
+        talk.send(ok("early"));
+        talk.read_body();
+        Then::Next
+    });
+    let gateway = Setup::public(&upstream).start();
+    let mut uploader = gateway.client();
+    uploader.send("POST / HTTP/1.1\r\nhost: gw.test\r\ncontent-length: 100000\r\n\r\nthe beginning");
+    assert_eq!(uploader.answer().expect(200).text(), "early");
+    // Somebody else does not wait for the rest of it.
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(gateway.client().get("/other", "").expect(200).json()["line"], "GET /other HTTP/1.1");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Whether the rest is still taken or not, it is never read as a request.
+    let _ = uploader.try_send("GET /smuggled HTTP/1.1\r\nhost: gw.test\r\n\r\n".repeat(10));
+    gateway.client().get("/other", "").expect(200);
+    assert!(upstream.requests().iter().all(|request| request.target() != "/smuggled"));
+}
