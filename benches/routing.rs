@@ -1,1 +1,44 @@
-fn main() {}
+//! What it costs to find a route, among ten and among ten thousand.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use divan::{Bencher, black_box};
+use http::Method;
+use tollgate::config::{self, Environment};
+use tollgate::routing::RouteTable;
+
+fn main() {
+    divan::main();
+}
+
+/// A table of so many routes, spread over services, resources and hosts.
+fn table(count: usize) -> RouteTable {
+    let mut text = "[upstreams.api]\ntargets = [\"http://127.0.0.1:9\"]\n".to_owned();
+    for number in 0..count {
+        let path = format!("/service-{}/{{id}}/resource-{}", number % 100, number / 100);
+        let _ = writeln!(text, "[[routes]]\npath = \"{path}\"\nauth = \"public\"\nupstream = \"api\"");
+    }
+    match config::parse(&text, "gateway.toml", Path::new(""), &Environment::default()) {
+        Ok(config) => RouteTable::new(&config),
+        Err(failure) => {
+            eprintln!("{failure}");
+            RouteTable::default()
+        }
+    }
+}
+
+#[divan::bench(args = [10, 100, 1_000, 10_000])]
+fn find(bencher: Bencher<'_, '_>, count: usize) {
+    let table = table(count);
+    let path = format!("/service-{}/7/resource-{}/more", (count - 1) % 100, (count - 1) / 100);
+    bencher.bench_local(|| table.find(black_box("api.example.com"), black_box(&path), &Method::GET).is_ok());
+}
+
+#[divan::bench(args = [10, 10_000])]
+fn find_nothing(bencher: Bencher<'_, '_>, count: usize) {
+    let table = table(count);
+    bencher.bench_local(|| {
+        table.find(black_box("api.example.com"), black_box("/other/7/x"), &Method::GET).is_err()
+    });
+}

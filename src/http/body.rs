@@ -61,6 +61,7 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
+        progress.upload_begins();
         Self::Streaming(Upload { incoming, progress, left: limit.map(NonZeroU64::get) })
     }
 }
@@ -126,6 +127,6 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.progress.body_served();
+        self.progress.upload_ended();
     }
 }

@@ -92,6 +92,7 @@ pub struct Progress {
     written_bytes: Cell<u64>,
     write_blocked: Cell<bool>,
     body_wanted_since_ms: Cell<Option<u64>>,
+    uploading: Cell<bool>,
     read_window: Cell<Option<Window>>,
     write_window: Cell<Option<Window>>,
     waker: RefCell<Option<Waker>>,
@@ -118,6 +119,7 @@ impl Progress {
             written_bytes: Cell::new(0),
             write_blocked: Cell::new(false),
             body_wanted_since_ms: Cell::new(None),
+            uploading: Cell::new(false),
             read_window: Cell::new(None),
             write_window: Cell::new(None),
             waker: RefCell::new(None),
@@ -208,6 +210,22 @@ impl Progress {
     /// Notes that a piece of the body was handed on, or that it ended: now it is the upstream's turn.
     pub fn body_served(&self) {
         self.body_wanted_since_ms.set(None);
+    }
+
+    /// Notes that the request has a body, which is not sent yet.
+    pub fn upload_begins(&self) {
+        self.uploading.set(true);
+    }
+
+    /// Notes that nobody sends the request's body any more: it came whole, or it never will.
+    pub fn upload_ended(&self) {
+        self.uploading.set(false);
+        self.body_served();
+    }
+
+    /// Whether the body of the request at hand is still being sent.
+    pub fn is_uploading(&self) -> bool {
+        self.uploading.get()
     }
 
     /// Keeps the waker of the connection's task, so that the tick can wake it.

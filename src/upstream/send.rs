@@ -56,6 +56,8 @@ pub type UpstreamResponse = Response<UpstreamBody>;
 pub struct UpstreamBody {
     incoming: Incoming,
     lease: Option<Lease>,
+    /// The state of the client's connection, which knows whether the request is sent whole.
+    progress: Rc<Progress>,
 }
 
 /// Why one attempt failed, and what may be done about it.
@@ -124,7 +126,7 @@ impl Upstream {
         let mut request = Some(self.compose(request, limits));
         let mut retries = self.shared.settings.retries;
         loop {
-            let error = match self.attempt(self.choose(), &mut request).await {
+            let error = match self.attempt(self.choose(), &mut request, &limits.progress).await {
                 Ok(response) => return Ok(response),
                 // That is nobody's failure, and each connection can be stale only once.
                 Err(Failure::Stale) => continue,
@@ -162,6 +164,7 @@ impl Upstream {
         &self,
         pool: &Rc<Pool>,
         place: &mut Option<Request<RequestBody>>,
+        progress: &Rc<Progress>,
     ) -> Result<UpstreamResponse, Failure> {
         let mut lease = match pool.lease().await {
             Ok(lease) => lease,
@@ -179,7 +182,7 @@ impl Upstream {
         let mut error = match sent {
             Ok(response) => {
                 self.spares.forget(spare);
-                return accept(response, lease).map_err(Failure::Final);
+                return accept(response, lease, Rc::clone(progress)).map_err(Failure::Final);
             }
             Err(error) => error,
         };
@@ -225,7 +228,11 @@ fn scramble(seed: u64) -> u64 {
 }
 
 /// Takes an answer that may be passed on, without what was meant for the upstream's connection only.
-fn accept(response: Response<Incoming>, lease: Lease) -> Result<UpstreamResponse, UpstreamError> {
+fn accept(
+    response: Response<Incoming>,
+    lease: Lease,
+    progress: Rc<Progress>,
+) -> Result<UpstreamResponse, UpstreamError> {
     let (mut head, incoming) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
@@ -236,7 +243,7 @@ fn accept(response: Response<Incoming>, lease: Lease) -> Result<UpstreamResponse
         return Err(UpstreamError::Unacceptable("the upstream's answer has two lengths"));
     }
     hop::remove_from_response(&mut head.headers);
-    let mut body = UpstreamBody { incoming, lease: Some(lease) };
+    let mut body = UpstreamBody { incoming, lease: Some(lease), progress };
     if body.incoming.is_end_stream() {
         body.finish();
     }
@@ -244,8 +251,12 @@ fn accept(response: Response<Incoming>, lease: Lease) -> Result<UpstreamResponse
 }
 
 impl UpstreamBody {
+    /// Gives the connection back. One on which a request is still being sent would make the next request wait for
+    /// another client; it ends with that client's body instead.
     fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
+        if let Some(lease) = self.lease.take()
+            && !self.progress.is_uploading()
+        {
             lease.give_back();
         }
     }

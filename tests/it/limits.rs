@@ -147,7 +147,8 @@ fn a_body_and_a_reader_keep_a_least_rate() {
         }
         talk.read_body();
         talk.send("HTTP/1.1 200 OK\r\nx-upstream: 1\r\ncontent-length: 1000000000\r\n\r\n");
-        while talk.try_send([b'x'; 64 * 1024]).is_ok() {}
+        let piece = vec![b'x'; 64 * 1024];
+        while talk.try_send(&piece).is_ok() {}
         Then::Close
     });
     let gateway = Setup::public(&upstream).limits("min_rate = \"128B/s\"").start();
@@ -232,6 +233,7 @@ fn a_drain_without_requests_ends_soon() {
     let mut idle = gateway.client();
     idle.get("/", "").expect(200);
     let _silent = gateway.client();
+    // What has not arrived is not in flight.
     let mut half = gateway.client();
     half.send("GET / HT");
     gateway.running().drain();

@@ -1,5 +1,18 @@
 //! The whole gateway from outside: raw bytes in, raw bytes out, and what the log says of them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, and says where"
+)]
+#![expect(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "it is short, and nothing here has to be fast"
+)]
+
 mod support;
 
 mod authn;
@@ -7,4 +20,6 @@ mod identity;
 mod intake;
 mod limits;
 mod proxying;
+mod routing;
+mod tidy;
 mod tokens;

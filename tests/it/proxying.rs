@@ -259,8 +259,8 @@ fn a_client_that_leaves_within_a_download_ends_it_at_the_upstream() {
     let upstream = Upstream::start(|talk| {
         talk.read_body();
         talk.send("HTTP/1.1 200 OK\r\nx-upstream: 1\r\ncontent-length: 1000000000\r\n\r\n");
-        let piece = [b'x'; 64 * 1024];
-        while talk.try_send(piece).is_ok() {}
+        let piece = vec![b'x'; 64 * 1024];
+        while talk.try_send(&piece).is_ok() {}
         Then::Close
     });
     let gateway = Setup::public(&upstream).start();
@@ -667,4 +667,31 @@ fn a_body_that_looks_like_a_refusal_passes() {
     assert_eq!(client.answer().expect(200).text(), format!("hello{refusal}"));
     client.send("host: gw.test\r\n\r\n");
     assert_eq!(client.answer().expect(200).body.len(), 5 + refusal.len());
+}
+
+#[test]
+fn an_upload_that_was_answered_early_blocks_nobody() {
+    let upstream = Upstream::start(|talk| {
+        if talk.head.line.starts_with("GET") {
+            return talk.echo();
+        }
+        // Answered at once; the rest of the body is still awaited on this connection.
+        talk.send(ok("early"));
+        talk.read_body();
+        Then::Next
+    });
+    let gateway = Setup::public(&upstream).start();
+    let mut uploader = gateway.client();
+    uploader.send("POST / HTTP/1.1\r\nhost: gw.test\r\ncontent-length: 100000\r\n\r\nthe beginning");
+    assert_eq!(uploader.answer().expect(200).text(), "early");
+    // Somebody else does not wait for the rest of it.
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(gateway.client().get("/other", "").expect(200).json()["line"], "GET /other HTTP/1.1");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Whether the rest is still taken or not, it is never read as a request.
+    let _ = uploader.try_send("GET /smuggled HTTP/1.1\r\nhost: gw.test\r\n\r\n".repeat(10));
+    gateway.client().get("/other", "").expect(200);
+    assert!(upstream.requests().iter().all(|request| request.target() != "/smuggled"));
 }

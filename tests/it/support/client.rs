@@ -1,7 +1,7 @@
 //! A client that sends exactly the bytes it is told to, and reads answers by the letter.
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -130,16 +130,6 @@ impl Client {
             Err(cut) => panic!("the connection stays open: {cut:?}"),
             Ok(()) => panic!("more came: {:?}", String::from_utf8_lossy(&self.wire.ahead)),
         }
-    }
-
-    /// Says that nothing more will be sent.
-    pub(crate) fn finish(&mut self) {
-        self.wire.stream.shutdown(Shutdown::Write).unwrap();
-    }
-
-    /// The client's own address.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.wire.stream.local_addr().unwrap()
     }
 }
 

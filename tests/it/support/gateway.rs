@@ -144,7 +144,7 @@ impl Setup {
     /// With users in an htpasswd file of this content.
     pub(crate) fn htpasswd(mut self, content: &str) -> Self {
         std::fs::write(self.scratch.path().join("users.htpasswd"), content).unwrap();
-        self.users = "source = \"file\"\n[users.file]\npath = \"users.htpasswd\"\n".to_owned();
+        self.users.push_str("source = \"file\"\n[users.file]\npath = \"users.htpasswd\"\n");
         self
     }
 

@@ -15,8 +15,6 @@ use super::{DEADLINE, eventually};
 /// A request as it arrived.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recorded {
-    /// On which connection, counted from 0.
-    pub(crate) connection: usize,
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Fields,
@@ -286,7 +284,7 @@ fn serve(stream: TcpStream, connection: usize, shared: &Arc<Shared>, script: &Sc
         let number = {
             let mut requests = shared.requests.lock().unwrap();
             let whole = framing == Framing::None;
-            requests.push(Recorded { connection, head: head.clone(), whole, ..Recorded::default() });
+            requests.push(Recorded { head: head.clone(), whole, ..Recorded::default() });
             requests.len() - 1
         };
         let mut talk = Talk { wire, head, number, framing, shared: Arc::clone(shared) };

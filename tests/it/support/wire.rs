@@ -73,7 +73,7 @@ impl Wire {
 
     /// Reads once more.
     pub(crate) fn fill(&mut self) -> Result<(), Cut> {
-        let mut piece = [0; 64 * 1024];
+        let mut piece = vec![0; 64 * 1024];
         match self.stream.read(&mut piece) {
             Ok(0) => Err(Cut::Closed),
             Ok(read) => {
@@ -99,7 +99,7 @@ impl Wire {
                 Cut::Closed if !self.ahead.is_empty() => {
                     Cut::Fault(format!("half a head: {:?}", String::from_utf8_lossy(&self.ahead)))
                 }
-                cut => cut,
+                Cut::Closed | Cut::Reset | Cut::Late | Cut::Fault(_) => cut,
             })?;
         };
         let raw: Vec<u8> = self.ahead.drain(..end).collect();
@@ -123,7 +123,7 @@ impl Wire {
                 match self.fill() {
                     Ok(()) => {}
                     Err(Cut::Closed) => return Ok(Fields::default()),
-                    Err(cut) => return Err(cut),
+                    Err(cut @ (Cut::Reset | Cut::Late | Cut::Fault(_))) => return Err(cut),
                 }
             },
             Framing::Chunked => loop {
@@ -199,7 +199,7 @@ pub(crate) fn answer_framing(method: &str, status: u16, fields: &Fields) -> Resu
     }
     match request_framing(fields)? {
         Framing::None => Ok(Framing::UntilClose),
-        framing => Ok(framing),
+        framing @ (Framing::Length(_) | Framing::Chunked | Framing::UntilClose) => Ok(framing),
     }
 }
 
