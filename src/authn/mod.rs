@@ -213,7 +213,7 @@ impl Authenticator {
         let directory = self.directory.clone();
         let task = self.control.spawn(async move { directory.find(&id).await });
         match task.await {
-            Ok(Ok(Lookup::Active(user))) => Ok(Some(user)),
+            Ok(Ok(Lookup::Active(account))) => Ok(Some(account.user)),
             Ok(Ok(Lookup::Unmanaged)) => Ok(None),
             Ok(Ok(Lookup::Inactive)) => Err(AuthnError::UserInactive),
             Ok(Ok(Lookup::Unknown)) => Err(AuthnError::UserNotFound),

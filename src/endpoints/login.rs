@@ -17,7 +17,7 @@ pub(super) async fn answer(routes: &Inner, request: TokenRequest) -> Result<Answ
     let password = Secret::new(password);
     let login = routes.people.authenticate(&name, &password).await.map_err(answer::people_unavailable)?;
     let user = match login {
-        Login::Accepted(user) => user,
+        Login::Accepted(account) => account.user,
         Login::Refused => return Err(answer::credentials_refused(&routes.realm)),
     };
     let pair = routes.issuer.login(&user).map_err(|error| answer::not_issued(&error))?;

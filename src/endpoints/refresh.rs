@@ -20,7 +20,7 @@ pub(super) async fn answer(routes: &Inner, request: TokenRequest) -> Result<Answ
         .map_err(|fault| answer::token_refused(fault, &routes.realm))?;
     let lookup = routes.people.find(&claims.user_id).await.map_err(answer::people_unavailable)?;
     let user = match lookup {
-        Lookup::Active(user) => user,
+        Lookup::Active(account) => account.user,
         Lookup::Unmanaged => {
             User { id: claims.user_id.clone(), name: claims.user_id.clone(), email: None, groups: Vec::new() }
         }

@@ -15,6 +15,7 @@ use crate::base::reason::Reason;
 use crate::base::user::User;
 use crate::keys::tests::{secret_key, settings};
 use crate::tokens::Expected;
+use crate::users::{Account, CredentialMark};
 
 const NOW: i64 = 1_795_000_000;
 const SIGNING: &[u8] = b"contract-secret-key-0123456789abcdef-0123456789";
@@ -27,8 +28,9 @@ struct Fake {
     asked: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
-fn user(id: &str, name: &str) -> User {
-    User { id: id.to_owned(), name: name.to_owned(), email: None, groups: Vec::new() }
+fn account(id: &str, name: &str) -> Account {
+    let user = User { id: id.to_owned(), name: name.to_owned(), email: None, groups: Vec::new() };
+    Account { user, mark: CredentialMark::of(name) }
 }
 
 impl People for Fake {
@@ -43,9 +45,9 @@ impl People for Fake {
                 return Err(error);
             }
             Ok(match (name, std::str::from_utf8(password.expose()).unwrap()) {
-                ("user1", "secure-password") => Login::Accepted(user("1", "user1")),
-                ("zoë", "pässwörd ☃") => Login::Accepted(user("3", "zoë")),
-                (" edge ", " correct horse ") => Login::Accepted(user("9", " edge ")),
+                ("user1", "secure-password") => Login::Accepted(account("1", "user1")),
+                ("zoë", "pässwörd ☃") => Login::Accepted(account("3", "zoë")),
+                (" edge ", " correct horse ") => Login::Accepted(account("9", " edge ")),
                 _ => Login::Refused,
             })
         })
@@ -57,7 +59,7 @@ impl People for Fake {
                 return Err(error);
             }
             Ok(match user_id {
-                "1" => Lookup::Active(user("1", "user1")),
+                "1" => Lookup::Active(account("1", "user1")),
                 "2" => Lookup::Inactive,
                 "elsewhere" => Lookup::Unmanaged,
                 _ => Lookup::Unknown,

@@ -163,10 +163,6 @@ impl Table {
         self.users.get(name).cloned()
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.users.contains_key(name)
-    }
-
     pub(super) fn dummy(&self) -> Arc<StoredHash> {
         Arc::clone(&self.dummy)
     }

@@ -98,7 +98,39 @@ impl Cost {
     }
 }
 
+/// Tells one password hash from another without telling the hash: what a session remembers of the password that it was
+/// begun with. When the mark differs, the password has been changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CredentialMark([u8; 16]);
+
+impl CredentialMark {
+    /// The mark of a stored hash: half of its SHA-256.
+    pub fn of(stored_hash: &str) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, stored_hash.as_bytes());
+        let mut mark = [0; 16];
+        for (byte, digit) in mark.iter_mut().zip(digest.as_ref()) {
+            *byte = *digit;
+        }
+        Self(mark)
+    }
+
+    /// The bytes, to be stored.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// A mark that was stored.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl StoredHash {
+    /// Its mark.
+    pub fn mark(&self) -> CredentialMark {
+        CredentialMark::of(self.expose())
+    }
+
     /// Reads an argon2 hash in PHC form or a bcrypt hash (`$2a$`, `$2b$`, `$2y$`).
     ///
     /// # Errors

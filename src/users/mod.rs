@@ -25,7 +25,7 @@ pub mod password;
 mod store;
 
 pub use error::{Unavailable, UserChangeError, UsersError, UsersOpenError};
-pub use hash::StoredHash;
+pub use hash::{CredentialMark, StoredHash};
 pub use name::{EmailFault, NameFault, check_email, normal_group, normal_name};
 pub use password::HashPool;
 
@@ -33,11 +33,20 @@ use file::{FileUsers, Look};
 use hash::HashFault;
 use password::{HashError, Standing, Verdict};
 
+/// An active user, and the mark of the password that is valid now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Who it is.
+    pub user: User,
+    /// Changes with the password.
+    pub mark: CredentialMark,
+}
+
 /// The outcome of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     /// The password is that of this active user.
-    Accepted(User),
+    Accepted(Account),
     /// Unknown user, wrong password or inactive user: which one is told to nobody.
     Refused,
 }
@@ -46,7 +55,7 @@ pub enum Login {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// This user.
-    Active(User),
+    Active(Account),
     /// A user who is switched off.
     Inactive,
     /// Nobody, or nobody any more.
@@ -157,7 +166,9 @@ impl Directory {
                 // Hashing and waiting for it take time, in which the user may have been changed.
                 let now = self.candidate(&name).await?;
                 let same = now.standing == Standing::Active && now.hash == candidate.hash;
-                Ok(now.user.filter(|_| same).map_or(Login::Refused, Login::Accepted))
+                let mark = now.hash.mark();
+                let user = now.user.filter(|_| same);
+                Ok(user.map_or(Login::Refused, |user| Login::Accepted(Account { user, mark })))
             }
         }
     }
@@ -170,9 +181,10 @@ impl Directory {
     pub async fn find(&self, id: &str) -> Result<Lookup, UsersError> {
         match &self.inner.source {
             Source::Store(users) => Ok(users.store.user_by_id(id).await?),
-            Source::File(file) => {
-                Ok(if file.table().has(id) { Lookup::Active(file_user(id)) } else { Lookup::Unknown })
-            }
+            Source::File(file) => Ok(match file.table().hash_of(id) {
+                Some(hash) => Lookup::Active(Account { user: file_user(id), mark: hash.mark() }),
+                None => Lookup::Unknown,
+            }),
         }
     }
 

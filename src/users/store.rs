@@ -6,10 +6,10 @@ use sqlx::{Row, Sqlite, Transaction};
 use crate::base::user::User;
 use crate::store::{Store, StoreError};
 
-use super::Lookup;
 use super::error::UserChangeError;
-use super::hash::StoredHash;
+use super::hash::{CredentialMark, StoredHash};
 use super::name::{check_email, normal_group, normal_name};
+use super::{Account, Lookup};
 
 /// A user with what a login needs. It has no `Debug`, for it holds the hash as plain text.
 pub(super) struct Record {
@@ -153,7 +153,7 @@ impl Store {
     /// The user of this id. One statement, so that user, groups and "has there ever been one" are of one moment.
     pub(super) async fn user_by_id(&self, id: &str) -> Result<Lookup, StoreError> {
         let row = sqlx::query(
-            "SELECT users.id, users.name, email, active, \
+            "SELECT users.id, users.name, email, active, password_hash, \
              (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups, \
              users.id IS NOT NULL OR EXISTS (SELECT 1 FROM users) OR EXISTS (SELECT 1 FROM deleted_users) \
              AS managed FROM (SELECT 1) LEFT JOIN users ON users.id = ?1",
@@ -166,7 +166,11 @@ impl Store {
             return Ok(if managed { Lookup::Unknown } else { Lookup::Unmanaged });
         }
         let active: bool = row.try_get("active")?;
-        Ok(if active { Lookup::Active(user_of(&row)?) } else { Lookup::Inactive })
+        if !active {
+            return Ok(Lookup::Inactive);
+        }
+        let hash: zeroize::Zeroizing<String> = zeroize::Zeroizing::new(row.try_get("password_hash")?);
+        Ok(Lookup::Active(Account { user: user_of(&row)?, mark: CredentialMark::of(&hash) }))
     }
 }
 
@@ -221,7 +225,9 @@ mod tests {
             groups: strings(&["finance", "staff"]),
         };
         assert_eq!(added, expected);
-        assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Active(expected.clone()));
+        assert!(
+            matches!(store.user_by_id("1").await.unwrap(), Lookup::Active(found) if found.user == expected)
+        );
         let record = store.user_by_name("Alice").await.unwrap().unwrap();
         assert_eq!((record.user, record.active), (expected.clone(), true));
         assert_eq!(store.list().await.unwrap(), [(expected, true)]);
