@@ -23,6 +23,7 @@ pub mod hash;
 pub mod name;
 pub mod password;
 mod store;
+mod threads;
 
 pub use error::{Unavailable, UserChangeError, UsersError, UsersOpenError};
 pub use hash::{CredentialMark, StoredHash};
