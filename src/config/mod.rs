@@ -23,6 +23,7 @@ pub use self::environment::Environment;
 pub use self::load::{load, parse};
 pub use self::problem::{Failure, Problem};
 pub use self::template::starter;
+pub use self::units::lifetime;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};

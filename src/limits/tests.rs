@@ -125,8 +125,8 @@ async fn of_a_hundred_at_once_only_as_many_are_tried_as_may_fail() {
             1
         })
     });
-    let tried: Vec<_> = futures_util::future::join_all(tries).await;
-    assert_eq!(tried.into_iter().map(Result::unwrap).sum::<i32>(), 5);
+    let outcomes: Vec<_> = futures_util::future::join_all(tries).await;
+    assert_eq!(outcomes.into_iter().map(Result::unwrap).sum::<i32>(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -189,6 +189,23 @@ impl Directory {
         }
     }
 
+    /// Who has this login name now.
+    ///
+    /// # Errors
+    ///
+    /// A [`UsersError`] when the source cannot be read.
+    pub async fn find_named(&self, name: &str) -> Result<Lookup, UsersError> {
+        let candidate = self.candidate(&normal_name(name).unwrap_or_default()).await?;
+        match (candidate.user, candidate.standing) {
+            (Some(user), Standing::Active) => {
+                Ok(Lookup::Active(Account { user, mark: candidate.hash.mark() }))
+            }
+            (Some(_), Standing::Barred) => Ok(Lookup::Inactive),
+            // Nobody has the empty id; it tells whether there are users at all.
+            (None, _) => self.find("").await,
+        }
+    }
+
     /// Rises whenever any user may have changed, also by another process. What was found at an older epoch must be found
     /// again.
     pub fn epoch(&self) -> Arc<AtomicU64> {
