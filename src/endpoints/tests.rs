@@ -511,10 +511,9 @@ fn a_claim_of_its_own_survives_a_refresh() {
 
 #[test]
 fn trouble_with_the_user_source_is_503() {
-    for (error, reason) in [
-        (PeopleError::Overloaded, Reason::Overloaded),
-        (PeopleError::Unavailable, Reason::StoreUnavailable),
-    ] {
+    for (error, reason) in
+        [(PeopleError::Overloaded, Reason::Overloaded), (PeopleError::Unavailable, Reason::StoreUnavailable)]
+    {
         let rig = rig(Some(error));
         let login = rig.json("/api/token/", &json!({ "username": "user1", "password": "secure-password" }));
         let refresh =
