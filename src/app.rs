@@ -16,6 +16,7 @@ use crate::base::clock::Clock;
 use crate::config::{Config, UserSource};
 use crate::endpoints::TokenRoutes;
 use crate::keys::{KeyError, KeyRing};
+use crate::limits::Lockout;
 use crate::net::listener::{self, BindError};
 use crate::routing::RouteTable;
 use crate::snapshot::Snapshot;
@@ -250,7 +251,8 @@ async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, 
     let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
     let issuer = Issuer::new(Arc::clone(&ring), &config.tokens, clock.clone());
     let people = Arc::new(directory.clone());
-    let token_routes = TokenRoutes::new(people, issuer, verifier.clone(), ring, &config.tokens);
+    let lockout = Lockout::open(&config.users, store, clock.clone()).await.map_err(StartError::Store)?;
+    let token_routes = TokenRoutes::new(people, lockout, issuer, verifier.clone(), ring, &config.tokens);
     let routes = Arc::new(RouteTable::new(&config));
     let upstreams = config.upstreams.iter().filter_map(SharedUpstream::new).map(Arc::new).collect();
     Ok(Snapshot { config, routes, upstreams, verifier, directory, token_routes, clock, sink })

@@ -58,6 +58,7 @@ pub mod identity;
 pub mod keys;
 pub mod last_words;
 pub mod lifecycle;
+pub mod limits;
 pub mod net;
 pub mod pipeline;
 pub mod refusals;

@@ -1,6 +1,7 @@
 //! The story of a request: each stage takes the proof of the one before.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use crate::http::body::RequestBody;
 use crate::http::problem::Refusal;
 use crate::identity::{self, Origin};
 use crate::net::deadline::{BodyFault, Progress, in_time};
-use crate::net::peer::{Peer, Trust};
+use crate::net::peer::{Peer, Trust, client_of};
 use crate::request::{self, Exchange, Pieces};
 use crate::response::{Answer, ResponseBody};
 use crate::telemetry::access::{Ended, Record};
@@ -112,11 +113,16 @@ async fn token_route(
     record: &mut Option<Box<Record>>,
 ) -> Result<Answer, Refusal> {
     note(record, |record| record.route = Some(endpoint.name().to_owned()));
+    if !request::fits(exchange.length(), max_token_request()) {
+        return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
+    }
     let Pieces { method, headers, body, .. } = *exchange.into_pieces();
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
+    let authorization = headers.get(header::AUTHORIZATION).cloned();
+    let client = client_of(&connection.peer, &headers, &worker.server.trusted_proxies);
     let body = in_time(&connection.progress, read_whole(connection, body)).await??;
     let routes = worker.token_routes.clone();
-    let request = TokenRequest { endpoint, method, content_type, body };
+    let request = TokenRequest { endpoint, method, content_type, authorization, body, client };
     let answer = worker.control.spawn(async move { routes.answer(request).await }).await;
     let answer = answer.map_err(|_| Refusal::new(Reason::InternalError, "The gateway failed."))?;
     note(record, |record| {
@@ -129,8 +135,8 @@ async fn token_route(
 
 /// Reads the body of a request to a token route, up to [`bounds::MAX_TOKEN_REQUEST_BYTES`].
 async fn read_whole(connection: &ClientConnection, incoming: Incoming) -> Result<Bytes, Refusal> {
-    let limit = u64::try_from(bounds::MAX_TOKEN_REQUEST_BYTES).ok().and_then(std::num::NonZeroU64::new);
-    let mut body = std::pin::pin!(RequestBody::streaming(incoming, Rc::clone(&connection.progress), limit));
+    let progress = Rc::clone(&connection.progress);
+    let mut body = std::pin::pin!(RequestBody::streaming(incoming, progress, max_token_request()));
     let mut whole = BytesMut::new();
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let frame = frame.map_err(|_| {
@@ -140,6 +146,10 @@ async fn read_whole(connection: &ClientConnection, incoming: Incoming) -> Result
         whole.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
     }
     Ok(whole.freeze())
+}
+
+fn max_token_request() -> Option<NonZeroU64> {
+    u64::try_from(bounds::MAX_TOKEN_REQUEST_BYTES).ok().and_then(NonZeroU64::new)
 }
 
 fn refuse(

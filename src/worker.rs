@@ -66,7 +66,8 @@ pub struct Worker {
     pub control: Handle,
     /// The realm in challenges.
     pub realm: String,
-    server: Server,
+    /// `[server]`
+    pub server: Server,
     upstreams: Vec<Upstream>,
     ids: RefCell<RequestIds>,
     access: Option<Rc<AccessLog>>,

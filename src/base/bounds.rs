@@ -12,6 +12,10 @@ pub const MAX_TOKEN_MEMBERS: usize = 128;
 pub const TOKEN_CACHE_ENTRIES: usize = 16_384;
 /// Longest password, in bytes. A longer one is refused before it is hashed.
 pub const MAX_PASSWORD_BYTES: usize = 1024;
+/// Pairs of user and network, and networks, whose failed logins are counted.
+pub const MAX_TRACKED_LOGINS: usize = 65_536;
+/// How many times `users.lockout.attempts` may fail from one network, whoever is tried.
+pub const NETWORK_ATTEMPTS_FACTOR: u32 = 10;
 /// Longest user name, in bytes.
 pub const MAX_USERNAME_BYTES: usize = 255;
 /// Largest body of a request to a token route, in bytes.

@@ -35,6 +35,8 @@ pub enum Reason {
     HeaderMalformed,
     /// Wrong user name or password, or an inactive user.
     CredentialsInvalid,
+    /// Too many logins have failed.
+    LockedOut,
     /// A token that does not pass.
     TokenInvalid,
     /// A token whose time is over.
@@ -67,7 +69,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::RequestMalformed,
         Self::HostInvalid,
         Self::PathAmbiguous,
@@ -83,6 +85,7 @@ impl Reason {
         Self::CredentialsMissing,
         Self::HeaderMalformed,
         Self::CredentialsInvalid,
+        Self::LockedOut,
         Self::TokenInvalid,
         Self::TokenExpired,
         Self::TokenNotYetValid,
@@ -117,6 +120,7 @@ impl Reason {
             Self::CredentialsMissing => "credentials_missing",
             Self::HeaderMalformed => "header_malformed",
             Self::CredentialsInvalid => "credentials_invalid",
+            Self::LockedOut => "locked_out",
             Self::TokenInvalid => "token_invalid",
             Self::TokenExpired => "token_expired",
             Self::TokenNotYetValid => "token_not_yet_valid",

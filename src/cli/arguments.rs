@@ -1,11 +1,14 @@
 //! The command line as it is written: verbs, arguments and their help.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use serde_json::Value;
 
-use crate::config::Environment;
+use crate::base::algorithm::Algorithm;
+use crate::config::{self, Environment};
 
 /// The configuration file when neither `--config` nor `TOLLGATE_CONFIG` names one.
 const DEFAULT_CONFIG: &str = "gateway.toml";
@@ -50,9 +53,12 @@ pub enum Verb {
     /// Add, list and change users, also while the gateway runs
     #[command(subcommand)]
     User(UserVerb),
-    /// Look into tokens
+    /// Look into tokens, and make some without a login
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Make, list and export keys
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// Print the hash of a password, which is read from a prompt or standard input
     HashPassword,
     /// Ask a running gateway whether it is ready; exit code 0 says that it is
@@ -113,6 +119,47 @@ pub enum TokenVerb {
         /// The token; read from standard input when it is left out or "-"
         token: Option<String>,
     },
+    /// Print a new token, for tests and machines; it says who minted it
+    Mint(MintArguments),
+}
+
+/// A token to be minted.
+#[derive(Args, Debug)]
+pub struct MintArguments {
+    /// The login name of the user; while there are no users, any id
+    #[arg(long, value_name = "U")]
+    pub user: String,
+    /// How long it is good, such as "5m" or "90d" [default: as for a login]
+    #[arg(long, value_name = "D", value_parser = config::lifetime)]
+    pub lifetime: Option<Duration>,
+    /// A further claim; the value is JSON, or else text; may be given several times
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = super::mint::parse_claim)]
+    pub claims: Vec<(String, Value)>,
+    /// A refresh token instead of an access token
+    #[arg(long)]
+    pub refresh: bool,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Write a new private key to a file and print what to put into the configuration
+    Generate(NewKey),
+    /// List the keys: which one signs, which verify and until when, which are published
+    List,
+    /// Print the public keys as a JSON Web Key Set
+    ExportJwks,
+}
+
+/// A key to be made.
+#[derive(Args, Debug)]
+pub struct NewKey {
+    /// EdDSA, ES256, ES384, RS256, …, PS256, …, HS256, …
+    #[arg(long = "alg", value_name = "ALG", default_value = "EdDSA", value_parser = super::key::parse_algorithm)]
+    pub algorithm: Algorithm,
+    /// The file, which must not exist; its name becomes the key id [default: KID.pem]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// Where the configuration is, and who said so.
@@ -186,8 +233,32 @@ mod tests {
     }
 
     #[test]
+    fn a_token_and_a_key_are_described_exactly() {
+        let line = "tollgate token mint --user m --lifetime 5m --claim a=1 --claim b=x --refresh";
+        let Some(Verb::Token(TokenVerb::Mint(mint))) = parsed(line).unwrap().verb else {
+            panic!("another verb");
+        };
+        assert_eq!((mint.lifetime, mint.refresh), (Some(Duration::from_mins(5)), true));
+        assert_eq!(mint.claims, [("a".to_owned(), 1.into()), ("b".to_owned(), "x".into())]);
+        for line in
+            ["token mint --user m --lifetime 5", "token mint --user m --claim a", "key generate --alg RS1"]
+        {
+            assert_eq!(
+                parsed(&format!("tollgate {line}")).unwrap_err(),
+                ErrorKind::ValueValidation,
+                "{line}"
+            );
+        }
+        assert_eq!(parsed("tollgate token mint").unwrap_err(), ErrorKind::MissingRequiredArgument);
+        assert!(matches!(
+            parsed("tollgate key export-jwks").unwrap().verb,
+            Some(Verb::Key(KeyVerb::ExportJwks))
+        ));
+    }
+
+    #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["explain", "session", "key", "reload", "bench", "user import", "token mint"] {
+        for verb in ["explain", "session", "reload", "bench", "user import"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
@@ -218,7 +289,8 @@ mod tests {
           init           Write a commented configuration to start from
           check          Check the configuration and show who may use which route [alias: validate]
           user           Add, list and change users, also while the gateway runs
-          token          Look into tokens
+          token          Look into tokens, and make some without a login
+          key            Make, list and export keys
           hash-password  Print the hash of a password, which is read from a prompt or standard input
           health         Ask a running gateway whether it is ready; exit code 0 says that it is
           completions    Print a completion script for a shell

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::hash_password::PasswordInputError;
 use super::health::HealthError;
+use super::mint::MintError;
 use super::user::UserCommandError;
 use crate::app::StartError;
 use crate::config::Failure;
@@ -59,6 +60,10 @@ pub enum CommandError {
     Upstream(String, Option<String>),
     /// `init` found a file already.
     Exists(PathBuf),
+    /// `key generate` found a file already.
+    KeyExists(PathBuf),
+    /// No token was minted.
+    Mint(MintError),
     /// A file cannot be written.
     Write(PathBuf, io::Error),
     /// The gateway is not ready.
@@ -89,6 +94,8 @@ impl CommandError {
             | Self::Password(_)
             | Self::Hash(_)
             | Self::Exists(_)
+            | Self::KeyExists(_)
+            | Self::Mint(_)
             | Self::Write(..)
             | Self::Health(_)
             | Self::Input(_)
@@ -134,6 +141,12 @@ impl fmt::Display for CommandError {
                 "{} exists already and is left as it is; name another file with --config",
                 path.display()
             ),
+            Self::KeyExists(path) => write!(
+                f,
+                "{} exists already and is left as it is; name another file with --out",
+                path.display()
+            ),
+            Self::Mint(error) => write!(f, "no token was minted: {error}"),
             Self::Write(path, error) => write!(f, "{} cannot be written: {error}", path.display()),
             Self::Health(error) => error.fmt(f),
             Self::Input(error) => write!(f, "the token cannot be read: {error}"),
@@ -159,10 +172,14 @@ impl std::error::Error for CommandError {
             Self::Write(_, error) | Self::Input(error) | Self::Output(error) | Self::System(error) => {
                 Some(error)
             }
+            Self::Mint(error) => Some(error),
             Self::Start(error) => Some(error),
-            Self::NoKeys(_) | Self::UsersInFile(_) | Self::Upstream(..) | Self::Exists(_) | Self::Ended => {
-                None
-            }
+            Self::NoKeys(_)
+            | Self::UsersInFile(_)
+            | Self::Upstream(..)
+            | Self::Exists(_)
+            | Self::KeyExists(_)
+            | Self::Ended => None,
         }
     }
 }

@@ -7,6 +7,9 @@ pub mod error;
 pub mod hash_password;
 pub mod health;
 pub mod init;
+pub mod key;
+pub mod mint;
+mod people;
 pub mod run;
 pub mod sample;
 mod table;
@@ -55,6 +58,8 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Check => check::check(&place.path().display().to_string(), &config()?, out),
         Verb::User(verb) => user::perform(&config()?, verb, out),
         Verb::Token(TokenVerb::Inspect { token }) => token::perform(&config()?, token, out),
+        Verb::Token(TokenVerb::Mint(mint)) => mint::perform(&config()?, &mint, out, &mut io::stderr()),
+        Verb::Key(verb) => key::perform(config, verb, out),
         Verb::HashPassword => hash_password::perform(&place, environment, out),
         Verb::Health { address: Some(address) } => health::health(&address, out),
         Verb::Health { address: None } => health::health(&health::configured(&config()?)?, out),

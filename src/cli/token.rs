@@ -1,7 +1,7 @@
 //! `tollgate token inspect`: what a token says, and whether it would pass.
 
+use std::fmt;
 use std::io::{self, Read, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -9,11 +9,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::error::{CommandError, Exit};
+use super::{key, people};
 use crate::base::bounds;
 use crate::base::clock::Clock;
+use crate::base::reason::Reason;
+use crate::base::user::User;
 use crate::config::Config;
 use crate::keys::KeyRing;
 use crate::tokens::{Expected, TokenFault, Verifier};
+use crate::users::Lookup;
 
 /// Inspects the token that was given, or else standard input holds, with the configured keys.
 ///
@@ -21,27 +25,32 @@ use crate::tokens::{Expected, TokenFault, Verifier};
 ///
 /// A [`CommandError`]. A token that does not pass is no error, but has another exit code.
 pub fn perform(config: &Config, token: Option<String>, out: &mut dyn Write) -> Result<Exit, CommandError> {
-    let directory = &config.tokens.key_directory;
-    // Loading would make a key, with which no token was ever signed.
-    if config.tokens.keys.is_empty() && !holds_keys(directory) {
-        return Err(CommandError::NoKeys(directory.clone()));
-    }
     let clock = Clock::System;
-    let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(CommandError::Keys)?);
+    let ring = Arc::new(key::load(config)?);
     let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock);
     let token = match token.filter(|token| token != "-") {
         Some(token) => token,
         None => read_token(io::stdin().lock()).map_err(CommandError::Input)?,
     };
-    match inspect(&verifier, &ring, bare(&token), out).map_err(CommandError::Output)? {
+    let token = bare(&token);
+    let owner = match claimed_id(token, &config.tokens.user_id_claim) {
+        Some(id) => people::look_up(config, |users| async move { users.find(&id).await })?
+            .map_or_else(|error| Owner::Unreadable(error.to_string()), Owner::Found),
+        None => Owner::Unnamed,
+    };
+    match inspect(&verifier, &ring, token, &owner, out).map_err(CommandError::Output)? {
         Inspection::Passes(_) => Ok(Exit::Ok),
-        Inspection::Fails(_) => Ok(Exit::Findings),
+        Inspection::Fails(_) | Inspection::Barred(_) => Ok(Exit::Findings),
     }
 }
 
-fn holds_keys(directory: &Path) -> bool {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|extension| extension == "pem"))
+/// The user id that a token claims, sound or not: whose a token is matters most when it is refused.
+fn claimed_id(token: &str, claim: &str) -> Option<String> {
+    match part(token, 1)?.get(claim)? {
+        Value::String(id) => Some(id.clone()),
+        Value::Number(id) => Some(id.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// Reads a little more than the longest token, so that one that is too long is seen to be.
@@ -65,9 +74,53 @@ pub enum Inspection {
     Passes(Expected),
     /// It would not, and why.
     Fails(TokenFault),
+    /// The token is sound, but its user may not call now.
+    Barred(Reason),
 }
 
-/// Prints header, claims, key and verdict. The signature is never printed, so what is printed is no token.
+/// Whose a token is, as the configured user source says now.
+#[derive(Debug)]
+pub enum Owner {
+    /// The token names nobody.
+    Unnamed,
+    /// What the source says of the id.
+    Found(Lookup),
+    /// The source cannot be asked, and why.
+    Unreadable(String),
+}
+
+impl Owner {
+    /// Why no token of this user passes now.
+    fn bar(&self) -> Option<Reason> {
+        match self {
+            Self::Found(Lookup::Inactive) => Some(Reason::UserInactive),
+            Self::Found(Lookup::Unknown) => Some(Reason::UserNotFound),
+            Self::Unreadable(_) => Some(Reason::StoreUnavailable),
+            Self::Unnamed | Self::Found(Lookup::Active(_) | Lookup::Unmanaged) => None,
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unnamed => f.write_str("the token names none"),
+            Self::Found(Lookup::Active(account)) => {
+                let User { id, name, groups, .. } = &account.user;
+                write!(f, "{} (id {}), active", printable(name), printable(id))?;
+                if groups.is_empty() { Ok(()) } else { write!(f, ", in {}", printable(&groups.join(", "))) }
+            }
+            Self::Found(Lookup::Inactive) => f.write_str("switched off"),
+            Self::Found(Lookup::Unknown) => f.write_str("there is no user of this id"),
+            Self::Found(Lookup::Unmanaged) => {
+                f.write_str("taken at the token's word, because there has never been a user")
+            }
+            Self::Unreadable(error) => write!(f, "cannot be looked up: {error}"),
+        }
+    }
+}
+
+/// Prints header, claims, key, user and verdict. The signature is never printed, so what is printed is no token.
 ///
 /// # Errors
 ///
@@ -76,23 +129,29 @@ pub fn inspect(
     verifier: &Verifier,
     ring: &KeyRing,
     token: &str,
+    owner: &Owner,
     out: &mut dyn Write,
 ) -> io::Result<Inspection> {
     let (header, payload) = (part(token, 0), part(token, 1));
     writeln!(out, "header:  {}", shown(header.as_ref()))?;
     writeln!(out, "claims:  {}", shown(payload.as_ref()))?;
     writeln!(out, "key:     {}", key_line(verifier, ring, token, header.as_ref()))?;
+    writeln!(out, "user:    {owner}")?;
     let says_refresh =
         payload.as_ref().and_then(|claims| claims.get("token_type")).is_some_and(|kind| kind == "refresh");
     let expected = if says_refresh { Expected::Refresh } else { Expected::Access };
-    match verifier.verify(token.as_bytes(), expected) {
-        Ok(claims) => {
+    match (verifier.verify(token.as_bytes(), expected), owner.bar()) {
+        (Ok(claims), None) => {
             let kind = expected.name();
             let user = printable(&claims.user_id);
             writeln!(out, "verdict: passes as {kind} token of user {user}")?;
             Ok(Inspection::Passes(expected))
         }
-        Err(fault) => {
+        (Ok(_), Some(reason)) => {
+            writeln!(out, "verdict: refused, the token is sound, but its user may not call ({reason})")?;
+            Ok(Inspection::Barred(reason))
+        }
+        (Err(fault), _) => {
             writeln!(out, "verdict: refused, {} ({}: {fault})", fault.message(), fault.reason())?;
             Ok(Inspection::Fails(fault))
         }
@@ -147,13 +206,47 @@ mod tests {
     use super::*;
     use crate::base::algorithm::Algorithm;
     use crate::tokens::tests::{Mint, claims};
+    use crate::users::{Account, CredentialMark};
     use serde_json::json;
 
     fn run(mint: &Mint, token: &[u8]) -> (Inspection, String) {
+        run_of(mint, token, &Owner::Found(Lookup::Unmanaged))
+    }
+
+    fn run_of(mint: &Mint, token: &[u8], owner: &Owner) -> (Inspection, String) {
         let mut out = Vec::new();
         let token = std::str::from_utf8(token).unwrap();
-        let inspection = inspect(&mint.verifier(), &mint.ring, token, &mut out).unwrap();
+        let inspection = inspect(&mint.verifier(), &mint.ring, token, owner, &mut out).unwrap();
         (inspection, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_sound_token_of_somebody_who_may_not_call_is_refused() {
+        let mint = Mint::new(Algorithm::HS256);
+        let token = mint.token(&claims());
+        let user = User {
+            id: "7".to_owned(),
+            name: "zo\u{202e}e".to_owned(),
+            email: None,
+            groups: vec!["a".to_owned(), "b".to_owned()],
+        };
+        let account = Account { user, mark: CredentialMark::of("x") };
+        let (inspection, text) = run_of(&mint, &token, &Owner::Found(Lookup::Active(account)));
+        assert_eq!(inspection, Inspection::Passes(Expected::Access));
+        assert!(text.contains("user:    zo\\u{202e}e (id 7), active, in a, b\n"), "{text}");
+        for (owner, reason) in [
+            (Owner::Found(Lookup::Inactive), Reason::UserInactive),
+            (Owner::Found(Lookup::Unknown), Reason::UserNotFound),
+            (Owner::Unreadable("locked".to_owned()), Reason::StoreUnavailable),
+        ] {
+            let (inspection, text) = run_of(&mint, &token, &owner);
+            assert_eq!(inspection, Inspection::Barred(reason));
+            assert!(text.contains(reason.word()) && text.contains("verdict: refused"), "{text}");
+        }
+        let token = std::str::from_utf8(&token).unwrap();
+        assert_eq!(claimed_id(token, "sub").as_deref(), Some("alice"));
+        assert_eq!(claimed_id(token, "nothing"), None);
+        assert_eq!(claimed_id("a.b.c", "sub"), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub use self::environment::Environment;
 pub use self::load::{load, parse};
 pub use self::problem::{Failure, Problem};
 pub use self::template::starter;
+pub use self::units::lifetime;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -163,6 +164,27 @@ pub struct Users {
     pub source: UserSource,
     /// `[users.hashing]`
     pub hashing: Hashing,
+    /// `[users.lockout]`
+    pub lockout: Lockout,
+}
+
+/// `[users.lockout]`: how many logins of a user may fail from one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lockout {
+    /// The failure that locks. There is no way to count none.
+    pub attempts: NonZeroU32,
+    /// From the first failure on; what failed before it began is forgotten.
+    pub window: Duration,
+    /// How long a lock holds.
+    pub duration: Duration,
+}
+
+impl Default for Lockout {
+    /// Ten failures within ten minutes lock for ten minutes.
+    fn default() -> Self {
+        let ten_minutes = Duration::from_mins(10);
+        Self { attempts: NonZeroU32::MIN.saturating_add(9), window: ten_minutes, duration: ten_minutes }
+    }
 }
 
 /// `users.source`

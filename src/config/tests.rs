@@ -315,6 +315,11 @@ access = false
                 max_memory_kib: 1048576,
                 max_queue: 0,
             },
+            lockout: Lockout {
+                attempts: 10,
+                window: 600s,
+                duration: 600s,
+            },
         },
         upstreams: [
             Upstream {
@@ -1677,7 +1682,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     refused.sort_unstable();
     assert_eq!(
         refused.join(" ").replace('"', ""),
-        "accept allow cors django enforce hash_on health_check http_redirect limit limits lockout request_headers \
+        "accept allow cors django enforce hash_on health_check http_redirect limit limits request_headers \
          response_headers reuse_grace rotate_refresh session_lifetime strip_prefix tests tls tls"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));

@@ -37,6 +37,18 @@ pub(super) fn duration(text: &str) -> Result<Duration, Complaint> {
     Ok(duration)
 }
 
+/// The life of a token as it is written in the configuration: `"30m"`.
+///
+/// # Errors
+///
+/// What is wrong and what would be right, in words.
+pub fn lifetime(text: &str) -> Result<Duration, String> {
+    whole_seconds(text).map_err(|Complaint { message, hint }| match hint {
+        Some(hint) => format!("{message}: {hint}"),
+        None => message,
+    })
+}
+
 /// As [`duration`], in whole seconds, since tokens count in them.
 pub(super) fn whole_seconds(text: &str) -> Result<Duration, Complaint> {
     let duration = duration(text)?;

@@ -7,7 +7,7 @@ use super::kind::Kind;
 use super::reader::Table;
 use super::server::usize_from;
 use super::units;
-use super::{Hashing, UserSource, Users};
+use super::{Hashing, Lockout, UserSource, Users};
 
 const DEFAULT_MEMORY_KIB: u32 = 19 * 1024;
 const DEFAULT_MAX_MEMORY_KIB: u32 = 256 * 1024;
@@ -43,14 +43,14 @@ pub(super) fn users(root: &mut Table<'_>) -> Users {
     file.finish();
     table.unsupported("django", "remove it; users are in the store or in an htpasswd file");
     let hashing = hashing(&mut table);
-    table.unsupported("lockout", "remove it; logins are limited by the budget of [users.hashing]");
+    let lockout = lockout(&mut table);
     table.finish();
     let source = match (source, path) {
         (Source::File, Some(path)) => UserSource::File(path),
         // Without a path the configuration has a problem and is never used.
         (Source::File, None) | (Source::Store, _) => UserSource::Store,
     };
-    Users { source, hashing }
+    Users { source, hashing, lockout }
 }
 
 fn hashing(users: &mut Table<'_>) -> Hashing {
@@ -76,6 +76,20 @@ fn hashing(users: &mut Table<'_>) -> Hashing {
         iterations: iterations.unwrap_or(DEFAULT_ITERATIONS),
         max_memory_kib,
         max_queue: usize_from(max_queue.unwrap_or(256)),
+    }
+}
+
+fn lockout(users: &mut Table<'_>) -> Lockout {
+    let mut table = users.table("lockout");
+    let attempts = table.integer::<NonZeroU32>("attempts", 1..=1_000_000);
+    let window = table.parsed("window", Kind::Duration, units::duration);
+    let duration = table.parsed("duration", Kind::Duration, units::duration);
+    table.finish();
+    let usual = Lockout::default();
+    Lockout {
+        attempts: attempts.unwrap_or(usual.attempts),
+        window: window.unwrap_or(usual.window),
+        duration: duration.unwrap_or(usual.duration),
     }
 }
 

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::PeopleError;
 use super::body::BodyFault;
 use crate::base::reason::Reason;
+use crate::limits::Blocked;
 use crate::tokens::json::Members;
 use crate::tokens::{IssueError, TokenFault};
 
@@ -114,6 +115,20 @@ pub(super) fn body_refused(fault: BodyFault) -> Answer {
     problem(StatusCode::BAD_REQUEST, Members::new().with("detail", detail), Reason::RequestMalformed)
 }
 
+/// 429 for a login that may not be tried now, in the words of Django REST framework's throttling.
+pub(super) fn blocked(blocked: Blocked) -> Answer {
+    let seconds = match blocked {
+        Blocked::Overloaded => return people_unavailable(PeopleError::Overloaded),
+        Blocked::Locked { retry_after_seconds } => retry_after_seconds,
+    };
+    let unit = if seconds == 1 { "second" } else { "seconds" };
+    let detail = format!("Request was throttled. Expected available in {seconds} {unit}.");
+    let members = Members::new().with("detail", detail);
+    let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, members, Reason::LockedOut);
+    answer.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    answer
+}
+
 /// 503 when nobody could be asked for the user.
 pub(super) fn people_unavailable(error: PeopleError) -> Answer {
     let reason = match error {
@@ -122,9 +137,7 @@ pub(super) fn people_unavailable(error: PeopleError) -> Answer {
     };
     let members = Members::new().with("detail", "Service temporarily unavailable, try again later.");
     let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, members, reason);
-    if error == PeopleError::Overloaded {
-        answer.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
+    answer.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
 }
 

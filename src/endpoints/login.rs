@@ -1,9 +1,16 @@
 //! `POST /api/token/`: a user name and a password for a pair of tokens.
 
+use std::net::IpAddr;
+
+use http::HeaderValue;
+
 use super::answer::{self, Answer};
-use super::{Inner, Login, TokenRequest, body};
+use super::{Inner, Login, Lookup, TokenRequest, body};
 use crate::base::secret::Secret;
+use crate::limits::{Attempt, Origin};
+use crate::tokens::Expected;
 use crate::tokens::json::Members;
+use crate::users::normal_name;
 
 /// The answer; a refusal as `Err`.
 pub(super) async fn answer(routes: &Inner, request: TokenRequest) -> Result<Answer, Answer> {
@@ -15,12 +22,52 @@ pub(super) async fn answer(routes: &Inner, request: TokenRequest) -> Result<Answ
     let (Some(name), Some(password)) = (name, password) else { return Err(answer::field_errors(&errors)) };
     // Neither is trimmed: simplejwt does that, and locks out everybody whose password begins or ends with a blank.
     let password = Secret::new(password);
-    let login = routes.people.authenticate(&name, &password).await.map_err(answer::people_unavailable)?;
-    let user = match login {
-        Login::Accepted(account) => account.user,
-        Login::Refused => return Err(answer::credentials_refused(&routes.realm)),
+    let attempt = admit(routes, &name, request.client, request.authorization.as_ref()).await?;
+    let user = match routes.people.authenticate(&name, &password).await {
+        Ok(Login::Accepted(account)) => {
+            attempt.succeed();
+            account.user
+        }
+        Ok(Login::Refused) => {
+            attempt.fail().await;
+            return Err(answer::credentials_refused(&routes.realm));
+        }
+        Err(error) => {
+            attempt.give_back();
+            return Err(answer::people_unavailable(error));
+        }
     };
     let pair = routes.issuer.login(&user).map_err(|error| answer::not_issued(&error))?;
     let members = Members::new().with("refresh", pair.refresh).with("access", pair.access);
     Ok(answer::success(&members, &user.id))
+}
+
+/// Takes a place in the count of failures, before anything is hashed.
+async fn admit(
+    routes: &Inner,
+    name: &str,
+    client: IpAddr,
+    authorization: Option<&HeaderValue>,
+) -> Result<Attempt, Answer> {
+    // A text that is no name is nobody's name; all of them are counted as one.
+    let name = normal_name(name).unwrap_or_default();
+    let session = match authorization {
+        Some(authorization) => live_session(routes, &name, authorization).await,
+        None => None,
+    };
+    let origin = session.as_deref().map_or(Origin::Network(client), Origin::Session);
+    routes.lockout.admit(&name, origin).await.map_err(answer::blocked)
+}
+
+/// The session of a Bearer token that this very user still has. It has a count of its own, so that nobody else's guesses
+/// lock out somebody who is logged in. A token that does not pass is ignored, as simplejwt ignores it here.
+async fn live_session(routes: &Inner, name: &str, authorization: &HeaderValue) -> Option<String> {
+    let (scheme, token) = authorization.as_bytes().split_at_checked("bearer ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"bearer ") {
+        return None;
+    }
+    let claims = routes.verifier.verify(token.trim_ascii(), Expected::Access).ok()?;
+    let Ok(Lookup::Active(account)) = routes.people.find(&claims.user_id).await else { return None };
+    // Tokens without a session share one count: their number is not bounded by logins.
+    (normal_name(&account.user.name).as_deref() == Ok(name)).then(|| claims.session.unwrap_or_default())
 }

@@ -4,6 +4,7 @@
 //! body it has limited to [`crate::base::bounds::MAX_TOKEN_REQUEST_BYTES`], and writes the answer.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use http::{HeaderValue, Method};
 use crate::base::secret::Secret;
 use crate::config;
 use crate::keys::KeyRing;
+use crate::limits::Lockout;
 use crate::tokens::{Issuer, Verifier};
 use crate::users::{Directory, Login, Lookup, UsersError};
 
@@ -96,8 +98,12 @@ pub struct TokenRequest {
     pub method: Method,
     /// The `Content-Type` as sent.
     pub content_type: Option<HeaderValue>,
+    /// `Authorization` as sent, which a login may have.
+    pub authorization: Option<HeaderValue>,
     /// The whole body.
     pub body: Bytes,
+    /// The address of the client, behind trusted proxies if there are any.
+    pub client: IpAddr,
 }
 
 impl Endpoint {
@@ -114,10 +120,10 @@ impl Endpoint {
 impl fmt::Debug for TokenRequest {
     /// Without the body, which holds a password or a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, method, content_type, body: _ } = self;
+        let Self { endpoint, method, content_type, client, authorization: _, body: _ } = self;
         let mut debug = f.debug_struct("TokenRequest");
         debug.field("endpoint", endpoint).field("method", method).field("content_type", content_type);
-        debug.finish_non_exhaustive()
+        debug.field("client", client).finish_non_exhaustive()
     }
 }
 
@@ -127,6 +133,7 @@ pub struct TokenRoutes(Arc<Inner>);
 
 struct Inner {
     people: Arc<dyn People>,
+    lockout: Lockout,
     issuer: Issuer,
     verifier: Verifier,
     ring: Arc<KeyRing>,
@@ -138,13 +145,14 @@ impl TokenRoutes {
     /// The routes under `tokens.path`.
     pub fn new(
         people: Arc<dyn People>,
+        lockout: Lockout,
         issuer: Issuer,
         verifier: Verifier,
         ring: Arc<KeyRing>,
         tokens: &config::Tokens,
     ) -> Self {
         let (path, realm) = (tokens.path.clone(), tokens.realm.clone());
-        Self(Arc::new(Inner { people, issuer, verifier, ring, path, realm }))
+        Self(Arc::new(Inner { people, lockout, issuer, verifier, ring, path, realm }))
     }
 
     /// Which token route this path is, with or without a slash at the end.

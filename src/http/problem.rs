@@ -175,6 +175,7 @@ pub fn status(reason: Reason) -> StatusCode {
         Reason::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Reason::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Reason::LockedOut => StatusCode::TOO_MANY_REQUESTS,
         Reason::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         Reason::IdentityUnfit | Reason::UpstreamRefused => StatusCode::BAD_GATEWAY,
         Reason::UpstreamUnavailable | Reason::Overloaded | Reason::StoreUnavailable => {

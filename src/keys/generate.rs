@@ -1,13 +1,18 @@
-//! The key that the gateway makes for itself when none is configured.
+//! New keys: for files that are configured, and the one that the gateway makes for itself when none is.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+    Ed25519KeyPair,
+};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::{Key, KeyError, pem};
@@ -69,15 +74,64 @@ fn generate(directory: &Path) -> Result<(), KeyError> {
     }
     let id = ids::random_id().map_err(KeyError::Randomness)?;
     let kid: String = id.chars().take(16).collect();
-    let text = generated_pem()?;
+    let text = new_key_file(Algorithm::EdDSA)?;
     write_atomically(directory, &format!("{kid}.pem"), text.as_bytes()).map_err(failed)
 }
 
-fn generated_pem() -> Result<Zeroizing<String>, KeyError> {
-    let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::NotGenerated)?;
-    let pkcs8 = pair.to_pkcs8v1().map_err(|_| KeyError::NotGenerated)?;
-    let body = Zeroizing::new(STANDARD.encode(pkcs8.as_ref()));
-    Ok(Zeroizing::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", *body)))
+/// A new private key as text for a file: PKCS#8 in PEM, or for `HS*` a random secret. RSA keys have 3072 bits.
+///
+/// # Errors
+///
+/// [`KeyError::NotGenerated`] and [`KeyError::Randomness`].
+pub fn new_key_file(algorithm: Algorithm) -> Result<Zeroizing<String>, KeyError> {
+    let failed = |_| KeyError::NotGenerated;
+    match algorithm {
+        Algorithm::EdDSA => {
+            let pair = Ed25519KeyPair::generate().map_err(failed)?;
+            Ok(pem_of(pair.to_pkcs8v1().map_err(failed)?.as_ref()))
+        }
+        Algorithm::ES256 => ec_key(&ECDSA_P256_SHA256_FIXED_SIGNING),
+        Algorithm::ES384 => ec_key(&ECDSA_P384_SHA384_FIXED_SIGNING),
+        Algorithm::RS256
+        | Algorithm::RS384
+        | Algorithm::RS512
+        | Algorithm::PS256
+        | Algorithm::PS384
+        | Algorithm::PS512 => {
+            let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa3072).map_err(failed)?;
+            let der: Pkcs8V1Der<'_> = pair.as_der().map_err(failed)?;
+            Ok(pem_of(der.as_ref()))
+        }
+        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => {
+            // As long as the longest of the three digests (RFC 7518 section 3.2).
+            let bytes = Zeroizing::new(ids::random_bytes::<64>().map_err(KeyError::Randomness)?);
+            Ok(Zeroizing::new(format!("{}\n", *Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)))))
+        }
+    }
+}
+
+fn ec_key(algorithm: &'static EcdsaSigningAlgorithm) -> Result<Zeroizing<String>, KeyError> {
+    let pair = EcdsaKeyPair::generate(algorithm).map_err(|_| KeyError::NotGenerated)?;
+    Ok(pem_of(pair.to_pkcs8v1().map_err(|_| KeyError::NotGenerated)?.as_ref()))
+}
+
+/// Lines of 64 letters (RFC 7468 section 2).
+fn pem_of(pkcs8: &[u8]) -> Zeroizing<String> {
+    let body = Zeroizing::new(STANDARD.encode(pkcs8));
+    let mut text = Zeroizing::new(String::with_capacity(body.len() + body.len() / 32 + 64));
+    text.push_str("-----BEGIN PRIVATE KEY-----\n");
+    let mut rest = body.as_str();
+    while let Some((line, more)) = rest.split_at_checked(64) {
+        text.push_str(line);
+        text.push('\n');
+        rest = more;
+    }
+    if !rest.is_empty() {
+        text.push_str(rest);
+        text.push('\n');
+    }
+    text.push_str("-----END PRIVATE KEY-----\n");
+    text
 }
 
 /// Writes beside the file and renames, so that nobody reads half a key, not even after a power cut.

@@ -18,6 +18,7 @@ mod generate;
 mod key;
 mod pem;
 
+pub use generate::new_key_file;
 pub use key::{Key, SigningFailed};
 
 /// Every key of the gateway: one that signs, and all those that verify.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::Network;
 
@@ -52,6 +52,35 @@ impl Peer {
     }
 }
 
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The client of a request: the peer, or, when that is a trusted proxy, the right-most address in `X-Forwarded-For` that
+/// is none. What stands to the left of it was written by the client itself. Where every hop is trusted it is the first
+/// one; what is no address ends the search, and the last proxy that was found counts.
+pub fn client_of(peer: &Peer, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    let mut client = peer.address();
+    if peer.trust() == Trust::Untrusted {
+        return client;
+    }
+    let lines = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
+    for hop in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
+        let Some(address) = hop_address(hop) else { return client };
+        client = address;
+        if !trusted.iter().any(|network| contains(network, address)) {
+            return client;
+        }
+    }
+    client
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().or_else(|_| text.parse().map(|socket: SocketAddr| socket.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
 fn contains(network: &Network, address: IpAddr) -> bool {
     let bits = u32::from(network.prefix_bits);
     match (network.address.to_canonical(), address) {
@@ -89,5 +118,45 @@ mod tests {
         assert_eq!(trust("2001:db8::", 32, "2001:db8:1::1"), Trust::Trusted);
         assert_eq!(trust("10.0.0.0", 8, "::ffff:10.0.0.1"), Trust::Trusted);
         assert_eq!(Peer::new("127.0.0.1:1".parse().unwrap(), &[]).trust(), Trust::Untrusted);
+    }
+
+    fn client(peer: &str, lines: &[&str]) -> String {
+        let trusted = ["10.0.0.0", "fd00::"]
+            .map(|address| Network { address: address.parse().unwrap(), prefix_bits: 8 });
+        let peer = Peer::new(SocketAddr::new(peer.parse().unwrap(), 1), &trusted);
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+        }
+        client_of(&peer, &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn the_client_is_the_right_most_hop_that_no_trusted_proxy_is() {
+        assert_eq!(client("10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &["198.51.100.1, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &["198.51.100.1,192.0.2.7 , 10.0.0.9"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &["198.51.100.1", "192.0.2.7", "10.0.0.9"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
+        for hop in ["192.0.2.7:4711", "::ffff:192.0.2.7", "[::ffff:192.0.2.7]:80"] {
+            assert_eq!(client("10.0.0.1", &[hop]), "192.0.2.7", "{hop}");
+        }
+        for hop in ["2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:80"] {
+            assert_eq!(client("fd00::1", &[hop]), "2001:db8::1", "{hop}");
+        }
+    }
+
+    #[test]
+    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+        assert_eq!(client("192.0.2.1", &["192.0.2.7"]), "192.0.2.1");
+        assert_eq!(client("192.0.2.1", &[]), "192.0.2.1");
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_search() {
+        for line in ["", "unknown", "1.2.3", "192.0.2.7, ", "192.0.2.7, _x", "192.0.2.7,\u{e9}"] {
+            assert_eq!(client("10.0.0.1", &[line]), "10.0.0.1", "{line:?}");
+        }
+        assert_eq!(client("10.0.0.1", &["192.0.2.7, x, 10.0.0.2"]), "10.0.0.2");
     }
 }

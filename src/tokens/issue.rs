@@ -36,6 +36,21 @@ impl fmt::Debug for TokenPair {
     }
 }
 
+/// A token that nobody logged in for.
+#[derive(Clone)]
+pub struct Minted {
+    /// The token.
+    pub text: String,
+    /// Its end, in seconds since 1970.
+    pub expires_at: i64,
+}
+
+impl fmt::Debug for Minted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Minted").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
 /// Why no token was made.
 #[derive(Debug)]
 pub enum IssueError {
@@ -120,15 +135,56 @@ impl Issuer {
         let now = self.clock.now_unix_seconds();
         let mut access = self.begin(Expected::Access, now, &user.id, refresh.session.as_deref())?;
         self.add_user_fields(&mut access, user);
-        let taken = |name: &str| {
-            RESERVED.contains(&name)
-                || name == self.user_id_claim
-                || self.claims.iter().any(|field| field.name() == name)
-        };
-        for (name, value) in refresh.other.iter().filter(|(name, _)| !taken(name)) {
+        for (name, value) in refresh.other.iter().filter(|(name, _)| !self.writes(name)) {
             access.push(name.clone(), value.clone());
         }
         self.finish(access)
+    }
+
+    /// Whether the gateway itself writes this claim, so that nobody else may.
+    pub fn writes(&self, name: &str) -> bool {
+        RESERVED.contains(&name)
+            || name == self.user_id_claim
+            || self.claims.iter().any(|field| field.name() == name)
+    }
+
+    /// A token without a login, with further claims that the gateway does not write itself.
+    ///
+    /// # Errors
+    ///
+    /// An [`IssueError`]; then nothing was issued.
+    pub fn mint(
+        &self,
+        kind: Expected,
+        user: &User,
+        lifetime: Option<Duration>,
+        claims: Vec<(String, Value)>,
+    ) -> Result<Minted, IssueError> {
+        let lifetime = lifetime.map_or_else(|| self.lifetime(kind), whole_seconds);
+        let now = self.clock.now_unix_seconds();
+        let expires_at = now.saturating_add(lifetime);
+        let id = || ids::random_id().map_err(IssueError::Randomness);
+        let mut members = Members::new()
+            .with("token_type", kind.name())
+            .with("exp", expires_at)
+            .with("iat", now)
+            .with("jti", id()?)
+            .with(self.user_id_claim.clone(), user.id.as_str())
+            .with("sid", id()?);
+        if kind == Expected::Access {
+            self.add_user_fields(&mut members, user);
+        }
+        for (name, value) in claims {
+            members.push(name, value);
+        }
+        Ok(Minted { text: self.finish(members)?, expires_at })
+    }
+
+    fn lifetime(&self, kind: Expected) -> i64 {
+        match kind {
+            Expected::Access => self.access_seconds,
+            Expected::Refresh => self.refresh_seconds,
+        }
     }
 
     fn begin(
@@ -138,10 +194,7 @@ impl Issuer {
         user_id: &str,
         session: Option<&str>,
     ) -> Result<Members, IssueError> {
-        let lifetime = match kind {
-            Expected::Access => self.access_seconds,
-            Expected::Refresh => self.refresh_seconds,
-        };
+        let lifetime = self.lifetime(kind);
         let mut members = Members::new()
             .with("token_type", kind.name())
             .with("exp", now.saturating_add(lifetime))

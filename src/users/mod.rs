@@ -23,6 +23,7 @@ pub mod hash;
 pub mod name;
 pub mod password;
 mod store;
+mod threads;
 
 pub use error::{Unavailable, UserChangeError, UsersError, UsersOpenError};
 pub use hash::{CredentialMark, StoredHash};
@@ -185,6 +186,23 @@ impl Directory {
                 Some(hash) => Lookup::Active(Account { user: file_user(id), mark: hash.mark() }),
                 None => Lookup::Unknown,
             }),
+        }
+    }
+
+    /// Who has this login name now.
+    ///
+    /// # Errors
+    ///
+    /// A [`UsersError`] when the source cannot be read.
+    pub async fn find_named(&self, name: &str) -> Result<Lookup, UsersError> {
+        let candidate = self.candidate(&normal_name(name).unwrap_or_default()).await?;
+        match (candidate.user, candidate.standing) {
+            (Some(user), Standing::Active) => {
+                Ok(Lookup::Active(Account { user, mark: candidate.hash.mark() }))
+            }
+            (Some(_), Standing::Barred) => Ok(Lookup::Inactive),
+            // Nobody has the empty id; it tells whether there are users at all.
+            (None, _) => self.find("").await,
         }
     }
 

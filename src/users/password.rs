@@ -16,13 +16,14 @@ use crate::base::secret::Secret;
 use crate::config::Hashing;
 
 use super::hash::{Cost, HashFault, StoredHash};
+use super::threads::Threads;
 
 /// Most that one stored argon2 hash may write, in KiB: 4 GiB, a few seconds. What is configured may always run.
 const MAX_ARGON2_WORK_KIB: u64 = 4 * 1024 * 1024;
 /// Highest cost of a stored bcrypt hash that is run: htpasswd makes none above. Each step doubles the time.
 const MAX_BCRYPT_COST: u32 = 17;
 
-/// Runs password hashes on blocking threads. Cheap to clone; clones share the budget.
+/// Runs password hashes on threads of their own. Cheap to clone; clones share the budget.
 #[derive(Clone, Debug)]
 pub struct HashPool {
     inner: Arc<Inner>,
@@ -38,6 +39,7 @@ struct Inner {
     waiting: AtomicUsize,
     max_queue: usize,
     usual: Cost,
+    threads: Threads,
 }
 
 /// Whether the right password is enough.
@@ -150,6 +152,7 @@ impl HashPool {
 
     fn with_processors(hashing: &Hashing, processors: NonZeroUsize) -> Self {
         let total = hashing.max_memory_kib.max(hashing.memory_kib);
+        let threads = Threads::new(processors);
         let processors = u32::try_from(processors.get()).unwrap_or(u32::MAX);
         let inner = Inner {
             budget: Arc::new(Semaphore::new(total as usize)),
@@ -158,6 +161,7 @@ impl HashPool {
             waiting: AtomicUsize::new(0),
             max_queue: hashing.max_queue,
             usual: Cost::usual(hashing.memory_kib, hashing.iterations.get()),
+            threads,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -244,7 +248,7 @@ impl HashPool {
             drop(permit);
             result
         };
-        tokio::task::spawn_blocking(guarded).await.map_err(|_| HashError::Stopped)
+        self.inner.threads.run(guarded).await.ok_or(HashError::Stopped)
     }
 
     async fn admit(&self, permits: u32) -> Result<OwnedSemaphorePermit, HashError> {

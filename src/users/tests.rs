@@ -8,7 +8,7 @@ use crate::store::scratch::Scratch;
 const BCRYPT_COST: u32 = 4;
 
 fn users(source: UserSource) -> config::Users {
-    config::Users { source, hashing: cheap_hashing() }
+    config::Users { source, hashing: cheap_hashing(), lockout: config::Lockout::default() }
 }
 
 async fn over_store(path: &Path) -> (Store, Directory) {
@@ -182,7 +182,8 @@ async fn a_full_queue_is_overload() {
     let scratch = Scratch::new();
     let path = scratch.write("users", "");
     let hashing = Hashing { max_memory_kib: 64, max_queue: 0, ..cheap_hashing() };
-    let users = config::Users { source: UserSource::File(path), hashing };
+    let users =
+        config::Users { source: UserSource::File(path), hashing, lockout: config::Lockout::default() };
     let directory = Directory::open(&users, None, Clock::System).await.unwrap();
     let secret = Secret::new("x");
     let attempts = (0..8).map(|_| directory.authenticate("a", &secret));

@@ -19,6 +19,7 @@ mod authn;
 mod identity;
 mod intake;
 mod limits;
+mod login;
 mod proxying;
 mod routing;
 mod tidy;

@@ -22,13 +22,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("keys", &["base", "config"]),
     ("users", &["base", "config", "store"]),
     ("tokens", &["base", "config", "keys"]),
+    ("limits", &["base", "config", "store"]),
     ("request", &["base"]),
     ("routing", &["base", "config", "request"]),
     ("authn", &["base", "config", "request", "routing", "tokens", "users"]),
     ("authz", &["authn", "base", "config", "request", "routing"]),
     ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing"]),
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
-    ("endpoints", &["base", "config", "keys", "tokens", "users"]),
+    ("endpoints", &["base", "config", "keys", "limits", "tokens", "users"]),
     ("admin", &[]),
     ("response", &["net", "telemetry", "upstream"]),
     (
@@ -80,6 +81,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "endpoints",
             "keys",
+            "limits",
             "net",
             "routing",
             "snapshot",
@@ -278,7 +280,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 17] = [
+    let documented: [(&str, String, &str); 19] = [
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -289,6 +291,8 @@ fn every_bound_is_documented() {
         ("MAX_TOKEN_MEMBERS", format!("{} members", bounds::MAX_TOKEN_MEMBERS), "token"),
         ("TOKEN_CACHE_ENTRIES", grouped(bounds::TOKEN_CACHE_ENTRIES), "tokens"),
         ("MAX_PASSWORD_BYTES", format!("{} bytes", grouped(bounds::MAX_PASSWORD_BYTES)), "password"),
+        ("MAX_TRACKED_LOGINS", grouped(bounds::MAX_TRACKED_LOGINS), "failed logins"),
+        ("NETWORK_ATTEMPTS_FACTOR", format!("{} times", bounds::NETWORK_ATTEMPTS_FACTOR), "network"),
         ("MAX_USERNAME_BYTES", format!("{} bytes", bounds::MAX_USERNAME_BYTES), "user name"),
         ("MAX_TOKEN_REQUEST_BYTES", kib(bounds::MAX_TOKEN_REQUEST_BYTES), "token route"),
         ("MAX_FORM_FIELDS", format!("{} form fields", bounds::MAX_FORM_FIELDS), "token route"),
