@@ -50,6 +50,9 @@ pub enum Verb {
     /// Add, list and change users, also while the gateway runs
     #[command(subcommand)]
     User(UserVerb),
+    /// List and end sessions, also while the gateway runs
+    #[command(subcommand)]
+    Session(SessionVerb),
     /// Look into tokens
     #[command(subcommand)]
     Token(TokenVerb),
@@ -103,6 +106,33 @@ pub struct NewUser {
 pub struct UserName {
     /// The user's name
     pub name: String,
+}
+
+/// What to do with sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionVerb {
+    /// List sessions, the latest first
+    List {
+        /// Only those of this user
+        #[arg(long, value_name = "U")]
+        user: Option<String>,
+    },
+    /// End sessions: none of their tokens passes any more
+    Revoke(WhichSessions),
+}
+
+/// Which sessions.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct WhichSessions {
+    /// The id of one session
+    pub sid: Option<String>,
+    /// All sessions of a user, and whatever else was issued to the user
+    #[arg(long, value_name = "U")]
+    pub user: Option<String>,
+    /// All sessions, and whatever else was issued
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// What to do with tokens.
@@ -187,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["explain", "session", "key", "reload", "bench", "user import", "token mint"] {
+        for verb in ["explain", "key", "reload", "bench", "user import", "token mint"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
@@ -218,6 +248,7 @@ mod tests {
           init           Write a commented configuration to start from
           check          Check the configuration and show who may use which route [alias: validate]
           user           Add, list and change users, also while the gateway runs
+          session        List and end sessions, also while the gateway runs
           token          Look into tokens
           hash-password  Print the hash of a password, which is read from a prompt or standard input
           health         Ask a running gateway whether it is ready; exit code 0 says that it is

@@ -9,6 +9,7 @@ pub mod health;
 pub mod init;
 pub mod run;
 pub mod sample;
+pub mod session;
 mod table;
 pub mod token;
 pub mod user;
@@ -54,6 +55,7 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Init { upstream } => init::init(place.path(), &upstream, environment, out),
         Verb::Check => check::check(&place.path().display().to_string(), &config()?, out),
         Verb::User(verb) => user::perform(&config()?, verb, out),
+        Verb::Session(verb) => session::perform(&config()?, verb, out),
         Verb::Token(TokenVerb::Inspect { token }) => token::perform(&config()?, token, out),
         Verb::HashPassword => hash_password::perform(&place, environment, out),
         Verb::Health { address: Some(address) } => health::health(&address, out),

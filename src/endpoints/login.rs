@@ -16,11 +16,14 @@ pub(super) async fn answer(routes: &Inner, request: TokenRequest) -> Result<Answ
     // Neither is trimmed: simplejwt does that, and locks out everybody whose password begins or ends with a blank.
     let password = Secret::new(password);
     let login = routes.people.authenticate(&name, &password).await.map_err(answer::people_unavailable)?;
-    let user = match login {
-        Login::Accepted(account) => account.user,
+    let account = match login {
+        Login::Accepted(account) => account,
         Login::Refused => return Err(answer::credentials_refused(&routes.realm)),
     };
-    let pair = routes.issuer.login(&user).map_err(|error| answer::not_issued(&error))?;
+    let user = &account.user;
+    let begun = routes.sessions.begin(&user.id, account.mark).await;
+    let grant = begun.map_err(|error| answer::session_refused(&error, &routes.realm))?;
+    let pair = routes.issuer.login(user, &grant).map_err(|error| answer::not_issued(&error))?;
     let members = Members::new().with("refresh", pair.refresh).with("access", pair.access);
     Ok(answer::success(&members, &user.id))
 }

@@ -21,5 +21,6 @@ mod intake;
 mod limits;
 mod proxying;
 mod routing;
+mod sessions;
 mod tidy;
 mod tokens;
