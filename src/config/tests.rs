@@ -274,6 +274,9 @@ access = false
             ],
             access_lifetime: 300s,
             refresh_lifetime: 31622400s,
+            session_lifetime: None,
+            rotate_refresh: false,
+            reuse_grace: 30s,
             leeway: 10s,
             user_id_claim: "sub",
             claims: [
@@ -1683,7 +1686,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     assert_eq!(
         refused.join(" ").replace('"', ""),
         "accept allow cors django enforce hash_on health_check http_redirect limit limits request_headers \
-         response_headers reuse_grace rotate_refresh session_lifetime strip_prefix tests tls tls"
+         response_headers strip_prefix tests tls tls"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
 }

@@ -220,7 +220,12 @@ fn a_disabled_user_is_refused_at_once_on_an_open_connection() {
     manage!(gateway, disable, "alice");
     client.get_as("/", &alice).refused(401, "user_inactive");
     manage!(gateway, enable, "alice");
-    eventually("alice passes again", AT_ONCE, || client.get_as("/", &alice).status == 200);
+    // Being switched off has ended what was there before.
+    eventually("alice may come back", AT_ONCE, || {
+        client.get_as("/", &alice).json()["reason"] == "token_revoked"
+    });
+    let (again, _) = gateway.login("alice", PASSWORD);
+    client.get_as("/", &again).expect(200);
 }
 
 #[test]
