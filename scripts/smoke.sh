@@ -104,7 +104,7 @@ address_in_log() {
     sed -n 's/.*"'"$1"'":"[^"0-9]*\([0-9.]*:[0-9]*\).*"the gateway serves".*/\1/p; s/.*"the gateway serves".*"'"$1"'":"[^"0-9]*\([0-9.]*:[0-9]*\).*/\1/p' log | head -n 1
 }
 
-serves() { [[ -n "$(address_in_log addresses)" ]] || ! kill -0 "$gateway" 2>/dev/null; }
+serves() { [[ -n "$(address_in_log listen)" ]] || ! kill -0 "$gateway" 2>/dev/null; }
 
 start_gateway() {
     # Emptied first: the new process may not have got as far when the log is read.
@@ -112,7 +112,7 @@ start_gateway() {
     "$program" >log 2>errors &
     gateway=$!
     within 20 serves || give_up "the gateway does not start"
-    listen=$(address_in_log addresses)
+    listen=$(address_in_log listen)
     admin=$(address_in_log admin)
     [[ -n "$listen" && -n "$admin" ]] || { cat errors; give_up "the gateway has not started"; }
     url="http://$listen"
