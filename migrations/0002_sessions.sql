@@ -56,7 +56,9 @@ CREATE TRIGGER users_disabled AFTER UPDATE OF active ON users WHEN old.active = 
     UPDATE sessions SET ended_at = new.updated_at, end_reason = 'disabled'
         WHERE user_id = CAST(new.id AS TEXT) AND ended_at IS NULL;
     INSERT INTO revocations (user_id, issued_until, until)
-        VALUES (CAST(new.id AS TEXT), new.updated_at, new.updated_at + 31622400000 + 600000);
+        SELECT CAST(new.id AS TEXT), now, now + 31622400000 + 600000
+        -- Who changes the row by hand may leave the time as it was.
+        FROM (SELECT max(new.updated_at, CAST(unixepoch('subsec') * 1000 AS INTEGER)) AS now);
 END;
 CREATE TRIGGER users_deleted_sessions AFTER DELETE ON users BEGIN
     UPDATE sessions SET ended_at = CAST(unixepoch('subsec') * 1000 AS INTEGER), end_reason = 'deleted'

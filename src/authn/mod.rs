@@ -187,14 +187,12 @@ impl Authenticator {
             Some(entry) if entry.seen == now => return Ok(Rc::clone(&entry.principal)),
             Some(entry) => Some(entry.clone()),
         };
-        match entry {
-            Some(entry) => self.look_again(token, entry, now).await,
-            None => {
-                // One that has expired is verified once more so that the refusal names what is wrong now.
-                self.cache.borrow_mut().remove(token);
-                self.user_of_unknown_token(token, now).await
-            }
+        if let Some(entry) = entry {
+            return self.look_again(token, entry, now).await;
         }
+        // One that has expired is verified once more so that the refusal names what is wrong now.
+        self.cache.borrow_mut().remove(token);
+        self.user_of_unknown_token(token, now).await
     }
 
     async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Rc<Principal>, AuthnError> {
@@ -215,7 +213,12 @@ impl Authenticator {
     async fn look_again(&self, token: &[u8], entry: Entry, now: Epochs) -> Result<Rc<Principal>, AuthnError> {
         if entry.seen.revocations != now.revocations && self.revocations.has(&entry.binding) {
             self.cache.borrow_mut().remove(token);
-            return Err(AuthnError::Revoked);
+            // It is refused whatever is found; but of a user who was switched off that is what is said.
+            let user_id = entry.principal.user().id.clone();
+            return Err(match self.look_up(user_id, Binding::clone(&entry.binding)).await {
+                Err(error @ (AuthnError::UserInactive | AuthnError::UserNotFound)) => error,
+                Ok(_) | Err(_) => AuthnError::Revoked,
+            });
         }
         if entry.seen.users == now.users {
             let principal = Rc::clone(&entry.principal);

@@ -100,9 +100,8 @@ fn row(session: Listed, names: bool, now_ms: i64) -> [String; 6] {
     };
     // Ids of other issuers may hold anything.
     let plain = |text: String| text.escape_debug().to_string();
-    let [started, used, expires] =
-        [session.started_at_ms, session.last_used_at_ms, session.expires_at_ms].map(date);
-    [plain(session.sid), plain(user), started, used, expires, plain(state)]
+    let (started, last_used) = (date(session.started_at_ms), date(session.last_used_at_ms));
+    [plain(session.sid), plain(user), started, last_used, date(session.expires_at_ms), plain(state)]
 }
 
 fn date(unix_ms: i64) -> String {

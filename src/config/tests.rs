@@ -121,6 +121,10 @@ fn the_smallest_file_has_every_default() {
         (seconds(1800), seconds(86_400), seconds(0))
     );
     assert_eq!(
+        (tokens.session_lifetime, tokens.rotate_refresh, tokens.reuse_grace),
+        (None, false, seconds(30))
+    );
+    assert_eq!(
         (tokens.user_id_claim.as_str(), tokens.path.as_str(), tokens.realm.as_str()),
         ("user_id", "/api/token", "api")
     );
@@ -177,6 +181,9 @@ issuer = "https://id.example.com"
 audience = ["a", "b"]
 access_lifetime = "5m"
 refresh_lifetime = "366d"
+session_lifetime = "7d"
+rotate_refresh = true
+reuse_grace = "0s"
 leeway = "10s"
 user_id_claim = "sub"
 claims = ["groups", "email", "username"]
@@ -274,9 +281,11 @@ access = false
             ],
             access_lifetime: 300s,
             refresh_lifetime: 31622400s,
-            session_lifetime: None,
-            rotate_refresh: false,
-            reuse_grace: 30s,
+            session_lifetime: Some(
+                604800s,
+            ),
+            rotate_refresh: true,
+            reuse_grace: 0ns,
             leeway: 10s,
             user_id_claim: "sub",
             claims: [
@@ -1049,6 +1058,10 @@ realm = "a\"b"
 
     3 problems found
     "##);
+    assert_eq!(
+        messages("[tokens]\nsession_lifetime = \"500ms\"\nreuse_grace = \"1\"\nrotate_refresh = 1").len(),
+        3
+    );
     // A lifetime that is faulty is not compared.
     assert_eq!(messages("[tokens]\nrefresh_lifetime = \"1x\"\naccess_lifetime = \"3d\"").len(), 1);
     for path in ["/", "", "api", "/a//b", "/a/", "/%61", "/a b", "/a?b"] {
