@@ -16,6 +16,8 @@ use crate::base::reason::Reason;
 use crate::base::user::User;
 use crate::config::Config;
 use crate::keys::KeyRing;
+use crate::sessions::{SessionError, Sessions};
+use crate::store::Store;
 use crate::tokens::{Expected, TokenFault, Verifier};
 use crate::users::Lookup;
 
@@ -38,10 +40,38 @@ pub fn perform(config: &Config, token: Option<String>, out: &mut dyn Write) -> R
             .map_or_else(|error| Owner::Unreadable(error.to_string()), Owner::Found),
         None => Owner::Unnamed,
     };
+    let owner = match owner {
+        Owner::Found(lookup @ (Lookup::Active(_) | Lookup::Unmanaged))
+            if is_revoked(config, &verifier, token)? =>
+        {
+            Owner::LoggedOut(lookup)
+        }
+        owner @ (Owner::Found(_) | Owner::LoggedOut(_) | Owner::Unnamed | Owner::Unreadable(_)) => owner,
+    };
     match inspect(&verifier, &ring, token, &owner, out).map_err(CommandError::Output)? {
         Inspection::Passes(_) => Ok(Exit::Ok),
         Inspection::Fails(_) | Inspection::Barred(_) => Ok(Exit::Findings),
     }
+}
+
+/// Whether the session of a sound token has ended, or the token was used up.
+fn is_revoked(config: &Config, verifier: &Verifier, token: &str) -> Result<bool, CommandError> {
+    let Ok(claims) = verifier.verify_any(token.as_bytes()) else { return Ok(false) };
+    // Looking at a token makes no store.
+    if !config.store.path.exists() {
+        return Ok(false);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CommandError::System)?.block_on(async {
+        let store = Store::open(&config.store.path).await.map_err(CommandError::Store)?;
+        let sessions = Sessions::open(store.clone(), Clock::System, &config.tokens).await;
+        let checked = sessions.map_err(CommandError::Store)?.check(&claims).await;
+        store.close().await;
+        match checked {
+            Err(SessionError::Unavailable(error)) => Err(CommandError::Store(error)),
+            outcome => Ok(outcome.is_err()),
+        }
+    })
 }
 
 /// The user id that a token claims, sound or not: whose a token is matters most when it is refused.
@@ -85,6 +115,8 @@ pub enum Owner {
     Unnamed,
     /// What the source says of the id.
     Found(Lookup),
+    /// As [`Owner::Found`], but the session of the token has ended.
+    LoggedOut(Lookup),
     /// The source cannot be asked, and why.
     Unreadable(String),
 }
@@ -95,6 +127,7 @@ impl Owner {
         match self {
             Self::Found(Lookup::Inactive) => Some(Reason::UserInactive),
             Self::Found(Lookup::Unknown) => Some(Reason::UserNotFound),
+            Self::LoggedOut(_) => Some(Reason::TokenRevoked),
             Self::Unreadable(_) => Some(Reason::StoreUnavailable),
             Self::Unnamed | Self::Found(Lookup::Active(_) | Lookup::Unmanaged) => None,
         }
@@ -105,14 +138,16 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unnamed => f.write_str("the token names none"),
-            Self::Found(Lookup::Active(account)) => {
+            Self::Found(Lookup::Active(account)) | Self::LoggedOut(Lookup::Active(account)) => {
                 let User { id, name, groups, .. } = &account.user;
                 write!(f, "{} (id {}), active", printable(name), printable(id))?;
                 if groups.is_empty() { Ok(()) } else { write!(f, ", in {}", printable(&groups.join(", "))) }
             }
-            Self::Found(Lookup::Inactive) => f.write_str("switched off"),
-            Self::Found(Lookup::Unknown) => f.write_str("there is no user of this id"),
-            Self::Found(Lookup::Unmanaged) => {
+            Self::Found(Lookup::Inactive) | Self::LoggedOut(Lookup::Inactive) => f.write_str("switched off"),
+            Self::Found(Lookup::Unknown) | Self::LoggedOut(Lookup::Unknown) => {
+                f.write_str("there is no user of this id")
+            }
+            Self::Found(Lookup::Unmanaged) | Self::LoggedOut(Lookup::Unmanaged) => {
                 f.write_str("taken at the token's word, because there has never been a user")
             }
             Self::Unreadable(error) => write!(f, "cannot be looked up: {error}"),
@@ -146,6 +181,10 @@ pub fn inspect(
             let user = printable(&claims.user_id);
             writeln!(out, "verdict: passes as {kind} token of user {user}")?;
             Ok(Inspection::Passes(expected))
+        }
+        (Ok(_), Some(reason @ Reason::TokenRevoked)) => {
+            writeln!(out, "verdict: refused, the token is sound, but its session has ended ({reason})")?;
+            Ok(Inspection::Barred(reason))
         }
         (Ok(_), Some(reason)) => {
             writeln!(out, "verdict: refused, the token is sound, but its user may not call ({reason})")?;

@@ -70,6 +70,7 @@ async fn live_session(routes: &Inner, name: &str, authorization: &HeaderValue) -
         return None;
     }
     let claims = routes.verifier.verify(token.trim_ascii(), Expected::Access).ok()?;
+    routes.sessions.check(&claims).await.ok()?;
     let Ok(Lookup::Active(account)) = routes.people.find(&claims.user_id).await else { return None };
     // Tokens without a session share one count: their number is not bounded by logins.
     (normal_name(&account.user.name).as_deref() == Ok(name)).then(|| claims.session.unwrap_or_default())
