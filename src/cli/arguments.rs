@@ -173,7 +173,7 @@ pub struct MintArguments {
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
 pub enum KeyVerb {
-    /// Write a new private key to a file and print what to put into the configuration
+    /// Write a new private key to a file and print its lines for the configuration
     Generate(NewKey),
     /// List the keys: which one signs, which verify and until when, which are published
     List,

@@ -14,7 +14,7 @@ use crate::base::ids;
 use crate::config::{Config, KeyMaterial};
 use crate::keys::{self, Key, KeyError, KeyRing};
 
-/// Lists or exports the keys of the configuration.
+/// Makes a key, or lists or exports those of the configuration. Only what can be used further goes to `out`.
 ///
 /// # Errors
 ///
@@ -23,10 +23,20 @@ pub fn perform(
     config: impl FnOnce() -> Result<Config, CommandError>,
     verb: KeyVerb,
     out: &mut dyn Write,
+    told: &mut dyn Write,
 ) -> Result<Exit, CommandError> {
     let text = match verb {
         // A key is made before there is a configuration that names it.
-        KeyVerb::Generate(key) => generate(&key)?,
+        KeyVerb::Generate(key) => {
+            let (path, lines) = generate(&key)?;
+            writeln!(
+                told,
+                "tollgate: made {}; the lines for the configuration, where the first key signs:",
+                path.display()
+            )
+            .map_err(CommandError::Output)?;
+            lines
+        }
         KeyVerb::List => {
             let config = config()?;
             list(&config, &load(&config)?, Clock::System.now_unix_ms())
@@ -51,7 +61,8 @@ fn holds_keys(directory: &Path) -> bool {
     entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|extension| extension == "pem"))
 }
 
-fn generate(key: &NewKey) -> Result<String, CommandError> {
+/// Writes the file; returns it and its lines for the configuration.
+fn generate(key: &NewKey) -> Result<(PathBuf, String), CommandError> {
     let algorithm = key.algorithm;
     let random = ids::random_id().map_err(|error| CommandError::Keys(KeyError::Randomness(error)))?;
     let random: String = random.chars().take(16).collect();
@@ -68,12 +79,9 @@ fn generate(key: &NewKey) -> Result<String, CommandError> {
     let kid = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| is_kid(stem)).unwrap_or(&random);
     let full = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
     let member = if algorithm.is_symmetric() { "secret_file" } else { "file" };
-    Ok(format!(
-        "made {}; to use it, put this in front of the other keys in the configuration:\n\n\
-         [[tokens.keys]]\nkid = \"{kid}\"\nalg = \"{algorithm}\"\n{member} = {:?}\n",
-        path.display(),
-        full.display().to_string(),
-    ))
+    let full = full.display().to_string();
+    let lines = format!("\n[[tokens.keys]]\nkid = \"{kid}\"\nalg = \"{algorithm}\"\n{member} = {full:?}\n");
+    Ok((path, lines))
 }
 
 fn is_kid(text: &str) -> bool {
@@ -145,8 +153,11 @@ mod tests {
         config::parse(&text, "g.toml", &scratch.path(""), &Environment::default()).unwrap()
     }
 
-    fn make(path: &Path, algorithm: Algorithm) -> Result<String, CommandError> {
-        generate(&NewKey { algorithm, out: Some(path.to_owned()) })
+    fn make(path: &Path, algorithm: Algorithm) -> Result<(String, String), CommandError> {
+        let (mut out, mut told) = (Vec::new(), Vec::new());
+        let verb = KeyVerb::Generate(NewKey { algorithm, out: Some(path.to_owned()) });
+        perform(|| Err(CommandError::Ended), verb, &mut out, &mut told)?;
+        Ok((String::from_utf8(out).unwrap(), String::from_utf8(told).unwrap()))
     }
 
     #[test]
@@ -154,13 +165,14 @@ mod tests {
         let scratch = Scratch::new();
         for algorithm in Algorithm::ALL {
             let path = scratch.path(&format!("2026-11.{algorithm}"));
-            let printed = make(&path, algorithm).unwrap();
+            let (lines, told) = make(&path, algorithm).unwrap();
             assert_eq!(Scratch::mode(&path), 0o600);
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(text.lines().all(|line| line.len() <= 86), "{text}");
-            assert!(!printed.contains(text.lines().nth(1).unwrap_or(&text)), "no key is printed");
-            let (_, stanza) = printed.split_once("\n\n").unwrap();
-            let ring = load(&config(&scratch, stanza)).unwrap();
+            let secret = text.lines().nth(1).unwrap_or(&text);
+            assert!(!lines.contains(secret) && !told.contains(secret), "no key is printed");
+            assert!(told.contains(&path.display().to_string()));
+            let ring = load(&config(&scratch, &lines)).unwrap();
             assert_eq!((ring.signer().kid(), ring.signer().algorithm()), ("2026-11", algorithm));
         }
     }
@@ -205,7 +217,7 @@ s      HS256  verifies         -                     no         a shared secret
 ";
         assert_eq!(text.replace(directory.trim_end_matches('/'), "DIR"), expected);
         let mut out = Vec::new();
-        perform(|| Ok(config), KeyVerb::ExportJwks, &mut out).unwrap();
+        perform(|| Ok(config), KeyVerb::ExportJwks, &mut out, &mut io::sink()).unwrap();
         let set: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(set["keys"].as_array().unwrap().len(), 2);
     }

@@ -61,7 +61,7 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Session(verb) => session::perform(&config()?, verb, out),
         Verb::Token(TokenVerb::Inspect { token }) => token::perform(&config()?, token, out),
         Verb::Token(TokenVerb::Mint(mint)) => mint::perform(&config()?, &mint, out, &mut io::stderr()),
-        Verb::Key(verb) => key::perform(config, verb, out),
+        Verb::Key(verb) => key::perform(config, verb, out, &mut io::stderr()),
         Verb::HashPassword => hash_password::perform(&place, environment, out),
         Verb::Health { address: Some(address) } => health::health(&address, out),
         Verb::Health { address: None } => health::health(&health::configured(&config()?)?, out),

@@ -145,9 +145,12 @@ pub fn check_new_password(password: &Secret) -> Result<(), PasswordFault> {
 }
 
 impl HashPool {
-    /// A pool with the configured budget, which runs at most one hash for each processor.
+    /// A pool with the configured budget, which leaves one processor free if there are several.
     pub fn new(hashing: &Hashing) -> Self {
-        Self::with_processors(hashing, std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        // One is left to those who wait for nothing but a proxied answer.
+        let processors = NonZeroUsize::new(processors.saturating_sub(1)).unwrap_or(NonZeroUsize::MIN);
+        Self::with_processors(hashing, processors)
     }
 
     fn with_processors(hashing: &Hashing, processors: NonZeroUsize) -> Self {

@@ -181,7 +181,9 @@ async fn a_stored_hash_that_cannot_be_run_is_an_error_without_the_hash() {
 async fn a_full_queue_is_overload() {
     let scratch = Scratch::new();
     let path = scratch.write("users", "");
-    let hashing = Hashing { max_memory_kib: 64, max_queue: 0, ..cheap_hashing() };
+    // Slow enough that the first one still runs when the last one comes.
+    let iterations = std::num::NonZeroU32::new(1000).unwrap();
+    let hashing = Hashing { max_memory_kib: 64, max_queue: 0, iterations, ..cheap_hashing() };
     let users =
         config::Users { source: UserSource::File(path), hashing, lockout: config::Lockout::default() };
     let directory = Directory::open(&users, None, Clock::System).await.unwrap();

@@ -70,7 +70,10 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
 #[cfg(target_os = "linux")]
 fn lower_priority() {
     const NICE: i32 = 10;
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+    let this = Some(rustix::thread::gettid());
+    // A process that was started with a lower priority still keeps it.
+    let usual = rustix::process::getpriority_process(this).unwrap_or(0);
+    if let Err(error) = rustix::process::setpriority_process(this, usual.max(NICE)) {
         tracing::warn!(%error, "password hashes run at the usual priority");
     }
 }
