@@ -236,7 +236,7 @@ impl Bound {
 async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, StartError> {
     let store = match config.users.source {
         UserSource::Store => Some(Store::open(&config.store.path).await.map_err(StartError::Store)?),
-        UserSource::File(_) => None,
+        UserSource::File(_) | UserSource::Django(_) => None,
     };
     let directory =
         Directory::open(&config.users, store.as_ref(), clock.clone()).await.map_err(StartError::Users)?;

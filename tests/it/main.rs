@@ -16,9 +16,12 @@
 mod support;
 
 mod authn;
+mod contract;
+mod django;
 mod identity;
 mod intake;
 mod limits;
+mod postgres;
 mod proxying;
 mod routing;
 mod tidy;
