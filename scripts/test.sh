@@ -25,6 +25,10 @@ step() {
 if ! command -v nginx >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nginx-light; } || true
 fi
+# A database for the users of a Django application.
+if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql; } || true
+fi
 python=python3
 if ! python3 -c 'import requests' 2>/dev/null; then
     python=target/venv/bin/python3
@@ -40,6 +44,7 @@ step "smoke" scripts/smoke.sh target/debug/tollgate
 step "client" "$python" scripts/django_client.py target/debug/tollgate
 step "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
 step "flood" "$python" scripts/login_flood.py target/debug/tollgate
+step "django" timeout 600 python3 scripts/django_interop.py target/debug/tollgate
 
 # Cargo prints "test result: ok. 12 passed; 0 failed; …", the scripts print "12 passed, 0 failed".
 awk -v broken="$broken" '

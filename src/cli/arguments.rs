@@ -92,6 +92,39 @@ pub enum UserVerb {
     Enable(UserName),
     /// Delete a user for ever
     Delete(UserName),
+    /// Take over users with their password hashes from a file or the database of a Django application
+    Import(ImportFrom),
+}
+
+/// Whom to import.
+#[derive(Args, Debug)]
+pub struct ImportFrom {
+    /// A file, or a URL that begins with sqlite://, postgres:// or mysql://
+    #[arg(long, value_name = "FILE|URL")]
+    pub from: String,
+    /// What it is [default: django for a URL, csv for a file that ends so, otherwise htpasswd]
+    #[arg(long)]
+    pub format: Option<ImportFormat>,
+    /// The table of users in a Django database
+    #[arg(long, value_name = "TABLE", default_value = "auth_user")]
+    pub table: String,
+    /// Import everybody else when some are refused
+    #[arg(long)]
+    pub skip_refused: bool,
+    /// Change nothing, only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What users are imported from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImportFormat {
+    /// name:hash lines
+    Htpasswd,
+    /// A table with the header name,email,groups,password, the last one being the hash; groups are separated by ";"
+    Csv,
+    /// The table `auth_user` of a Django application
+    Django,
 }
 
 /// A user to be made.
@@ -288,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["explain", "reload", "bench", "user import"] {
+        for verb in ["explain", "reload", "bench"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }

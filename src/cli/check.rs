@@ -7,7 +7,7 @@ use super::error::{CommandError, Exit};
 use super::table;
 use crate::base::clock::Clock;
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
-use crate::config::{Auth, Config, Route, UserSource};
+use crate::config::{Auth, Config, DjangoDatabase, Route, UserSource};
 use crate::keys::KeyRing;
 use crate::users::Directory;
 
@@ -41,7 +41,7 @@ fn configured_keys(config: &Config) -> Result<Option<KeyRing>, CommandError> {
 fn check_user_file(config: &Config) -> Result<(), CommandError> {
     match config.users.source {
         UserSource::Store => Ok(()),
-        UserSource::File(_) => {
+        UserSource::File(_) | UserSource::Django(_) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(CommandError::System)?;
             let opened = runtime.block_on(Directory::open(&config.users, None, Clock::System));
@@ -56,6 +56,14 @@ fn summary(config: &Config, ring: Option<&KeyRing>) -> String {
     let users = match &config.users.source {
         UserSource::Store => format!("in the store {}", shown(&config.store.path)),
         UserSource::File(path) => format!("in the file {}", shown(path)),
+        UserSource::Django(django) => {
+            let place = match &django.database {
+                DjangoDatabase::Sqlite(path) => shown(path),
+                DjangoDatabase::Postgres(_) => "PostgreSQL".to_owned(),
+                DjangoDatabase::Mysql(_) => "MySQL".to_owned(),
+            };
+            format!("of a Django application, in the table {} of {place}", django.columns.table)
+        }
     };
     let keys = match ring {
         Some(ring) => ring

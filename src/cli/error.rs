@@ -48,6 +48,8 @@ pub enum CommandError {
     Users(UsersOpenError),
     /// Users are in a file that is not changed from here.
     UsersInFile(PathBuf),
+    /// Users are in the database of a Django application, which is not changed from here.
+    UsersInDjango,
     /// The store cannot be used.
     Store(StoreError),
     /// A user command failed.
@@ -89,6 +91,7 @@ impl CommandError {
             | Self::NoKeys(_)
             | Self::Users(_)
             | Self::UsersInFile(_)
+            | Self::UsersInDjango
             | Self::Store(_)
             | Self::User(_)
             | Self::Password(_)
@@ -125,8 +128,11 @@ impl fmt::Display for CommandError {
             Self::Users(error) => error.fmt(f),
             Self::UsersInFile(path) => write!(
                 f,
-                "users.source is \"file\", and this command changes only users of the store; edit {} with \"htpasswd -B\", the gateway notices",
+                "users.source is \"file\", and this command changes only users of the store; edit {}, the gateway notices",
                 path.display()
+            ),
+            Self::UsersInDjango => f.write_str(
+                "users.source is \"django\", and this command changes only users of the store; change them in the Django application, the gateway notices",
             ),
             Self::Store(error) => error.fmt(f),
             Self::User(error) => error.fmt(f),
@@ -176,6 +182,7 @@ impl std::error::Error for CommandError {
             Self::Start(error) => Some(error),
             Self::NoKeys(_)
             | Self::UsersInFile(_)
+            | Self::UsersInDjango
             | Self::Upstream(..)
             | Self::Exists(_)
             | Self::KeyExists(_)

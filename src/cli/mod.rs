@@ -6,6 +6,7 @@ pub mod demo;
 pub mod error;
 pub mod hash_password;
 pub mod health;
+pub mod import;
 pub mod init;
 pub mod key;
 pub mod mint;

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use super::arguments::UserVerb;
 use super::error::{CommandError, Exit};
 use super::hash_password::read_password;
-use super::table;
+use super::{import, table};
 use crate::base::secret::Secret;
 use crate::config::{Config, Hashing, UserSource};
 use crate::store::{Store, StoreError};
+use crate::users::import::ImportError;
 use crate::users::password::{HashError, PasswordFault, check_new_password};
 use crate::users::{HashPool, StoredHash, UserChangeError};
 
@@ -24,6 +26,16 @@ pub enum UserCommandError {
     Hash(HashError),
     /// The store cannot be read.
     Store(StoreError),
+    /// Users were not imported.
+    Import(ImportError),
+    /// A file cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// A CSV file is not UTF-8.
+    NotUtf8,
+    /// What is to be imported is no database of a known kind, or the table's name is none.
+    Database,
+    /// So many users were refused, and nobody was imported.
+    Refused(usize),
     /// The result cannot be written.
     Output(io::Error),
 }
@@ -35,6 +47,16 @@ impl fmt::Display for UserCommandError {
             Self::Password(fault) => fault.fmt(f),
             Self::Hash(error) => write!(f, "the password could not be hashed: {error}"),
             Self::Store(error) => error.fmt(f),
+            Self::Import(error) => error.fmt(f),
+            Self::Unreadable(path, error) => write!(f, "{} cannot be read: {error}", path.display()),
+            Self::NotUtf8 => f.write_str("the file is not UTF-8 text"),
+            Self::Database => f.write_str(
+                "--from must be an SQLite file or a URL that begins with sqlite://, postgres:// or mysql://, and --table a name",
+            ),
+            Self::Refused(count) => write!(
+                f,
+                "{count} refused, so nobody was imported; mend them, or leave them out with --skip-refused"
+            ),
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
         }
     }
@@ -47,7 +69,9 @@ impl std::error::Error for UserCommandError {
             Self::Password(fault) => Some(fault),
             Self::Hash(error) => Some(error),
             Self::Store(error) => Some(error),
-            Self::Output(error) => Some(error),
+            Self::Import(error) => Some(error),
+            Self::Unreadable(_, error) | Self::Output(error) => Some(error),
+            Self::Refused(_) | Self::NotUtf8 | Self::Database => None,
         }
     }
 }
@@ -61,10 +85,15 @@ pub fn perform(config: &Config, verb: UserVerb, out: &mut dyn Write) -> Result<E
     match &config.users.source {
         UserSource::Store => {}
         UserSource::File(path) => return Err(CommandError::UsersInFile(path.clone())),
+        UserSource::Django(_) => return Err(CommandError::UsersInDjango),
     }
     let password = match &verb {
         UserVerb::Add(_) | UserVerb::Passwd(_) => Some(read_password(true).map_err(CommandError::Password)?),
-        UserVerb::List | UserVerb::Disable(_) | UserVerb::Enable(_) | UserVerb::Delete(_) => None,
+        UserVerb::List
+        | UserVerb::Disable(_)
+        | UserVerb::Enable(_)
+        | UserVerb::Delete(_)
+        | UserVerb::Import(_) => None,
     };
     let password = password.unwrap_or_else(|| Secret::new(""));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -93,6 +122,7 @@ async fn change(
         UserVerb::Disable(user) => disable(store, &user.name, out).await,
         UserVerb::Enable(user) => enable(store, &user.name, out).await,
         UserVerb::Delete(user) => delete(store, &user.name, out).await,
+        UserVerb::Import(from) => import::import(store, hashing, from, out).await,
     }
 }
 

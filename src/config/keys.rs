@@ -162,7 +162,8 @@ fn pem_file(reader: &Reader<'_>, file: &Located<String>) -> Option<KeyMaterial> 
     Some(KeyMaterial::PemFile(path))
 }
 
-fn secret_of_file(reader: &Reader<'_>, file: Located<String>) -> Option<Located<Secret>> {
+/// The secret in a file of its own, without one line end.
+pub(super) fn secret_of_file(reader: &Reader<'_>, file: Located<String>) -> Option<Located<Secret>> {
     let path = reader.resolve(&file.value);
     let bytes = read_bounded(&path).map_err(|error| cannot_read("secret file", &path, &error));
     let bytes = reader.accept(&file.span, bytes)?;
@@ -170,7 +171,8 @@ fn secret_of_file(reader: &Reader<'_>, file: Located<String>) -> Option<Located<
     Some(Located { value: Secret::new(line.unwrap_or(&bytes)), span: file.span })
 }
 
-fn secret_of_environment(reader: &Reader<'_>, name: Located<String>) -> Option<Located<Secret>> {
+/// The secret in the variable of this name.
+pub(super) fn secret_of_environment(reader: &Reader<'_>, name: Located<String>) -> Option<Located<Secret>> {
     let value = match reader.environment.variable(&name.value) {
         _ if !is_variable_name(&name.value) => {
             Err(Complaint::new("\"secret_env\" is not the name of an environment variable")

@@ -2,6 +2,7 @@
 
 mod address;
 mod complaint;
+mod django;
 mod environment;
 mod excerpt;
 mod keys;
@@ -19,6 +20,7 @@ mod upstreams;
 mod users;
 mod vocabulary;
 
+pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
 pub use self::load::{load, parse};
 pub use self::problem::{Failure, Problem};
@@ -198,8 +200,10 @@ impl Default for Lockout {
 pub enum UserSource {
     /// The embedded store.
     Store,
-    /// An htpasswd file, watched.
+    /// A file, watched: `users.toml`, or with any other extension an htpasswd file.
     File(PathBuf),
+    /// The database of a Django application, only read.
+    Django(Box<DjangoUsers>),
 }
 
 /// `[users.hashing]`: argon2id for new passwords, and the budget of all hashing.

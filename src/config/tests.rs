@@ -1108,7 +1108,7 @@ fn values_of_users_are_checked() {
       |
     1 | [users]
       | ^^^^^^^
-      = help: source = "file" needs [users.file] with path = "users.htpasswd", the path of an htpasswd file
+      = help: source = "file" needs [users.file] with path = "users.toml", the path of a user file, or of an htpasswd file
 
     gateway.toml:4:10: "max_memory" is less than the "memory" of one hash
       |
@@ -1134,7 +1134,7 @@ fn values_of_users_are_checked() {
       |
     4 | path = ""
       |        ^^
-      = help: write the path of an htpasswd file
+      = help: write the path of a user file, such as "users.toml" or "users.htpasswd"
 
     gateway.toml:6:10: "1B" is not a whole number of KiB
       |
@@ -1155,6 +1155,50 @@ fn values_of_users_are_checked() {
         UserSource::File("/etc/tollgate/u".into())
     );
     assert_eq!(with("[users.file]\npath = \"u\"").users.source, UserSource::Store);
+}
+
+#[test]
+fn a_django_application_has_a_database_and_names_that_are_checked() {
+    let django =
+        |lines: &str| with(&format!("[users]\nsource = \"django\"\n[users.django]\n{lines}")).users.source;
+    let UserSource::Django(usual) = django("url = \"sqlite://db.sqlite3\"") else { panic!("not django") };
+    assert_eq!(usual.database, DjangoDatabase::Sqlite("/etc/tollgate/db.sqlite3".into()));
+    assert_eq!((usual.columns, usual.recheck.as_secs()), (DjangoColumns::default(), 10));
+    assert_eq!(usual.hashers, Hasher::USUAL);
+    let UserSource::Django(own) = django(
+        "url = \"postgres://u:p@h/d\"\ntable = \"shop_customer\"\nemail_column = \"\"\nhashers = [\"bcrypt\"]\nrecheck = \"3s\"",
+    ) else {
+        panic!("not django")
+    };
+    assert!(matches!(own.database, DjangoDatabase::Postgres(_)));
+    let groups = own.columns.groups.unwrap();
+    assert_eq!((groups.membership.as_str(), groups.user.as_str()), ("shop_customer_groups", "customer_id"));
+    assert_eq!((own.columns.email, own.hashers), (None, vec![Hasher::Bcrypt]));
+    let UserSource::Django(alone) = django("url = \"mysql://h/d\"\ngroups = false") else {
+        panic!("not django")
+    };
+    assert!(alone.columns.groups.is_none() && matches!(alone.database, DjangoDatabase::Mysql(_)));
+    assert_eq!(with("[users.django]\nurl = \"mysql://h/d\"").users.source, UserSource::Store);
+}
+
+#[test]
+fn what_is_wrong_with_a_django_application_is_told_without_its_password() {
+    for (lines, message) in [
+        ("", "[users.django] has no \"url\""),
+        ("url = \"oracle://u:hunter2@h/d\"", "the URL of the database names no database that is known"),
+        ("url = \"sqlite://\"", "the URL of the database names no database that is known"),
+        ("url = \"sqlite://a\"\nurl_env = \"B\"", "the database has both \"url\" and \"url_env\""),
+        ("url = \"sqlite://a\"\ntable = \"a; DROP\"", "\"a; DROP\" is not the name of a table or column"),
+        ("url = \"sqlite://a\"\nid_column = \"\"", "\"\" is not the name of a table or column"),
+        ("url = \"sqlite://a\"\nhashers = []", "\"hashers\" is an empty list"),
+        ("url = \"sqlite://a\"\nhashers = [\"sha1\"]", "unknown value \"sha1\""),
+        ("url = \"sqlite://a\"\nurls = \"postgres://u:hunter2@h\"", "unknown key \"urls\" in [users.django]"),
+    ] {
+        let text = format!("users.source = \"django\"\n{SMALLEST}[users.django]\n{lines}");
+        let failure = parsed(&text).unwrap_err();
+        assert!(failure.problems().iter().any(|problem| problem.message == message), "{lines}\n{failure}");
+        assert!(!failure.to_string().contains("hunter2"), "{failure}");
+    }
 }
 
 #[test]
@@ -1698,7 +1742,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     refused.sort_unstable();
     assert_eq!(
         refused.join(" ").replace('"', ""),
-        "accept allow cors django enforce hash_on health_check http_redirect limit limits request_headers \
+        "accept allow cors enforce hash_on health_check http_redirect limit limits request_headers \
          response_headers strip_prefix tests tls tls"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
@@ -1721,7 +1765,6 @@ fn unbuilt_keys_and_values_outside_the_example_are_refused_by_name() {
         (SMALLEST.replace("http://", "https://"), "https://"),
         (SMALLEST.replace("http://", "h2c://"), "h2c://"),
         (SMALLEST.replace("http://", "unix:"), "unix:"),
-        (format!("users.source = \"django\"\n{SMALLEST}"), "django"),
         (format!("store.url = \"postgres://a\"\n{SMALLEST}"), "postgres://"),
         (format!("server.admin = \"unix:/x\"\n{SMALLEST}"), "unix:"),
     ] {

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::complaint::{Complaint, choose, quoted};
+use super::django::django;
 use super::kind::Kind;
 use super::reader::Table;
 use super::server::usize_from;
@@ -19,36 +20,36 @@ const MIN_MEMORY_KIB: u32 = 8;
 enum Source {
     Store,
     File,
+    Django,
 }
 
 /// Reads `[users]`.
 pub(super) fn users(root: &mut Table<'_>) -> Users {
     let mut table = root.table("users");
     let source = table.parsed("source", Kind::Text, |text| {
-        if text == "django" {
-            return Err(Complaint::not_supported("django").hint("write \"store\" or \"file\""));
-        }
-        choose(text, &[("store", Source::Store), ("file", Source::File)])
+        choose(text, &[("store", Source::Store), ("file", Source::File), ("django", Source::Django)])
     });
     let source = source.unwrap_or(Source::Store);
     let mut file = table.table("file");
     if let Source::File = source {
-        file.require("path", "source = \"file\" needs [users.file] with path = \"users.htpasswd\", the path of an htpasswd file");
+        file.require("path", "source = \"file\" needs [users.file] with path = \"users.toml\", the path of a user file, or of an htpasswd file");
     }
     let path = file.parsed("path", Kind::Text, |text| match text {
-        "" => Err(Complaint::new("an empty path").hint("write the path of an htpasswd file")),
+        "" => Err(Complaint::new("an empty path")
+            .hint("write the path of a user file, such as \"users.toml\" or \"users.htpasswd\"")),
         _ => Ok(text.to_owned()),
     });
     let path = path.map(|path| file.reader.resolve(&path));
     file.finish();
-    table.unsupported("django", "remove it; users are in the store or in an htpasswd file");
+    let django = django(&mut table, matches!(source, Source::Django));
     let hashing = hashing(&mut table);
     let lockout = lockout(&mut table);
     table.finish();
-    let source = match (source, path) {
-        (Source::File, Some(path)) => UserSource::File(path),
-        // Without a path the configuration has a problem and is never used.
-        (Source::File, None) | (Source::Store, _) => UserSource::Store,
+    let source = match (source, path, django) {
+        (Source::File, Some(path), _) => UserSource::File(path),
+        (Source::Django, _, Some(django)) => UserSource::Django(Box::new(django)),
+        // Without a path or a URL the configuration has a problem and is never used.
+        (Source::File, None, _) | (Source::Django, _, None) | (Source::Store, ..) => UserSource::Store,
     };
     Users { source, hashing, lockout }
 }

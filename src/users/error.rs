@@ -6,6 +6,7 @@ use std::fmt;
 use crate::base::ids::RandomnessUnavailable;
 use crate::store::StoreError;
 
+use super::django::{DjangoError, OpenError};
 use super::file::FileError;
 use super::name::{EmailFault, NameFault};
 use super::password::HashError;
@@ -26,6 +27,8 @@ pub enum Unavailable {
     Store(StoreError),
     /// The password's hash cannot be computed.
     Hash(HashError),
+    /// The database of the Django application cannot be read.
+    Django(DjangoError),
 }
 
 impl fmt::Display for Unavailable {
@@ -33,6 +36,7 @@ impl fmt::Display for Unavailable {
         match self {
             Self::Store(error) => error.fmt(f),
             Self::Hash(error) => error.fmt(f),
+            Self::Django(error) => error.fmt(f),
         }
     }
 }
@@ -46,8 +50,25 @@ pub enum UsersOpenError {
     Store(StoreError),
     /// The file cannot be read or has an error.
     File(FileError),
+    /// The database of the Django application cannot be read.
+    Django(DjangoError),
     /// The operating system gave no random bytes.
     Randomness(RandomnessUnavailable),
+}
+
+impl From<OpenError> for UsersOpenError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Database(error) => Self::Django(error),
+            OpenError::Randomness(error) => Self::Randomness(error),
+        }
+    }
+}
+
+impl From<DjangoError> for UsersError {
+    fn from(error: DjangoError) -> Self {
+        Self::Unavailable(Unavailable::Django(error))
+    }
 }
 
 /// Why a user of the store was not changed.
@@ -90,6 +111,7 @@ impl fmt::Display for UsersError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unavailable(Unavailable::Store(error)) => error.fmt(f),
+            Self::Unavailable(Unavailable::Django(error)) => error.fmt(f),
             Self::Unavailable(Unavailable::Hash(error)) => {
                 write!(f, "the password cannot be verified: {error}")
             }
@@ -103,6 +125,7 @@ impl Error for UsersError {
         match self {
             Self::Unavailable(Unavailable::Store(error)) => Some(error),
             Self::Unavailable(Unavailable::Hash(error)) => Some(error),
+            Self::Unavailable(Unavailable::Django(error)) => Some(error),
             Self::Overloaded => None,
         }
     }
@@ -114,6 +137,7 @@ impl fmt::Display for UsersOpenError {
             Self::NoStore => f.write_str("users are in the store, but no store is open"),
             Self::Store(error) => error.fmt(f),
             Self::File(error) => error.fmt(f),
+            Self::Django(error) => error.fmt(f),
             Self::Randomness(error) => error.fmt(f),
         }
     }
@@ -125,6 +149,7 @@ impl Error for UsersOpenError {
             Self::NoStore => None,
             Self::Store(error) => Some(error),
             Self::File(error) => Some(error),
+            Self::Django(error) => Some(error),
             Self::Randomness(error) => Some(error),
         }
     }

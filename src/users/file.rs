@@ -1,4 +1,5 @@
-//! Users in an htpasswd file: `name:hash` lines, read at start and again whenever the file changes.
+//! Users in a file, read at start and again whenever it changes: `[[users]]` tables when its extension is `.toml`,
+//! otherwise the `name:hash` lines of htpasswd.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -13,9 +14,12 @@ use arc_swap::ArcSwap;
 use crate::base::bounds;
 use crate::base::clock::Clock;
 use crate::base::ids::RandomnessUnavailable;
+use crate::base::user::User;
+
+mod document;
 
 use super::hash::{Cost, HashFault, StoredHash};
-use super::name::{NameFault, normal_name};
+use super::name::{EmailFault, NameFault, normal_name};
 use super::password::HashPool;
 
 /// A file that was touched less than this long before it was read may change again without a visible trace, because
@@ -51,7 +55,7 @@ pub enum FileError {
 }
 
 /// What is wrong with a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LineFault {
     /// It is not UTF-8.
     NotUtf8,
@@ -65,6 +69,20 @@ pub enum LineFault {
     Hash(HashFault),
     /// The hash needs more memory or time than one may have.
     TooCostly,
+    /// A group name is none.
+    Group(NameFault),
+    /// The e-mail address is none.
+    Email(EmailFault),
+    /// It is no TOML, for this reason.
+    Toml(String),
+    /// This key is not known; and what is.
+    UnknownKey(String, &'static str),
+    /// A user has no such key.
+    Missing(&'static str),
+    /// The value of the key is not of this kind.
+    Kind(&'static str, &'static str),
+    /// A line of a table has not this many fields.
+    Fields(usize),
 }
 
 impl fmt::Display for LineFault {
@@ -73,9 +91,16 @@ impl fmt::Display for LineFault {
             Self::NotUtf8 => f.write_str("it is not UTF-8 text"),
             Self::NoColon => f.write_str("it is not of the form name:hash"),
             Self::Name(fault) => write!(f, "the user name cannot be used: {fault}"),
-            Self::Duplicate => f.write_str("an earlier line has the same user name"),
+            Self::Duplicate => f.write_str("another user has the same name already"),
             Self::Hash(fault) => fault.fmt(f),
             Self::TooCostly => f.write_str("the hash needs more memory or time than users.hashing allows"),
+            Self::Group(fault) => write!(f, "a group name cannot be used: {fault}"),
+            Self::Email(fault) => write!(f, "the e-mail address cannot be used: {fault}"),
+            Self::Toml(message) => f.write_str(message),
+            Self::UnknownKey(key, hint) => write!(f, "unknown key {key:?}; {hint}"),
+            Self::Missing(key) => write!(f, "the user has no \"{key}\""),
+            Self::Fields(count) => write!(f, "it does not have {count} fields, as the header has"),
+            Self::Kind(key, kind) => write!(f, "\"{key}\" must be {kind}"),
         }
     }
 }
@@ -120,10 +145,20 @@ pub(super) struct FileUsers {
     watch: Mutex<Watch>,
 }
 
+type Users = HashMap<String, Arc<Entry>>;
+
+/// One user of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) hash: Arc<StoredHash>,
+    pub(super) user: User,
+    pub(super) active: bool,
+}
+
 /// The users as they were last read without fault.
 #[derive(Debug)]
 pub(super) struct Table {
-    users: HashMap<String, Arc<StoredHash>>,
+    users: Users,
     /// Verified for a user who does not exist: as costly as most hashes of the file.
     dummy: Arc<StoredHash>,
 }
@@ -159,7 +194,7 @@ struct Stamp {
 }
 
 impl Table {
-    pub(super) fn hash_of(&self, name: &str) -> Option<Arc<StoredHash>> {
+    pub(super) fn user(&self, name: &str) -> Option<Arc<Entry>> {
         self.users.get(name).cloned()
     }
 
@@ -280,25 +315,36 @@ fn read(path: &Path) -> Result<(Stamp, Vec<u8>), FileError> {
     Ok((stamp, content))
 }
 
-fn parse(
-    path: &Path,
-    content: &[u8],
-    pool: &HashPool,
-) -> Result<HashMap<String, Arc<StoredHash>>, FileError> {
+fn parse(path: &Path, content: &[u8], pool: &HashPool) -> Result<Users, FileError> {
     // Editors of other systems put a byte order mark in front, which is no part of a name.
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-    let mut users = HashMap::new();
-    for (index, line) in content.split(|&byte| byte == b'\n').enumerate() {
-        let wrong = |fault| FileError::Line { path: path.to_owned(), line: index + 1, fault };
-        let Some((name, hash)) = parse_line(line, pool).map_err(wrong)? else { continue };
-        if users.insert(name, Arc::new(hash)).is_some() {
-            return Err(wrong(LineFault::Duplicate));
+    let wrong = |(line, fault)| FileError::Line { path: path.to_owned(), line, fault };
+    let entries = if path.extension().is_some_and(|extension| extension == "toml") {
+        let text = std::str::from_utf8(content).map_err(|error| {
+            let before = content.get(..error.valid_up_to()).unwrap_or_default();
+            wrong((before.split(|&byte| byte == b'\n').count(), LineFault::NotUtf8))
+        })?;
+        document::parse(text).map_err(wrong)?
+    } else {
+        let lines = content.split(|&byte| byte == b'\n').zip(1..);
+        let entries = lines.filter_map(|(line, number)| {
+            let parsed = parse_line(line).map_err(|fault| (number, fault)).transpose()?;
+            Some(parsed.map(|entry| (number, entry)))
+        });
+        entries.collect::<Result<Vec<_>, _>>().map_err(wrong)?
+    };
+    let mut users = HashMap::with_capacity(entries.len());
+    for (line, entry) in entries {
+        pool.check_cost(entry.hash.cost()).map_err(|_| wrong((line, LineFault::TooCostly)))?;
+        if users.insert(entry.user.name.clone(), Arc::new(entry)).is_some() {
+            return Err(wrong((line, LineFault::Duplicate)));
         }
     }
     Ok(users)
 }
 
-fn parse_line(line: &[u8], pool: &HashPool) -> Result<Option<(String, StoredHash)>, LineFault> {
+/// A line of an htpasswd file; nobody for a comment or an empty one. Such a user is nothing but a name.
+pub(super) fn parse_line(line: &[u8]) -> Result<Option<Entry>, LineFault> {
     let line = std::str::from_utf8(line).map_err(|_| LineFault::NotUtf8)?;
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.trim().is_empty() || line.starts_with('#') {
@@ -306,21 +352,25 @@ fn parse_line(line: &[u8], pool: &HashPool) -> Result<Option<(String, StoredHash
     }
     let (name, hash) = line.split_once(':').ok_or(LineFault::NoColon)?;
     let name = normal_name(name).map_err(LineFault::Name)?;
-    let hash = StoredHash::parse(hash).map_err(LineFault::Hash)?;
-    pool.check_cost(hash.cost()).map_err(|_| LineFault::TooCostly)?;
-    Ok(Some((name, hash)))
+    let hash = Arc::new(StoredHash::parse(hash).map_err(LineFault::Hash)?);
+    let user = User { id: name.clone(), name, email: None, groups: Vec::new() };
+    Ok(Some(Entry { hash, user, active: true }))
 }
 
-fn table_of(users: HashMap<String, Arc<StoredHash>>, usual: Cost) -> Result<Table, FileError> {
-    let mut counts: BTreeMap<Cost, usize> = BTreeMap::new();
-    for hash in users.values() {
-        *counts.entry(hash.cost()).or_default() += 1;
-    }
-    // Of two that are as frequent, the dearer one: what costs less is made up for.
-    let most = counts.into_iter().max_by_key(|&(cost, count)| (count, cost.work(), cost));
-    let cost = most.map_or(usual, |(cost, _)| cost);
+fn table_of(users: Users, usual: Cost) -> Result<Table, FileError> {
+    let cost = most_frequent(users.values().map(|entry| entry.hash.cost())).unwrap_or(usual);
     let dummy = Arc::new(StoredHash::dummy(cost).map_err(FileError::Randomness)?);
     Ok(Table { users, dummy })
+}
+
+/// The cost that most have. Of two that are as frequent, the dearer one: what costs less is made up for.
+pub(super) fn most_frequent(costs: impl Iterator<Item = Cost>) -> Option<Cost> {
+    let mut counts: BTreeMap<Cost, usize> = BTreeMap::new();
+    for cost in costs {
+        *counts.entry(cost).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|&(cost, count)| (count, cost.work(), cost));
+    most.map(|(cost, _)| cost)
 }
 
 #[cfg(test)]
@@ -353,8 +403,8 @@ mod tests {
         let mut names: Vec<_> = table.users.keys().map(String::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["Carol", "alice", "fi"]);
-        assert_eq!(table.hash_of("alice").unwrap().expose(), BCRYPT);
-        assert!(table.hash_of("Alice").is_none() && table.hash_of("bob").is_none());
+        assert_eq!(table.user("alice").unwrap().hash.expose(), BCRYPT);
+        assert!(table.user("Alice").is_none() && table.user("bob").is_none());
     }
 
     #[test]
@@ -363,7 +413,7 @@ mod tests {
         let costly = argon2(64).replace("m=64", "m=4096");
         let cases = [
             ("alice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "SHA-1 is not accepted"),
-            ("alice:$apr1$aaaaaaaa$bbbbbbbbbbbbbbbbbbbbbb", "MD5 (apr1) is not accepted"),
+            ("alice:$1$aaaaaaaa$bbbbbbbbbbbbbbbbbbbbbb", "MD5 (crypt) is not accepted"),
             ("alice:hunter2", "plain text or DES (crypt) is not accepted"),
             ("alice:", "plain text or DES (crypt) is not accepted"),
             ("alice", "name:hash"),
@@ -372,7 +422,7 @@ mod tests {
             ("alice:$2y$10$short", "malformed bcrypt"),
             (&format!("alice:{BCRYPT} "), "malformed bcrypt"),
             (&format!("alice:{costly}"), "more memory or time"),
-            (&format!("bob:{BCRYPT}"), "same user name"),
+            (&format!("bob:{BCRYPT}"), "another user has the same name"),
         ];
         for (line, text) in cases {
             let path = scratch.write("users", format!("# first\nbob:{BCRYPT}\n{line}\n"));
@@ -423,14 +473,14 @@ mod tests {
         // Truncated, as by an editor that is about to write: seen, not taken.
         scratch.write("users", "");
         assert_eq!(users.look(), Look::Same);
-        assert!(users.table().hash_of("alice").is_some());
+        assert!(users.table().user("alice").is_some());
         scratch.write("users", format!("alice:{BCRYPT}\nbob:{BCRYPT}\n"));
         assert_eq!((users.look(), users.look(), users.look()), (Look::Same, Look::Changed, Look::Same));
-        assert!(users.table().hash_of("bob").is_some());
+        assert!(users.table().user("bob").is_some());
         // Replaced by another file.
         std::fs::rename(scratch.write("new", format!("bob:{BCRYPT}\n")), &path).unwrap();
         assert_eq!((users.look(), users.look()), (Look::Same, Look::Changed));
-        assert!(users.table().hash_of("alice").is_none());
+        assert!(users.table().user("alice").is_none());
         // Touched, but the same.
         scratch.write("users", format!("# note\nbob:{BCRYPT}\n"));
         assert_eq!((users.look(), users.look(), users.look()), (Look::Same, Look::Same, Look::Same));
@@ -443,14 +493,14 @@ mod tests {
         let users = open(&path).unwrap();
         scratch.write("users", "alice:hunter2\n");
         assert_eq!((users.look(), users.look(), users.look()), (Look::Same, Look::Same, Look::Same));
-        assert!(users.table().hash_of("alice").is_some());
+        assert!(users.table().user("alice").is_some());
         assert!(matches!(users.watch.lock().unwrap().complaint, Complaint::Content(_)));
         std::fs::remove_file(&path).unwrap();
         assert_eq!((users.look(), users.look()), (Look::Same, Look::Same));
-        assert!(users.table().hash_of("alice").is_some());
+        assert!(users.table().user("alice").is_some());
         scratch.write("users", format!("carol:{BCRYPT}\n"));
         assert_eq!((users.look(), users.look()), (Look::Same, Look::Changed));
-        assert!(users.table().hash_of("carol").is_some() && users.table().hash_of("alice").is_none());
+        assert!(users.table().user("carol").is_some() && users.table().user("alice").is_none());
         assert_eq!(users.watch.lock().unwrap().complaint, Complaint::Nothing);
     }
 

@@ -17,9 +17,11 @@ use crate::base::user::User;
 use crate::config::{self, UserSource};
 use crate::store::{Store, StoreError};
 
+mod django;
 pub mod error;
 pub mod file;
 pub mod hash;
+pub mod import;
 pub mod name;
 pub mod password;
 mod store;
@@ -30,6 +32,9 @@ pub use hash::{CredentialMark, StoredHash};
 pub use name::{EmailFault, NameFault, check_email, normal_group, normal_name};
 pub use password::HashPool;
 
+pub use django::DjangoError;
+
+use django::DjangoUsers;
 use file::{FileUsers, Look};
 use hash::HashFault;
 use password::{HashError, Standing, Verdict};
@@ -82,6 +87,7 @@ struct Inner {
 enum Source {
     Store(StoreUsers),
     File(Arc<FileUsers>),
+    Django(DjangoUsers),
 }
 
 #[derive(Debug)]
@@ -90,6 +96,8 @@ struct StoreUsers {
     /// Verified for a user who does not exist: as costly as new hashes.
     dummy: Arc<StoredHash>,
     seen: Mutex<Seen>,
+    /// Held while a hash is replaced.
+    upgrading: Arc<Mutex<()>>,
 }
 
 /// What the last look at the store saw.
@@ -103,6 +111,8 @@ struct Seen {
 /// What a login is checked against.
 struct Candidate {
     hash: Arc<StoredHash>,
+    /// Changes with the password, but not with the form that its hash has.
+    mark: CredentialMark,
     standing: Standing,
     user: Option<User>,
     /// A hash of what cost the refusal must take the time of.
@@ -129,11 +139,15 @@ impl Directory {
                 let data_version = store.data_version().await.map_err(UsersOpenError::Store)?;
                 let revision = store.users_revision().await.map_err(UsersOpenError::Store)?;
                 let seen = Mutex::new(Seen { data_version, revision, failing: false });
-                Source::Store(StoreUsers { store, dummy: Arc::new(dummy), seen })
+                let upgrading = Arc::new(Mutex::new(()));
+                Source::Store(StoreUsers { store, dummy: Arc::new(dummy), seen, upgrading })
             }
             UserSource::File(path) => {
                 let file = FileUsers::open(path.clone(), pool.clone(), clock);
                 Source::File(Arc::new(file.map_err(UsersOpenError::File)?))
+            }
+            UserSource::Django(users) => {
+                Source::Django(DjangoUsers::open(users, pool.clone()).await.map_err(UsersOpenError::from)?)
             }
         };
         Ok(Self { inner: Arc::new(Inner { source, pool, epoch: Arc::new(AtomicU64::new(0)) }) })
@@ -166,10 +180,13 @@ impl Directory {
             Verdict::Accepted => {
                 // Hashing and waiting for it take time, in which the user may have been changed.
                 let now = self.candidate(&name).await?;
-                let same = now.standing == Standing::Active && now.hash == candidate.hash;
-                let mark = now.hash.mark();
-                let user = now.user.filter(|_| same);
-                Ok(user.map_or(Login::Refused, |user| Login::Accepted(Account { user, mark })))
+                let same = now.standing == Standing::Active && now.mark == candidate.mark;
+                let (mark, user) = (now.mark, now.user.filter(|_| same));
+                let Some(user) = user else { return Ok(Login::Refused) };
+                if let Source::Store(users) = &self.inner.source {
+                    users.upgrade(&self.inner.pool, &user.id, password, &now.hash);
+                }
+                Ok(Login::Accepted(Account { user, mark }))
             }
         }
     }
@@ -182,10 +199,14 @@ impl Directory {
     pub async fn find(&self, id: &str) -> Result<Lookup, UsersError> {
         match &self.inner.source {
             Source::Store(users) => Ok(users.store.user_by_id(id).await?),
-            Source::File(file) => Ok(match file.table().hash_of(id) {
-                Some(hash) => Lookup::Active(Account { user: file_user(id), mark: hash.mark() }),
+            Source::File(file) => Ok(match file.table().user(id) {
+                Some(entry) if entry.active => {
+                    Lookup::Active(Account { user: entry.user.clone(), mark: entry.hash.mark() })
+                }
+                Some(_) => Lookup::Inactive,
                 None => Lookup::Unknown,
             }),
+            Source::Django(users) => Ok(users.find(id).await?),
         }
     }
 
@@ -230,6 +251,7 @@ impl Directory {
                 // Only a stopping runtime refuses the job.
                 tokio::task::spawn_blocking(move || file.look()).await.unwrap_or(Look::Same)
             }
+            Source::Django(users) => users.look().await,
         };
         match look {
             Look::Same => {}
@@ -247,29 +269,57 @@ impl Directory {
                 let table = file.table();
                 let dummy = table.dummy();
                 let reference = dummy.cost();
-                Ok(match table.hash_of(name) {
-                    Some(hash) => {
-                        let user = Some(file_user(name));
-                        Candidate { hash, standing: Standing::Active, user, reference }
+                Ok(match table.user(name) {
+                    Some(entry) => {
+                        let standing = if entry.active { Standing::Active } else { Standing::Barred };
+                        let (hash, mark) = (Arc::clone(&entry.hash), entry.hash.mark());
+                        Candidate { hash, mark, standing, user: Some(entry.user.clone()), reference }
                     }
-                    None => Candidate { hash: dummy, standing: Standing::Barred, user: None, reference },
+                    None => barred(dummy),
                 })
             }
+            Source::Django(users) => Ok(users.candidate(name).await?),
         }
     }
+}
+
+/// What is checked where there is no user: nobody gets in, and it takes as long.
+fn barred(dummy: Arc<StoredHash>) -> Candidate {
+    let (mark, reference) = (dummy.mark(), dummy.cost());
+    Candidate { hash: dummy, mark, standing: Standing::Barred, user: None, reference }
 }
 
 impl StoreUsers {
     async fn candidate(&self, name: &str) -> Result<Candidate, UsersError> {
         let reference = self.dummy.cost();
         let Some(record) = self.store.user_by_name(name).await? else {
-            let hash = Arc::clone(&self.dummy);
-            return Ok(Candidate { hash, standing: Standing::Barred, user: None, reference });
+            return Ok(barred(Arc::clone(&self.dummy)));
         };
         let parsed = StoredHash::parse(&record.hash).map_err(HashError::Fault);
         let hash = parsed.inspect_err(|error| log_unusable(Some(&record.user), error))?;
         let standing = if record.active { Standing::Active } else { Standing::Barred };
-        Ok(Candidate { hash: Arc::new(hash), standing, user: Some(record.user), reference })
+        let hash = Arc::new(hash);
+        Ok(Candidate { hash, mark: record.mark, standing, user: Some(record.user), reference })
+    }
+
+    /// Replaces the hash of another system, now that the password is known, by one of argon2id. It is done in the
+    /// background, one at a time; whoever comes in between is upgraded at the next login.
+    fn upgrade(&self, pool: &HashPool, id: &str, password: &Secret, old: &Arc<StoredHash>) {
+        if old.kind() == hash::Kind::Argon2 {
+            return;
+        }
+        let Ok(alone) = Arc::clone(&self.upgrading).try_lock_owned() else { return };
+        let (store, pool, old) = (self.store.clone(), pool.clone(), Arc::clone(old));
+        let (id, password) = (id.to_owned(), password.clone());
+        tokio::spawn(async move {
+            let _alone = alone;
+            // A full queue or a locked store: the next login will do.
+            let Ok(new) = pool.hash(&password).await else { return };
+            match store.upgrade_password(&id, &old, &new).await {
+                Ok(()) => {}
+                Err(error) => tracing::warn!(user = id, %error, "a password hash was not upgraded"),
+            }
+        });
     }
 
     /// Looks whether users have changed. The first failure in a row is logged.
@@ -304,11 +354,6 @@ impl StoreUsers {
         (seen.data_version, seen.revision) = (data_version, revision);
         Ok(look)
     }
-}
-
-/// A user of an htpasswd file is nothing but a name.
-fn file_user(name: &str) -> User {
-    User { id: name.to_owned(), name: name.to_owned(), email: None, groups: Vec::new() }
 }
 
 /// A hash that cannot be verified is for the operator to mend: the client learns only that it did not work.

@@ -23,6 +23,11 @@ const MAX_ARGON2_WORK_KIB: u64 = 4 * 1024 * 1024;
 /// Highest cost of a stored bcrypt hash that is run: htpasswd makes none above. Each step doubles the time.
 const MAX_BCRYPT_COST: u32 = 17;
 
+/// Most rounds of a stored PBKDF2 hash that are run: ten times what Django takes.
+const MAX_PBKDF2_ITERATIONS: u32 = 10_000_000;
+/// Most rounds of a stored SHA-512-crypt hash that are run, a few seconds.
+const MAX_SHA_CRYPT_ROUNDS: u32 = 5_000_000;
+
 /// Runs password hashes on threads of their own. Cheap to clone; clones share the budget.
 #[derive(Clone, Debug)]
 pub struct HashPool {
@@ -186,6 +191,13 @@ impl HashPool {
                 memory_kib <= self.inner.total
                     && cost.work() <= MAX_ARGON2_WORK_KIB.max(self.inner.usual.work())
             }
+            Cost::Pbkdf2 { iterations, .. } => iterations.get() <= MAX_PBKDF2_ITERATIONS,
+            Cost::Scrypt { .. } => {
+                // A unit of its work is 128 bytes.
+                cost.memory_kib() <= self.inner.total && cost.work() / 8 <= MAX_ARGON2_WORK_KIB
+            }
+            Cost::ShaCrypt { rounds } => rounds <= MAX_SHA_CRYPT_ROUNDS,
+            Cost::Md5 => true,
         };
         if bearable { Ok(()) } else { Err(HashError::TooCostly) }
     }

@@ -18,6 +18,7 @@ pub(super) struct Record {
     pub(super) active: bool,
     /// As it stands in the store, not yet checked.
     pub(super) hash: zeroize::Zeroizing<String>,
+    pub(super) mark: CredentialMark,
 }
 
 impl Store {
@@ -39,29 +40,84 @@ impl Store {
         }
         let groups = groups.iter().map(|group| normal_group(group)).collect::<Result<Vec<_>, _>>();
         let groups = in_order(groups.map_err(UserChangeError::Group)?);
+        let user = User { id: String::new(), name, email: email.map(str::to_owned), groups };
         let mut transaction = self.begin().await?;
+        let user = self.insert(&mut transaction, user, true, hash).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(user)
+    }
+
+    /// Adds users whose names, addresses and groups are in normal form, all or none of them.
+    ///
+    /// # Errors
+    ///
+    /// A [`UserChangeError`], with the index of the user that cannot be added when it is about one.
+    pub(super) async fn add_all(
+        &self,
+        users: Vec<(User, bool, StoredHash)>,
+    ) -> Result<(), (Option<usize>, UserChangeError)> {
+        let mut transaction = self.begin().await.map_err(|error| (None, error.into()))?;
+        for (index, (user, active, hash)) in users.into_iter().enumerate() {
+            let added = self.insert(&mut transaction, user, active, &hash).await;
+            added.map_err(|error| (Some(index), error))?;
+        }
+        transaction.commit().await.map_err(|error| (None, StoreError::from(error).into()))
+    }
+
+    /// Adds a user within a transaction; the id is given by the store.
+    async fn insert(
+        &self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        user: User,
+        active: bool,
+        hash: &StoredHash,
+    ) -> Result<User, UserChangeError> {
         let inserted: Option<i64> = sqlx::query_scalar(
             "INSERT INTO users (name, email, password_hash, active, created_at, updated_at) \
-             VALUES (?1, ?2, ?3, 1, ?4, ?4) ON CONFLICT (name) DO NOTHING RETURNING id",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (name) DO NOTHING RETURNING id",
         )
-        .bind(&name)
-        .bind(email)
+        .bind(&user.name)
+        .bind(&user.email)
         .bind(hash.expose())
+        .bind(active)
         .bind(self.now_unix_ms())
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut **transaction)
         .await
         .map_err(StoreError::from)?;
         let Some(id) = inserted else { return Err(UserChangeError::NameTaken) };
-        for group in &groups {
+        for group in &user.groups {
             sqlx::query("INSERT INTO user_groups (user_id, name) VALUES (?1, ?2)")
                 .bind(id)
                 .bind(group)
-                .execute(&mut *transaction)
+                .execute(&mut **transaction)
                 .await
                 .map_err(StoreError::from)?;
         }
-        transaction.commit().await.map_err(StoreError::from)?;
-        Ok(User { id: id.to_string(), name, email: email.map(str::to_owned), groups })
+        Ok(User { id: id.to_string(), ..user })
+    }
+
+    /// Replaces a hash by another one of the same password, unless it has been changed meanwhile. The user's sessions
+    /// go on, because the mark of the password stays as it is.
+    pub(super) async fn upgrade_password(
+        &self,
+        id: &str,
+        old: &StoredHash,
+        new: &StoredHash,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "UPDATE users SET password_hash = ?1, credential_mark = coalesce(credential_mark, ?2), updated_at = ?3 \
+             WHERE id = ?4 AND password_hash = ?5",
+        )
+        .bind(new.expose())
+        .bind(old.mark().as_bytes().as_slice())
+        .bind(self.now_unix_ms())
+        .bind(number_of(id))
+        .bind(old.expose())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Every user and whether it is active, in the order of ids.
@@ -89,7 +145,8 @@ impl Store {
         let name = normal_name(name).map_err(|_| UserChangeError::NoSuchUser)?;
         let now_ms = self.now_unix_ms();
         let mut transaction: Transaction<'static, Sqlite> = self.begin().await?;
-        let update = "UPDATE users SET password_hash = ?1, updated_at = ?2 WHERE name = ?3 RETURNING id";
+        let update = "UPDATE users SET password_hash = ?1, credential_mark = NULL, updated_at = ?2 \
+                      WHERE name = ?3 RETURNING id";
         let changed: Option<i64> = sqlx::query_scalar(update)
             .bind(hash.expose())
             .bind(now_ms)
@@ -150,7 +207,7 @@ impl Store {
     /// The user of this name, which is in normal form.
     pub(super) async fn user_by_name(&self, name: &str) -> Result<Option<Record>, StoreError> {
         let row = sqlx::query(
-            "SELECT id, name, email, active, password_hash, \
+            "SELECT id, name, email, active, password_hash, credential_mark, \
              (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups \
              FROM users WHERE name = ?1",
         )
@@ -159,13 +216,14 @@ impl Store {
         .await?;
         let Some(row) = row else { return Ok(None) };
         let hash = zeroize::Zeroizing::new(row.try_get("password_hash")?);
-        Ok(Some(Record { user: user_of(&row)?, active: row.try_get("active")?, hash }))
+        let mark = mark_of(&row)?;
+        Ok(Some(Record { user: user_of(&row)?, active: row.try_get("active")?, hash, mark }))
     }
 
     /// The user of this id. One statement, so that user, groups and "has there ever been one" are of one moment.
     pub(super) async fn user_by_id(&self, id: &str) -> Result<Lookup, StoreError> {
         let row = sqlx::query(
-            "SELECT users.id, users.name, email, active, password_hash, \
+            "SELECT users.id, users.name, email, active, password_hash, credential_mark, \
              (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups, \
              users.id IS NOT NULL OR EXISTS (SELECT 1 FROM users) OR EXISTS (SELECT 1 FROM deleted_users) \
              AS managed FROM (SELECT 1) LEFT JOIN users ON users.id = ?1",
@@ -181,8 +239,7 @@ impl Store {
         if !active {
             return Ok(Lookup::Inactive);
         }
-        let hash: zeroize::Zeroizing<String> = zeroize::Zeroizing::new(row.try_get("password_hash")?);
-        Ok(Lookup::Active(Account { user: user_of(&row)?, mark: CredentialMark::of(&hash) }))
+        Ok(Lookup::Active(Account { user: user_of(&row)?, mark: mark_of(&row)? }))
     }
 }
 
@@ -212,6 +269,16 @@ fn user_of(row: &SqliteRow) -> Result<User, StoreError> {
     let groups = joined.iter().flat_map(|joined| joined.split(',')).map(str::to_owned).collect();
     let (name, email) = (row.try_get("name")?, row.try_get("email")?);
     Ok(User { id: id.to_string(), name, email, groups: in_order(groups) })
+}
+
+/// The mark that was kept when the hash was replaced, or that of the hash.
+fn mark_of(row: &SqliteRow) -> Result<CredentialMark, StoreError> {
+    let kept: Option<Vec<u8>> = row.try_get("credential_mark")?;
+    if let Some(kept) = kept.and_then(|kept| <[u8; 16]>::try_from(kept).ok()) {
+        return Ok(CredentialMark::from_bytes(kept));
+    }
+    let hash: zeroize::Zeroizing<String> = zeroize::Zeroizing::new(row.try_get("password_hash")?);
+    Ok(CredentialMark::of(&hash))
 }
 
 fn in_order(mut groups: Vec<String>) -> Vec<String> {

@@ -34,6 +34,11 @@ fn epoch(directory: &Directory) -> u64 {
     directory.epoch().load(Ordering::Acquire)
 }
 
+/// A user of an htpasswd file is nothing but a name.
+fn file_user(name: &str) -> User {
+    User { id: name.to_owned(), name: name.to_owned(), email: None, groups: Vec::new() }
+}
+
 fn accepted(login: Login) -> User {
     match login {
         Login::Accepted(account) => account.user,
@@ -248,4 +253,93 @@ async fn opening_says_what_is_wrong() {
     let bad = Directory::open(&users(UserSource::File(path)), None, Clock::System).await.unwrap_err();
     let text = format!("{bad} {bad:?}");
     assert!(text.contains(":1: ") && !text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn users_of_a_toml_file_have_groups_and_addresses_and_can_be_off() {
+    let scratch = Scratch::new();
+    let hash = hashed("right").await;
+    let content = format!(
+        "[[users]]\nname = \"alice\"\npassword = \"{0}\"\ngroups = [\"staff\", \"admin\", \"staff\"]\nemail = \"a@b\"\n\
+         [[users]]\nname = \"off\"\npassword = \"{0}\"\nactive = false\n",
+        hash.expose()
+    );
+    let directory = over_file(&scratch.write("users.toml", content)).await;
+    let alice = accepted(login(&directory, "alice", "right").await);
+    assert_eq!(alice.groups, ["admin", "staff"]);
+    assert_eq!(alice.email.as_deref(), Some("a@b"));
+    assert_eq!(login(&directory, "off", "right").await, Login::Refused);
+    assert_eq!(directory.find("off").await.unwrap(), Lookup::Inactive);
+    assert!(matches!(directory.find("alice").await.unwrap(), Lookup::Active(found) if found.user == alice));
+}
+
+#[tokio::test]
+async fn a_toml_file_says_in_which_line_it_is_wrong() {
+    let scratch = Scratch::new();
+    let good = format!("name = \"a\"\npassword = \"{}\"", hashed("x").await.expose());
+    let cases = [
+        ("[[users]]\nname = \"a\"".to_owned(), ":1: the user has no \"password\""),
+        (format!("[[users]]\n{good}\nfoo = 1"), ":4: unknown key \"foo\""),
+        (format!("[[users]]\n{good}\n[other]"), ":4: unknown key \"other\""),
+        (format!("[[users]]\n{good}\ngroups = [\n\"a,b\"]"), ":5: a group name cannot be used"),
+        (format!("[[users]]\n{good}\nemail = \"a\""), ":4: the e-mail address"),
+        (format!("[[users]]\n{good}\nactive = \"yes\""), ":4: \"active\" must be true or false"),
+        (format!("[[users]]\n{good}\n\n[[users]]\n{good}"), ":5: another user has the same name"),
+        ("[[users]]\nname = \"a\"\npassword = \"hunter2\"".to_owned(), ":3: plain text"),
+        ("[[users]]\nname = \"a\npassword = \"hunter2\"".to_owned(), ":2: "),
+        ("users = 3".to_owned(), ":1: \"users\" must be a list of tables"),
+    ];
+    for (content, told) in cases {
+        let path = scratch.write("users.toml", &content);
+        let error = Directory::open(&users(UserSource::File(path)), None, Clock::System).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(told) && !text.contains("hunter2"), "{content}\n{text}");
+    }
+}
+
+const PBKDF2: &str = "pbkdf2_sha256$1000$seasaltseasaltseasalt2$3eEzfEiTlx532fpLG6TKjzr5axW6cTEHcBY0vfliXQ4=";
+
+#[tokio::test]
+async fn a_foreign_hash_is_upgraded_at_login_and_the_mark_stays() {
+    let scratch = Scratch::new();
+    let (store, directory) = over_store(&scratch.path("s.db")).await;
+    store.add("a", None, &[], &StoredHash::parse(PBKDF2).unwrap()).await.unwrap();
+    let mark = CredentialMark::of(PBKDF2);
+    assert_eq!(login(&directory, "a", "wrong").await, Login::Refused);
+    let Login::Accepted(account) = login(&directory, "a", "correct horse").await else { panic!("refused") };
+    assert_eq!(account.mark, mark);
+    let upgraded = async {
+        while !store.user_by_name("a").await.unwrap().unwrap().hash.starts_with("$argon2id$") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), upgraded).await.unwrap();
+    let Login::Accepted(account) = login(&directory, "a", "correct horse").await else { panic!("refused") };
+    assert_eq!(account.mark, mark);
+    assert!(matches!(directory.find("1").await.unwrap(), Lookup::Active(found) if found.mark == mark));
+    assert_eq!(login(&directory, "a", "wrong").await, Login::Refused);
+    // Another password has another mark, also when it is set by hand.
+    store.set_password("a", &hashed("new").await).await.unwrap();
+    assert!(matches!(directory.find("1").await.unwrap(), Lookup::Active(found) if found.mark != mark));
+    sqlx::query("UPDATE users SET password_hash = ?1, credential_mark = ?2")
+        .bind(PBKDF2)
+        .bind([7_u8; 16].as_slice())
+        .execute(store.pool())
+        .await
+        .unwrap();
+    assert_eq!(store.user_by_name("a").await.unwrap().unwrap().mark, CredentialMark::from_bytes([7; 16]));
+    sqlx::query("UPDATE users SET password_hash = 'by hand'").execute(store.pool()).await.unwrap();
+    let found = store.user_by_name("a").await.unwrap().unwrap();
+    assert_eq!(found.mark, CredentialMark::of("by hand"));
+}
+
+#[tokio::test]
+async fn an_upgrade_leaves_a_password_alone_that_was_changed() {
+    let scratch = Scratch::new();
+    let (store, _) = over_store(&scratch.path("s.db")).await;
+    let (old, changed) = (hashed("old").await, hashed("changed").await);
+    store.add("a", None, &[], &changed).await.unwrap();
+    store.upgrade_password("1", &old, &hashed("old").await).await.unwrap();
+    let found = store.user_by_name("a").await.unwrap().unwrap();
+    assert_eq!((found.hash.as_str(), found.mark), (changed.expose(), changed.mark()));
 }

@@ -16,10 +16,13 @@
 mod support;
 
 mod authn;
+mod contract;
+mod django;
 mod identity;
 mod intake;
 mod limits;
 mod login;
+mod postgres;
 mod proxying;
 mod routing;
 mod sessions;

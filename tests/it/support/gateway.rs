@@ -156,6 +156,17 @@ impl Setup {
         self
     }
 
+    /// With users in the database of a Django application. `lines` go to `[users.django]`.
+    pub(crate) fn django(mut self, lines: &str) -> Self {
+        self.users.push_str(&format!("source = \"django\"\n[users.django]\n{lines}\n"));
+        self
+    }
+
+    /// The directory of the configuration.
+    pub(crate) fn place(&self) -> &std::path::Path {
+        self.scratch.path()
+    }
+
     /// An upstream with lines of its own.
     pub(crate) fn upstream(self, name: &str, upstream: &Upstream, lines: &str) -> Self {
         let url = upstream.url();
