@@ -104,7 +104,7 @@ address_in_log() {
     sed -n 's/.*"'"$1"'":"[^"0-9]*\([0-9.]*:[0-9]*\).*"the gateway serves".*/\1/p; s/.*"the gateway serves".*"'"$1"'":"[^"0-9]*\([0-9.]*:[0-9]*\).*/\1/p' log | head -n 1
 }
 
-serves() { [[ -n "$(address_in_log addresses)" ]] || ! kill -0 "$gateway" 2>/dev/null; }
+serves() { [[ -n "$(address_in_log listen)" ]] || ! kill -0 "$gateway" 2>/dev/null; }
 
 start_gateway() {
     # Emptied first: the new process may not have got as far when the log is read.
@@ -112,7 +112,7 @@ start_gateway() {
     "$program" >log 2>errors &
     gateway=$!
     within 20 serves || give_up "the gateway does not start"
-    listen=$(address_in_log addresses)
+    listen=$(address_in_log listen)
     admin=$(address_in_log admin)
     [[ -n "$listen" && -n "$admin" ]] || { cat errors; give_up "the gateway has not started"; }
     url="http://$listen"
@@ -204,8 +204,23 @@ check "health of what does not run" 1 $?
 # What was there is there after a restart, the key and the users among it.
 start_gateway
 "$program" user enable alice >/dev/null
-accepted() { [[ "$(status "$url/" -H "Authorization: Bearer $access")" == 200 ]]; }
-check "tokens outlive a restart" yes "$(within 10 accepted && echo yes)"
+ended() { [[ "$(status "$url/" -H "Authorization: Bearer $access")" == 401 && "$(member reason)" == token_revoked ]]; }
+check "disabling has ended the session for good" yes "$(within 10 ended && echo yes)"
+check "login after a restart" 200 "$(status "$url/api/token/" -d username=alice --data-urlencode 'password=correct horse')"
+access=$(member access)
+refresh=$(member refresh)
+check "the token passes again" 200 "$(status "$url/" -H "Authorization: Bearer $access")"
+check "session list" "active" "$("$program" session list --user alice | awk 'NR == 2 { print $NF }')"
+"$program" session revoke --user alice >answer
+check "session revoke" "0 ended 1 session" "$? $(cat answer)"
+check "it holds at once" yes "$(within 1 ended && echo yes)"
+check "for the refresh token too" 401 "$(status "$url/api/token/refresh/" -d "refresh=$refresh")"
+check "logout" "200 401" "$(
+    status "$url/api/token/" -d username=alice --data-urlencode 'password=correct horse' >/dev/null
+    refresh=$(member refresh)
+    printf '%s ' "$(status "$url/api/token/blacklist/" -d "refresh=$refresh")"
+    status "$url/api/token/blacklist/" -d "refresh=$refresh"
+)"
 kill -INT "$gateway"
 wait "$gateway"
 check "INT drains and ends with 0" 0 $?

@@ -19,6 +19,7 @@ use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
 use crate::net::listener::{self, BindError};
 use crate::routing::RouteTable;
+use crate::sessions::Sessions;
 use crate::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
@@ -109,6 +110,13 @@ impl Gateway {
         let snapshot = Arc::new(control.block_on(assemble(config, clock, sink))?);
         let watched = snapshot.directory.clone();
         control.spawn(async move { watched.watch().await });
+        let sessions = snapshot.sessions.clone();
+        control.spawn(async move { sessions.watch().await });
+        // Users of the store end their sessions in the store itself.
+        if snapshot.config.users.source != UserSource::Store {
+            let (sessions, directory) = (snapshot.sessions.clone(), snapshot.directory.clone());
+            control.spawn(async move { sessions.follow(directory).await });
+        }
 
         let ready = Arc::new(AtomicBool::new(false));
         let admin = match bound.admin {
@@ -235,12 +243,11 @@ impl Bound {
 
 /// Opens and loads what the configuration names.
 async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, StartError> {
-    let store = match config.users.source {
-        UserSource::Store => Some(Store::open(&config.store.path).await.map_err(StartError::Store)?),
-        UserSource::File(_) => None,
-    };
+    let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
     let directory =
-        Directory::open(&config.users, store.as_ref(), clock.clone()).await.map_err(StartError::Users)?;
+        Directory::open(&config.users, Some(&store), clock.clone()).await.map_err(StartError::Users)?;
+    let sessions =
+        Sessions::open(store.clone(), clock.clone(), &config.tokens).await.map_err(StartError::Store)?;
     let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(StartError::Keys)?);
     for key in ring.keys().filter(|key| key.is_exposed()) {
         tracing::warn!(
@@ -249,13 +256,15 @@ async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, 
         );
     }
     let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
-    let issuer = Issuer::new(Arc::clone(&ring), &config.tokens, clock.clone());
+    let issuer = Issuer::new(Arc::clone(&ring), &config.tokens);
     let people = Arc::new(directory.clone());
-    let lockout = Lockout::open(&config.users, store, clock.clone()).await.map_err(StartError::Store)?;
-    let token_routes = TokenRoutes::new(people, lockout, issuer, verifier.clone(), ring, &config.tokens);
+    let lockout =
+        Lockout::open(&config.users, Some(store), clock.clone()).await.map_err(StartError::Store)?;
+    let token_routes =
+        TokenRoutes::new(people, sessions.clone(), lockout, issuer, verifier.clone(), ring, &config.tokens);
     let routes = Arc::new(RouteTable::new(&config));
     let upstreams = config.upstreams.iter().filter_map(SharedUpstream::new).map(Arc::new).collect();
-    Ok(Snapshot { config, routes, upstreams, verifier, directory, token_routes, clock, sink })
+    Ok(Snapshot { config, routes, upstreams, verifier, directory, sessions, token_routes, clock, sink })
 }
 
 /// Starts one thread per worker and waits until all serve.

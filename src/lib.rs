@@ -37,6 +37,7 @@
 //! | [`keys`], [`tokens`] | the key ring; verifying and issuing |
 //! | [`store`], [`users`] | the SQLite file; who may log in, hashing under a budget |
 //! | [`limits`] | failed logins and what they lock |
+//! | [`sessions`] | what a login begins, what a refresh is exchanged for, what is revoked |
 //! | [`net`], [`http`] | listeners, peers, deadlines; hop-by-hop fields, bodies, refusals on the wire |
 //! | [`request`], [`routing`], [`authn`], [`authz`], [`identity`], [`upstream`], [`response`] | the stages above |
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
@@ -66,6 +67,7 @@ pub mod refusals;
 pub mod request;
 pub mod response;
 pub mod routing;
+pub mod sessions;
 pub mod snapshot;
 pub mod store;
 pub mod telemetry;

@@ -16,7 +16,7 @@ use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
 use crate::http::problem::Refusal;
 use crate::identity::{self, Origin};
-use crate::net::deadline::{Progress, in_time};
+use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Peer, Trust, client_of};
 use crate::request::{self, Exchange, Pieces};
 use crate::response::{Answer, ResponseBody};
@@ -163,7 +163,9 @@ fn refuse(
     connection.progress.forgive();
     note(record, |record| {
         record.reason = Some(refusal.reason());
-        record.ended = Ended::Complete;
+        // Who broke off in the middle of a body will hardly read this answer.
+        let left = connection.progress.body_fault() == Some(BodyFault::Broken);
+        record.ended = if left { Ended::Client } else { Ended::Complete };
     });
     let (headers, body) = refusal.render(id.to_str().unwrap_or_default(), &worker.realm);
     Answer::Own(refusal.status(), headers, body)

@@ -52,6 +52,9 @@ impl From<AuthnError> for Refusal {
             AuthnError::Token(fault) => Self::new(reason, "Given token not valid for any token type")
                 .with_code("token_not_valid")
                 .with_message(fault.message()),
+            AuthnError::Revoked => Self::new(reason, "Given token not valid for any token type")
+                .with_code("token_not_valid")
+                .with_message("Token is blacklisted"),
             AuthnError::UserNotFound => Self::new(reason, "User not found").with_code("user_not_found"),
             AuthnError::UserInactive => Self::new(reason, "User is inactive").with_code("user_inactive"),
             AuthnError::StoreUnavailable => Self::new(reason, "Users cannot be looked up at the moment."),

@@ -6,6 +6,7 @@ use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::endpoints::TokenRoutes;
 use crate::routing::RouteTable;
+use crate::sessions::Sessions;
 use crate::telemetry::sink::Sink;
 use crate::tokens::Verifier;
 use crate::upstream::SharedUpstream;
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub verifier: Verifier,
     /// Looks users up.
     pub directory: Directory,
+    /// Knows what is revoked.
+    pub sessions: Sessions,
     /// The token routes.
     pub token_routes: TokenRoutes,
     /// The time.

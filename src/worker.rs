@@ -151,6 +151,7 @@ impl Worker {
         let authenticator = Authenticator::new(
             snapshot.verifier.clone(),
             snapshot.directory.clone(),
+            snapshot.sessions.clone(),
             control.clone(),
             snapshot.clock.clone(),
         )?;

@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::base::principal::Principal;
+use crate::sessions::Binding;
 
 /// What is remembered of a token.
 #[derive(Clone, Debug)]
@@ -16,8 +17,19 @@ pub(super) struct Entry {
     pub(super) principal: Rc<Principal>,
     /// When the token, or the key that verified it, ends; in milliseconds since 1970.
     pub(super) valid_until_ms: i64,
-    /// The epoch of the users at which its user was last looked up.
-    pub(super) epoch: u64,
+    /// What it is revoked by.
+    pub(super) binding: Rc<Binding>,
+    /// When its user and its session were last looked up.
+    pub(super) seen: Epochs,
+}
+
+/// Counts of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Epochs {
+    /// Of users.
+    pub(super) users: u64,
+    /// Of revocations.
+    pub(super) revocations: u64,
 }
 
 #[derive(Debug)]
@@ -46,13 +58,13 @@ impl TokenCache {
     }
 
     /// What is remembered of a token.
-    pub(super) fn find(&mut self, token: &[u8]) -> Option<Entry> {
+    pub(super) fn find(&mut self, token: &[u8]) -> Option<&Entry> {
         let hash = self.hasher.hash_one(token);
         let slots = &self.slots;
         let index = *self.table.find(hash, |&index| is(slots, index, hash, token))?;
         let slot = self.slots.get_mut(index)?;
         slot.used = true;
-        Some(slot.entry.clone())
+        Some(&slot.entry)
     }
 
     /// Remembers a token, and forgets another one when there is no room.
@@ -133,7 +145,10 @@ mod tests {
 
     fn entry(mark: i64) -> Entry {
         let user = User { id: mark.to_string(), name: String::new(), email: None, groups: Vec::new() };
-        Entry { principal: Rc::new(Principal::new(user)), valid_until_ms: mark, epoch: 0 }
+        let binding = Binding { session: None, user_id: "u".into(), issued_at_ms: None, recorded: false };
+        let seen = Epochs { users: 0, revocations: 0 };
+        let principal = Rc::new(Principal::new(user));
+        Entry { principal, valid_until_ms: mark, binding: Rc::new(binding), seen }
     }
 
     #[test]

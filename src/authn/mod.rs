@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use self::cache::{Entry, TokenCache};
+use self::cache::{Entry, Epochs, TokenCache};
 use self::credentials::{Credentials, CredentialsMalformed};
 use crate::base::bounds;
 use crate::base::clock::Clock;
@@ -23,6 +23,7 @@ use crate::base::user::User;
 use crate::config::Auth;
 use crate::request::Exchange;
 use crate::routing::{Route, Routed};
+use crate::sessions::{Binding, Revocations, SessionError, Sessions};
 use crate::tokens::{Claims, Expected, TokenFault, Verifier};
 use crate::users::{Directory, Lookup};
 
@@ -77,6 +78,8 @@ pub enum AuthnError {
     HeaderMalformed,
     /// The token does not pass.
     Token(TokenFault),
+    /// The token's session has ended.
+    Revoked,
     /// The token's user does not exist.
     UserNotFound,
     /// The token's user is switched off.
@@ -91,6 +94,7 @@ impl AuthnError {
         match self {
             Self::HeaderMalformed => Reason::HeaderMalformed,
             Self::Token(fault) => fault.reason(),
+            Self::Revoked => Reason::TokenRevoked,
             Self::UserNotFound => Reason::UserNotFound,
             Self::UserInactive => Reason::UserInactive,
             Self::StoreUnavailable => Reason::StoreUnavailable,
@@ -111,7 +115,10 @@ impl std::error::Error for AuthnError {}
 pub struct Authenticator {
     verifier: Verifier,
     directory: Directory,
+    sessions: Sessions,
+    revocations: Revocations,
     users_epoch: Arc<AtomicU64>,
+    revocations_epoch: Arc<AtomicU64>,
     control: Handle,
     clock: Clock,
     cache: RefCell<TokenCache>,
@@ -126,12 +133,25 @@ impl Authenticator {
     pub fn new(
         verifier: Verifier,
         directory: Directory,
+        sessions: Sessions,
         control: Handle,
         clock: Clock,
     ) -> Result<Self, RandomnessUnavailable> {
         let cache = RefCell::new(TokenCache::new(bounds::TOKEN_CACHE_ENTRIES)?);
         let users_epoch = directory.epoch();
-        Ok(Self { verifier, directory, users_epoch, control, clock, cache })
+        let revocations = sessions.revocations();
+        let revocations_epoch = revocations.epoch();
+        Ok(Self {
+            verifier,
+            directory,
+            sessions,
+            revocations,
+            users_epoch,
+            revocations_epoch,
+            control,
+            clock,
+            cache,
+        })
     }
 
     /// Finds out who sent a request. On a public route nobody asks, and a bad token does not matter.
@@ -155,47 +175,61 @@ impl Authenticator {
         }
     }
 
-    /// The user of a token. The usual case is a hash, a comparison of bytes and two comparisons of numbers.
+    /// The user of a token. The usual case is a hash, a comparison of bytes and three comparisons of numbers.
     async fn user(&self, token: &[u8]) -> Result<Rc<Principal>, AuthnError> {
-        let epoch = self.users_epoch.load(Ordering::Acquire);
-        let known = self.cache.borrow_mut().find(token);
-        match known {
-            Some(entry) => {
-                if entry.valid_until_ms <= self.clock.now_unix_ms() {
-                    self.cache.borrow_mut().remove(token);
-                    // Verified once more so that the refusal names what is wrong now.
-                    return self.user_of_unknown_token(token, epoch).await;
-                }
-                if entry.epoch == epoch {
-                    return Ok(entry.principal);
-                }
-                self.look_up_again(token, entry, epoch).await
-            }
-            None => self.user_of_unknown_token(token, epoch).await,
+        let now = Epochs {
+            users: self.users_epoch.load(Ordering::Acquire),
+            revocations: self.revocations_epoch.load(Ordering::Acquire),
+        };
+        let entry = match self.cache.borrow_mut().find(token) {
+            None => None,
+            Some(entry) if entry.valid_until_ms <= self.clock.now_unix_ms() => None,
+            Some(entry) if entry.seen == now => return Ok(Rc::clone(&entry.principal)),
+            Some(entry) => Some(entry.clone()),
+        };
+        if let Some(entry) = entry {
+            return self.look_again(token, entry, now).await;
         }
+        // One that has expired is verified once more so that the refusal names what is wrong now.
+        self.cache.borrow_mut().remove(token);
+        self.user_of_unknown_token(token, now).await
     }
 
-    async fn user_of_unknown_token(&self, token: &[u8], epoch: u64) -> Result<Rc<Principal>, AuthnError> {
+    async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Rc<Principal>, AuthnError> {
         let claims = self.verifier.verify(token, Expected::Access).map_err(AuthnError::Token)?;
-        let record = self.look_up(claims.user_id.clone()).await?;
-        let principal = Rc::new(Principal::new(record.unwrap_or_else(|| claimed_user(&claims))));
-        let valid_until_ms = claims.valid_until_ms;
-        let entry = Entry { principal: Rc::clone(&principal), valid_until_ms, epoch };
+        let looked = self.look_up(claims.user_id.clone(), Binding::of(&claims)).await?;
+        let principal = Rc::new(Principal::new(looked.user.unwrap_or_else(|| claimed_user(&claims))));
+        let entry = Entry {
+            principal: Rc::clone(&principal),
+            valid_until_ms: claims.valid_until_ms,
+            binding: Rc::new(looked.binding),
+            seen: now,
+        };
         self.cache.borrow_mut().insert(token, entry);
         Ok(principal)
     }
 
-    /// Some user has changed since the token was last looked at: is it this one?
-    async fn look_up_again(
-        &self,
-        token: &[u8],
-        entry: Entry,
-        epoch: u64,
-    ) -> Result<Rc<Principal>, AuthnError> {
-        match self.look_up(entry.principal.user().id.clone()).await {
-            Ok(record) => {
-                let principal = record.map_or(entry.principal, |user| Rc::new(Principal::new(user)));
-                let renewed = Entry { principal: Rc::clone(&principal), epoch, ..entry };
+    /// Something was revoked or some user has changed since the token was last looked at: is it this one?
+    async fn look_again(&self, token: &[u8], entry: Entry, now: Epochs) -> Result<Rc<Principal>, AuthnError> {
+        if entry.seen.revocations != now.revocations && self.revocations.has(&entry.binding) {
+            self.cache.borrow_mut().remove(token);
+            // It is refused whatever is found; but of a user who was switched off that is what is said.
+            let user_id = entry.principal.user().id.clone();
+            return Err(match self.look_up(user_id, Binding::clone(&entry.binding)).await {
+                Err(error @ (AuthnError::UserInactive | AuthnError::UserNotFound)) => error,
+                Ok(_) | Err(_) => AuthnError::Revoked,
+            });
+        }
+        if entry.seen.users == now.users {
+            let principal = Rc::clone(&entry.principal);
+            self.cache.borrow_mut().insert(token, Entry { seen: now, ..entry });
+            return Ok(principal);
+        }
+        match self.look_up(entry.principal.user().id.clone(), Binding::clone(&entry.binding)).await {
+            Ok(Looked { user, binding }) => {
+                let principal = user.map_or(entry.principal, |user| Rc::new(Principal::new(user)));
+                let binding = Rc::new(binding);
+                let renewed = Entry { principal: Rc::clone(&principal), binding, seen: now, ..entry };
                 self.cache.borrow_mut().insert(token, renewed);
                 Ok(principal)
             }
@@ -208,18 +242,34 @@ impl Authenticator {
         }
     }
 
-    /// The user's record as it is now; `None` where the gateway has no users of its own.
-    async fn look_up(&self, id: String) -> Result<Option<User>, AuthnError> {
-        let directory = self.directory.clone();
-        let task = self.control.spawn(async move { directory.find(&id).await });
-        match task.await {
-            Ok(Ok(Lookup::Active(account))) => Ok(Some(account.user)),
-            Ok(Ok(Lookup::Unmanaged)) => Ok(None),
-            Ok(Ok(Lookup::Inactive)) => Err(AuthnError::UserInactive),
-            Ok(Ok(Lookup::Unknown)) => Err(AuthnError::UserNotFound),
-            Ok(Err(_)) | Err(_) => Err(AuthnError::StoreUnavailable),
-        }
+    /// The user's record as it is now, and whether the session goes on.
+    async fn look_up(&self, id: String, binding: Binding) -> Result<Looked, AuthnError> {
+        let (directory, sessions) = (self.directory.clone(), self.sessions.clone());
+        let task = self.control.spawn(async move {
+            let (user, mark) = match directory.find(&id).await {
+                Ok(Lookup::Active(account)) => (Some(account.user), Some(account.mark)),
+                Ok(Lookup::Unmanaged) => (None, None),
+                Ok(Lookup::Inactive) => return Err(AuthnError::UserInactive),
+                Ok(Lookup::Unknown) => return Err(AuthnError::UserNotFound),
+                Err(_) => return Err(AuthnError::StoreUnavailable),
+            };
+            match sessions.admit(binding, mark).await {
+                Ok(binding) => Ok(Looked { user, binding }),
+                Err(SessionError::Revoked | SessionError::Expired) => Err(AuthnError::Revoked),
+                Err(SessionError::Unavailable(_) | SessionError::Randomness(_)) => {
+                    Err(AuthnError::StoreUnavailable)
+                }
+            }
+        });
+        task.await.unwrap_or(Err(AuthnError::StoreUnavailable))
     }
+}
+
+/// What a look at the user and the session has found.
+struct Looked {
+    /// The record; `None` where the gateway has no users of its own.
+    user: Option<User>,
+    binding: Binding,
 }
 
 /// The user that a token speaks of, where there is no record to ask.

@@ -53,6 +53,9 @@ pub enum Verb {
     /// Add, list and change users, also while the gateway runs
     #[command(subcommand)]
     User(UserVerb),
+    /// List and end sessions, also while the gateway runs
+    #[command(subcommand)]
+    Session(SessionVerb),
     /// Look into tokens, and make some without a login
     #[command(subcommand)]
     Token(TokenVerb),
@@ -109,6 +112,33 @@ pub struct NewUser {
 pub struct UserName {
     /// The user's name
     pub name: String,
+}
+
+/// What to do with sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionVerb {
+    /// List sessions, the latest first
+    List {
+        /// Only those of this user
+        #[arg(long, value_name = "U")]
+        user: Option<String>,
+    },
+    /// End sessions: none of their tokens passes any more
+    Revoke(WhichSessions),
+}
+
+/// Which sessions.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct WhichSessions {
+    /// The id of one session
+    pub sid: Option<String>,
+    /// All sessions of a user, and whatever else was issued to the user
+    #[arg(long, value_name = "U")]
+    pub user: Option<String>,
+    /// All sessions, and whatever else was issued
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// What to do with tokens.
@@ -258,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["explain", "session", "reload", "bench", "user import"] {
+        for verb in ["explain", "reload", "bench", "user import"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
@@ -289,6 +319,7 @@ mod tests {
           init           Write a commented configuration to start from
           check          Check the configuration and show who may use which route [alias: validate]
           user           Add, list and change users, also while the gateway runs
+          session        List and end sessions, also while the gateway runs
           token          Look into tokens, and make some without a login
           key            Make, list and export keys
           hash-password  Print the hash of a password, which is read from a prompt or standard input

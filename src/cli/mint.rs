@@ -110,7 +110,7 @@ fn mint(
     arguments: &MintArguments,
     minter: &str,
 ) -> Result<crate::tokens::Minted, MintError> {
-    let issuer = Issuer::new(ring, &config.tokens, Clock::System);
+    let issuer = Issuer::new(ring, &config.tokens);
     let mut claims: Vec<(String, Value)> = vec![(MINTED_BY.to_owned(), minter.into())];
     for (name, value) in &arguments.claims {
         if issuer.writes(name) || claims.iter().any(|(other, _)| other == name) {
@@ -119,7 +119,13 @@ fn mint(
         claims.push((name.clone(), value.clone()));
     }
     let kind = if arguments.refresh { Expected::Refresh } else { Expected::Access };
-    issuer.mint(kind, user, arguments.lifetime, claims).map_err(MintError::Issue)
+    let usual = match kind {
+        Expected::Access => config.tokens.access_lifetime,
+        Expected::Refresh => config.tokens.refresh_lifetime,
+    };
+    let lifetime = i64::try_from(arguments.lifetime.unwrap_or(usual).as_secs()).unwrap_or(i64::MAX);
+    let now = Clock::System.now_unix_seconds();
+    issuer.mint(kind, user, (now, now.saturating_add(lifetime)), claims).map_err(MintError::Issue)
 }
 
 /// The user and the machine that this process runs as. No variable is asked, for anybody may set those.

@@ -12,6 +12,7 @@ pub mod mint;
 mod people;
 pub mod run;
 pub mod sample;
+pub mod session;
 mod table;
 pub mod token;
 pub mod user;
@@ -57,6 +58,7 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Init { upstream } => init::init(place.path(), &upstream, environment, out),
         Verb::Check => check::check(&place.path().display().to_string(), &config()?, out),
         Verb::User(verb) => user::perform(&config()?, verb, out),
+        Verb::Session(verb) => session::perform(&config()?, verb, out),
         Verb::Token(TokenVerb::Inspect { token }) => token::perform(&config()?, token, out),
         Verb::Token(TokenVerb::Mint(mint)) => mint::perform(&config()?, &mint, out, &mut io::stderr()),
         Verb::Key(verb) => key::perform(config, verb, out, &mut io::stderr()),

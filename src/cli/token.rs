@@ -16,6 +16,7 @@ use crate::base::reason::Reason;
 use crate::base::user::User;
 use crate::config::Config;
 use crate::keys::KeyRing;
+use crate::sessions::SessionError;
 use crate::tokens::{Expected, TokenFault, Verifier};
 use crate::users::Lookup;
 
@@ -38,7 +39,15 @@ pub fn perform(config: &Config, token: Option<String>, out: &mut dyn Write) -> R
             .map_or_else(|error| Owner::Unreadable(error.to_string()), Owner::Found),
         None => Owner::Unnamed,
     };
-    match inspect(&verifier, &ring, token, &owner, out).map_err(CommandError::Output)? {
+    let sound = verifier.verify(token.as_bytes(), expected(part(token, 1).as_ref())).ok();
+    let session = match sound.map(|claims| people::check_session(config, &claims)).transpose()? {
+        None | Some(Ok(())) => None,
+        Some(Err(SessionError::Revoked | SessionError::Expired)) => Some(Reason::TokenRevoked),
+        Some(Err(SessionError::Unavailable(_) | SessionError::Randomness(_))) => {
+            Some(Reason::StoreUnavailable)
+        }
+    };
+    match inspect(&verifier, &ring, token, &owner, session, out).map_err(CommandError::Output)? {
         Inspection::Passes(_) => Ok(Exit::Ok),
         Inspection::Fails(_) | Inspection::Barred(_) => Ok(Exit::Findings),
     }
@@ -74,7 +83,7 @@ pub enum Inspection {
     Passes(Expected),
     /// It would not, and why.
     Fails(TokenFault),
-    /// The token is sound, but its user may not call now.
+    /// The token is sound, but its user may not call now, or its session has ended.
     Barred(Reason),
 }
 
@@ -130,6 +139,7 @@ pub fn inspect(
     ring: &KeyRing,
     token: &str,
     owner: &Owner,
+    session: Option<Reason>,
     out: &mut dyn Write,
 ) -> io::Result<Inspection> {
     let (header, payload) = (part(token, 0), part(token, 1));
@@ -137,10 +147,8 @@ pub fn inspect(
     writeln!(out, "claims:  {}", shown(payload.as_ref()))?;
     writeln!(out, "key:     {}", key_line(verifier, ring, token, header.as_ref()))?;
     writeln!(out, "user:    {owner}")?;
-    let says_refresh =
-        payload.as_ref().and_then(|claims| claims.get("token_type")).is_some_and(|kind| kind == "refresh");
-    let expected = if says_refresh { Expected::Refresh } else { Expected::Access };
-    match (verifier.verify(token.as_bytes(), expected), owner.bar()) {
+    let expected = expected(payload.as_ref());
+    match (verifier.verify(token.as_bytes(), expected), owner.bar().or(session)) {
         (Ok(claims), None) => {
             let kind = expected.name();
             let user = printable(&claims.user_id);
@@ -148,7 +156,14 @@ pub fn inspect(
             Ok(Inspection::Passes(expected))
         }
         (Ok(_), Some(reason)) => {
-            writeln!(out, "verdict: refused, the token is sound, but its user may not call ({reason})")?;
+            let but = if reason == Reason::TokenRevoked {
+                "its session has ended"
+            } else if reason == Reason::StoreUnavailable {
+                "nobody can be asked about it"
+            } else {
+                "its user may not call"
+            };
+            writeln!(out, "verdict: refused, the token is sound, but {but} ({reason})")?;
             Ok(Inspection::Barred(reason))
         }
         (Err(fault), _) => {
@@ -156,6 +171,12 @@ pub fn inspect(
             Ok(Inspection::Fails(fault))
         }
     }
+}
+
+/// What a token is to be held against: the kind that it says it is.
+fn expected(payload: Option<&Value>) -> Expected {
+    let refresh = payload.and_then(|claims| claims.get("token_type")).is_some_and(|kind| kind == "refresh");
+    if refresh { Expected::Refresh } else { Expected::Access }
 }
 
 /// Header or payload for show: as lenient as can be, because a broken token is what one wants to look into.
@@ -210,13 +231,13 @@ mod tests {
     use serde_json::json;
 
     fn run(mint: &Mint, token: &[u8]) -> (Inspection, String) {
-        run_of(mint, token, &Owner::Found(Lookup::Unmanaged))
+        run_of(mint, token, &Owner::Found(Lookup::Unmanaged), None)
     }
 
-    fn run_of(mint: &Mint, token: &[u8], owner: &Owner) -> (Inspection, String) {
+    fn run_of(mint: &Mint, token: &[u8], owner: &Owner, session: Option<Reason>) -> (Inspection, String) {
         let mut out = Vec::new();
         let token = std::str::from_utf8(token).unwrap();
-        let inspection = inspect(&mint.verifier(), &mint.ring, token, owner, &mut out).unwrap();
+        let inspection = inspect(&mint.verifier(), &mint.ring, token, owner, session, &mut out).unwrap();
         (inspection, String::from_utf8(out).unwrap())
     }
 
@@ -231,7 +252,7 @@ mod tests {
             groups: vec!["a".to_owned(), "b".to_owned()],
         };
         let account = Account { user, mark: CredentialMark::of("x") };
-        let (inspection, text) = run_of(&mint, &token, &Owner::Found(Lookup::Active(account)));
+        let (inspection, text) = run_of(&mint, &token, &Owner::Found(Lookup::Active(account)), None);
         assert_eq!(inspection, Inspection::Passes(Expected::Access));
         assert!(text.contains("user:    zo\\u{202e}e (id 7), active, in a, b\n"), "{text}");
         for (owner, reason) in [
@@ -239,10 +260,13 @@ mod tests {
             (Owner::Found(Lookup::Unknown), Reason::UserNotFound),
             (Owner::Unreadable("locked".to_owned()), Reason::StoreUnavailable),
         ] {
-            let (inspection, text) = run_of(&mint, &token, &owner);
+            let (inspection, text) = run_of(&mint, &token, &owner, None);
             assert_eq!(inspection, Inspection::Barred(reason));
             assert!(text.contains(reason.word()) && text.contains("verdict: refused"), "{text}");
         }
+        let (inspection, text) = run_of(&mint, &token, &Owner::Unnamed, Some(Reason::TokenRevoked));
+        assert_eq!(inspection, Inspection::Barred(Reason::TokenRevoked));
+        assert!(text.contains("its session has ended (token_revoked)"), "{text}");
         let token = std::str::from_utf8(&token).unwrap();
         assert_eq!(claimed_id(token, "sub").as_deref(), Some("alice"));
         assert_eq!(claimed_id(token, "nothing"), None);

@@ -119,6 +119,12 @@ pub struct Tokens {
     pub access_lifetime: Duration,
     /// Life of a refresh token.
     pub refresh_lifetime: Duration,
+    /// Absolute end of a session, counted from its login; `None` is none.
+    pub session_lifetime: Option<Duration>,
+    /// Whether a refresh token is exchanged for a new one when it is used.
+    pub rotate_refresh: bool,
+    /// With rotation: how long a used refresh token still gets the same successor.
+    pub reuse_grace: Duration,
     /// Tolerance for clocks that differ.
     pub leeway: Duration,
     /// The claim that holds the user id; never one of the registered or reserved claims but `sub`.

@@ -121,6 +121,10 @@ fn the_smallest_file_has_every_default() {
         (seconds(1800), seconds(86_400), seconds(0))
     );
     assert_eq!(
+        (tokens.session_lifetime, tokens.rotate_refresh, tokens.reuse_grace),
+        (None, false, seconds(30))
+    );
+    assert_eq!(
         (tokens.user_id_claim.as_str(), tokens.path.as_str(), tokens.realm.as_str()),
         ("user_id", "/api/token", "api")
     );
@@ -177,6 +181,9 @@ issuer = "https://id.example.com"
 audience = ["a", "b"]
 access_lifetime = "5m"
 refresh_lifetime = "366d"
+session_lifetime = "7d"
+rotate_refresh = true
+reuse_grace = "0s"
 leeway = "10s"
 user_id_claim = "sub"
 claims = ["groups", "email", "username"]
@@ -274,6 +281,11 @@ access = false
             ],
             access_lifetime: 300s,
             refresh_lifetime: 31622400s,
+            session_lifetime: Some(
+                604800s,
+            ),
+            rotate_refresh: true,
+            reuse_grace: 0ns,
             leeway: 10s,
             user_id_claim: "sub",
             claims: [
@@ -1046,6 +1058,10 @@ realm = "a\"b"
 
     3 problems found
     "##);
+    assert_eq!(
+        messages("[tokens]\nsession_lifetime = \"500ms\"\nreuse_grace = \"1\"\nrotate_refresh = 1").len(),
+        3
+    );
     // A lifetime that is faulty is not compared.
     assert_eq!(messages("[tokens]\nrefresh_lifetime = \"1x\"\naccess_lifetime = \"3d\"").len(), 1);
     for path in ["/", "", "api", "/a//b", "/a/", "/%61", "/a b", "/a?b"] {
@@ -1683,7 +1699,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     assert_eq!(
         refused.join(" ").replace('"', ""),
         "accept allow cors django enforce hash_on health_check http_redirect limit limits request_headers \
-         response_headers reuse_grace rotate_refresh session_lifetime strip_prefix tests tls tls"
+         response_headers strip_prefix tests tls tls"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
 }

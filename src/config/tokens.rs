@@ -15,6 +15,7 @@ use crate::base::user::UserField;
 const DEFAULT_STORE: &str = "data/tollgate.db";
 const DEFAULT_ACCESS_LIFETIME: Duration = Duration::from_mins(30);
 const DEFAULT_REFRESH_LIFETIME: Duration = Duration::from_hours(24);
+const DEFAULT_REUSE_GRACE: Duration = Duration::from_secs(30);
 /// Claims that the gateway writes itself.
 const RESERVED_CLAIMS: [&str; 8] = ["exp", "iat", "nbf", "jti", "iss", "aud", "sid", "token_type"];
 
@@ -33,12 +34,9 @@ pub(super) fn tokens(root: &mut Table<'_>, store: &Store) -> Tokens {
     let issuer = table.text("issuer").map(|located| located.value);
     let audience = table.list("audience", non_empty);
     let (access_lifetime, refresh_lifetime) = lifetimes(&mut table);
-    table.unsupported(
-        "session_lifetime",
-        "remove it; a login can be refreshed until its refresh token expires",
-    );
-    table.unsupported("rotate_refresh", "remove it; a refresh token can be used until it expires");
-    table.unsupported("reuse_grace", "remove it; refresh tokens are not rotated");
+    let session_lifetime = table.parsed("session_lifetime", Kind::Duration, units::seconds_or_none);
+    let rotate_refresh = table.boolean("rotate_refresh");
+    let reuse_grace = table.parsed("reuse_grace", Kind::Duration, units::from_zero);
     let leeway = table.parsed("leeway", Kind::Duration, units::leeway);
     let user_id_claim = table.parsed("user_id_claim", Kind::Text, user_id_claim);
     let user_id_claim = user_id_claim.unwrap_or_else(|| "user_id".to_owned());
@@ -52,6 +50,9 @@ pub(super) fn tokens(root: &mut Table<'_>, store: &Store) -> Tokens {
         audience: values(audience.unwrap_or_default()),
         access_lifetime,
         refresh_lifetime,
+        session_lifetime: session_lifetime.flatten(),
+        rotate_refresh: rotate_refresh.unwrap_or(false),
+        reuse_grace: reuse_grace.unwrap_or(DEFAULT_REUSE_GRACE),
         leeway: leeway.unwrap_or_default(),
         user_id_claim,
         claims,

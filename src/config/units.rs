@@ -66,6 +66,17 @@ pub(super) fn leeway(text: &str) -> Result<Duration, Complaint> {
     Ok(duration)
 }
 
+/// A duration from zero on.
+pub(super) fn from_zero(text: &str) -> Result<Duration, Complaint> {
+    duration_or_zero(text)
+}
+
+/// As [`whole_seconds`]; zero is none.
+pub(super) fn seconds_or_none(text: &str) -> Result<Option<Duration>, Complaint> {
+    let duration = in_whole_seconds(text, duration_or_zero(text)?)?;
+    Ok((!duration.is_zero()).then_some(duration))
+}
+
 /// A size of at least one byte.
 pub(super) fn size(text: &str) -> Result<NonZeroU64, Complaint> {
     size_or_zero(text).and_then(|bytes| {

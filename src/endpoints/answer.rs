@@ -10,6 +10,7 @@ use super::PeopleError;
 use super::body::BodyFault;
 use crate::base::reason::Reason;
 use crate::limits::Blocked;
+use crate::sessions::SessionError;
 use crate::tokens::json::Members;
 use crate::tokens::{IssueError, TokenFault};
 
@@ -88,6 +89,27 @@ pub(super) fn account_refused(reason: Reason, realm: &str) -> Answer {
     unauthorised(members, reason, &format!("Bearer realm=\"{realm}\""))
 }
 
+/// 401 for a token whose session has ended, 503 when that cannot be found out.
+pub(super) fn session_refused(error: &SessionError, realm: &str) -> Answer {
+    match error {
+        SessionError::Revoked => {
+            let members =
+                Members::new().with("detail", "Token is blacklisted").with("code", "token_not_valid");
+            let challenge = format!("Bearer realm=\"{realm}\", error=\"invalid_token\"");
+            unauthorised(members, Reason::TokenRevoked, &challenge)
+        }
+        SessionError::Expired => token_refused(TokenFault::Expired, realm),
+        SessionError::Unavailable(error) => {
+            tracing::error!(%error, "sessions cannot be read or written");
+            people_unavailable(PeopleError::Unavailable)
+        }
+        SessionError::Randomness(error) => {
+            tracing::error!(%error, "no session was begun");
+            failed()
+        }
+    }
+}
+
 /// 405 with the methods that would do.
 pub(super) fn method_not_allowed(method: &Method, allow: &'static str) -> Answer {
     let detail = format!("Method \"{method}\" not allowed.");
@@ -144,6 +166,10 @@ pub(super) fn people_unavailable(error: PeopleError) -> Answer {
 /// 500 when no token could be made.
 pub(super) fn not_issued(error: &IssueError) -> Answer {
     tracing::error!(%error, "token not issued");
+    failed()
+}
+
+fn failed() -> Answer {
     let members = Members::new().with("detail", "A server error occurred.");
     problem(StatusCode::INTERNAL_SERVER_ERROR, members, Reason::InternalError)
 }

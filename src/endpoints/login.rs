@@ -23,10 +23,10 @@ pub(super) async fn answer(routes: &Inner, request: TokenRequest) -> Result<Answ
     // Neither is trimmed: simplejwt does that, and locks out everybody whose password begins or ends with a blank.
     let password = Secret::new(password);
     let attempt = admit(routes, &name, request.client, request.authorization.as_ref()).await?;
-    let user = match routes.people.authenticate(&name, &password).await {
+    let account = match routes.people.authenticate(&name, &password).await {
         Ok(Login::Accepted(account)) => {
             attempt.succeed();
-            account.user
+            account
         }
         Ok(Login::Refused) => {
             attempt.fail().await;
@@ -37,7 +37,10 @@ pub(super) async fn answer(routes: &Inner, request: TokenRequest) -> Result<Answ
             return Err(answer::people_unavailable(error));
         }
     };
-    let pair = routes.issuer.login(&user).map_err(|error| answer::not_issued(&error))?;
+    let user = &account.user;
+    let begun = routes.sessions.begin(&user.id, account.mark).await;
+    let grant = begun.map_err(|error| answer::session_refused(&error, &routes.realm))?;
+    let pair = routes.issuer.login(user, &grant).map_err(|error| answer::not_issued(&error))?;
     let members = Members::new().with("refresh", pair.refresh).with("access", pair.access);
     Ok(answer::success(&members, &user.id))
 }
@@ -67,6 +70,7 @@ async fn live_session(routes: &Inner, name: &str, authorization: &HeaderValue) -
         return None;
     }
     let claims = routes.verifier.verify(token.trim_ascii(), Expected::Access).ok()?;
+    routes.sessions.check(&claims).await.ok()?;
     let Ok(Lookup::Active(account)) = routes.people.find(&claims.user_id).await else { return None };
     // Tokens without a session share one count: their number is not bounded by logins.
     (normal_name(&account.user.name).as_deref() == Ok(name)).then(|| claims.session.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! The token routes, in the dialect of djangorestframework-simplejwt: login, refresh, and the published keys.
+//! The token routes, in the dialect of djangorestframework-simplejwt: login, refresh, verify, logout, and the published keys.
 //!
 //! They run on the control plane, because a login hashes a password. The data plane hands over a whole request, whose
 //! body it has limited to [`crate::base::bounds::MAX_TOKEN_REQUEST_BYTES`], and writes the answer.
@@ -15,15 +15,18 @@ use crate::base::secret::Secret;
 use crate::config;
 use crate::keys::KeyRing;
 use crate::limits::Lockout;
+use crate::sessions::Sessions;
 use crate::tokens::{Issuer, Verifier};
 use crate::users::{Directory, Login, Lookup, UsersError};
 
 pub mod answer;
+mod blacklist;
 mod body;
 mod form;
 mod jwks;
 mod login;
 mod refresh;
+mod verify;
 
 pub use answer::{Answer, Body};
 
@@ -85,6 +88,10 @@ pub enum Endpoint {
     Login,
     /// A refresh token for an access token.
     Refresh,
+    /// Whether a token is good.
+    Verify,
+    /// A refresh token for the end of its session.
+    Blacklist,
     /// The public keys.
     Jwks,
 }
@@ -112,6 +119,8 @@ impl Endpoint {
         match self {
             Self::Login => "token",
             Self::Refresh => "token-refresh",
+            Self::Verify => "token-verify",
+            Self::Blacklist => "token-blacklist",
             Self::Jwks => "jwks",
         }
     }
@@ -133,6 +142,7 @@ pub struct TokenRoutes(Arc<Inner>);
 
 struct Inner {
     people: Arc<dyn People>,
+    sessions: Sessions,
     lockout: Lockout,
     issuer: Issuer,
     verifier: Verifier,
@@ -145,6 +155,7 @@ impl TokenRoutes {
     /// The routes under `tokens.path`.
     pub fn new(
         people: Arc<dyn People>,
+        sessions: Sessions,
         lockout: Lockout,
         issuer: Issuer,
         verifier: Verifier,
@@ -152,7 +163,7 @@ impl TokenRoutes {
         tokens: &config::Tokens,
     ) -> Self {
         let (path, realm) = (tokens.path.clone(), tokens.realm.clone());
-        Self(Arc::new(Inner { people, lockout, issuer, verifier, ring, path, realm }))
+        Self(Arc::new(Inner { people, sessions, lockout, issuer, verifier, ring, path, realm }))
     }
 
     /// Which token route this path is, with or without a slash at the end.
@@ -163,6 +174,8 @@ impl TokenRoutes {
         match path.strip_prefix(self.0.path.as_str())? {
             "" | "/" => Some(Endpoint::Login),
             "/refresh" | "/refresh/" => Some(Endpoint::Refresh),
+            "/verify" | "/verify/" => Some(Endpoint::Verify),
+            "/blacklist" | "/blacklist/" => Some(Endpoint::Blacklist),
             _ => None,
         }
     }
@@ -170,14 +183,19 @@ impl TokenRoutes {
     /// Answers a request.
     pub async fn answer(&self, request: TokenRequest) -> Answer {
         let routes = self.0.as_ref();
-        match request.endpoint {
-            Endpoint::Jwks => jwks::answer(&routes.ring, &request.method),
-            Endpoint::Login | Endpoint::Refresh if request.method != Method::POST => {
-                answer::method_not_allowed(&request.method, "POST")
+        let outcome = match request.endpoint {
+            Endpoint::Jwks => Ok(jwks::answer(&routes.ring, &request.method)),
+            Endpoint::Login | Endpoint::Refresh | Endpoint::Verify | Endpoint::Blacklist
+                if request.method != Method::POST =>
+            {
+                Err(answer::method_not_allowed(&request.method, "POST"))
             }
-            Endpoint::Login => login::answer(routes, request).await.unwrap_or_else(|refusal| refusal),
-            Endpoint::Refresh => refresh::answer(routes, request).await.unwrap_or_else(|refusal| refusal),
-        }
+            Endpoint::Login => login::answer(routes, request).await,
+            Endpoint::Refresh => refresh::answer(routes, request).await,
+            Endpoint::Verify => verify::answer(routes, request).await,
+            Endpoint::Blacklist => blacklist::answer(routes, request).await,
+        };
+        outcome.unwrap_or_else(|refusal| refusal)
     }
 }
 

@@ -14,6 +14,8 @@ use crate::base::clock::Clock;
 use crate::base::reason::Reason;
 use crate::base::user::User;
 use crate::keys::tests::{secret_key, settings};
+use crate::store::Store;
+use crate::store::scratch::Scratch;
 use crate::tokens::Expected;
 use crate::users::{Account, CredentialMark};
 
@@ -72,6 +74,12 @@ struct Rig {
     routes: TokenRoutes,
     people: Arc<Fake>,
     verifier: Verifier,
+    runtime: tokio::runtime::Runtime,
+    _scratch: Scratch,
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn rig(failing: Option<PeopleError>) -> Rig {
@@ -79,21 +87,22 @@ fn rig(failing: Option<PeopleError>) -> Rig {
     let clock = Clock::manual(NOW * 1000).0;
     let ring = Arc::new(KeyRing::load(&tokens, &clock).unwrap());
     let verifier = Verifier::new(Arc::clone(&ring), &tokens, clock.clone());
-    let issuer = Issuer::new(Arc::clone(&ring), &tokens, clock);
+    let issuer = Issuer::new(Arc::clone(&ring), &tokens);
     let users = config::Users {
         source: config::UserSource::Store,
         hashing: crate::users::password::tests::cheap_hashing(),
         lockout: config::Lockout::default(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let lockout = runtime.block_on(Lockout::open(&users, None, Clock::manual(NOW * 1000).0)).unwrap();
+    let (runtime, scratch) = (runtime(), Scratch::new());
+    let (sessions, lockout) = runtime.block_on(async {
+        let store = Store::open(&scratch.path("s.db")).await.unwrap();
+        let lockout = Lockout::open(&users, None, clock.clone()).await.unwrap();
+        (Sessions::open(store, clock, &tokens).await.unwrap(), lockout)
+    });
     let people = Arc::new(Fake { failing, asked: Mutex::default() });
     let shared: Arc<dyn People> = Arc::<Fake>::clone(&people);
-    Rig {
-        routes: TokenRoutes::new(shared, lockout, issuer, verifier.clone(), ring, &tokens),
-        people,
-        verifier,
-    }
+    let routes = TokenRoutes::new(shared, sessions, lockout, issuer, verifier.clone(), ring, &tokens);
+    Rig { routes, people, verifier, runtime, _scratch: scratch }
 }
 
 struct Seen {
@@ -115,8 +124,7 @@ impl Rig {
             body: Bytes::copy_from_slice(body),
             client: IpAddr::from([192, 0, 2, 1]),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let answer = runtime.block_on(self.routes.answer(request));
+        let answer = self.runtime.block_on(self.routes.answer(request));
         let (reason, user) = (answer.reason, answer.user.clone());
         let (status, headers, bytes) = answer.render("0123");
         let text = String::from_utf8(bytes.to_vec()).unwrap();
@@ -193,7 +201,9 @@ fn recorded_logins_and_refreshes_are_answered_alike() {
     let mut compared = 0;
     for case in &cases {
         let id = case["id"].as_str().unwrap();
-        if case["profile"] != "default" || !(id.starts_with("login-") || id.starts_with("refresh-")) {
+        if case["profile"] != "default"
+            || !["login-", "refresh-", "verify-"].iter().any(|kind| id.starts_with(kind))
+        {
             continue;
         }
         let rig = rig(None);
@@ -214,7 +224,7 @@ fn recorded_logins_and_refreshes_are_answered_alike() {
         compare(id, case, &seen);
         compared += 1;
     }
-    assert_eq!(compared, 36);
+    assert_eq!(compared, 42);
 }
 
 fn compare(id: &str, case: &Value, seen: &Seen) {
@@ -549,7 +559,9 @@ fn only_the_exact_paths_are_token_routes() {
         ("/api/tokens", None),
         ("/api/token//", None),
         ("/api/token/refresh/x", None),
-        ("/api/token/verify/", None),
+        ("/api/token/verify/", Some(Endpoint::Verify)),
+        ("/api/token/blacklist", Some(Endpoint::Blacklist)),
+        ("/api/token/blacklist/x", None),
         ("/api", None),
         ("/.well-known/jwks.json/", None),
     ] {

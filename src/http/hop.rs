@@ -54,6 +54,10 @@ pub fn takes_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
             .split(|byte| *byte == b',')
             .any(|item| item.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     };
+    // Going through the names costs less than looking up one that is rarely there.
+    if !headers.keys().any(|name| name == header::TE) {
+        return None;
+    }
     headers.get_all(header::TE).iter().any(asks).then(|| HeaderValue::from_static("trailers"))
 }
 

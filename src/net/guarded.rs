@@ -77,15 +77,14 @@ impl<W: LastWords> GuardedStream<W> {
             self.between_answers = false;
             return false;
         }
+        let begins_answer = std::mem::replace(&mut self.between_answers, false);
         match library_answer(begin) {
-            Some(status) if self.between_answers => {
+            Some(status) if begins_answer => {
+                self.between_answers = true;
                 self.turn_away(Unread::Malformed(status));
                 true
             }
-            Some(_) | None => {
-                self.between_answers = false;
-                false
-            }
+            Some(_) | None => false,
         }
     }
 
@@ -112,8 +111,8 @@ fn library_answer(written: &[u8]) -> Option<u16> {
     let status =
         written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
     let status: u16 = std::str::from_utf8(status).ok()?.parse().ok()?;
-    let ours = written.windows(b"x-request-id".len()).any(|window| window == b"x-request-id");
-    (status >= 400 && !ours).then_some(status)
+    // Nearly all answers are no refusals, and are not searched.
+    (status >= 400 && memchr::memmem::find(written, b"x-request-id").is_none()).then_some(status)
 }
 
 impl<W: LastWords + Unpin> AsyncRead for GuardedStream<W> {

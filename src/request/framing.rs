@@ -21,6 +21,10 @@ pub enum BodyLength {
 ///
 /// [`IntakeError::FramingAmbiguous`] for everything but one plain `Content-Length` or one `chunked`.
 pub(super) fn body_length(headers: &HeaderMap, version: Version) -> Result<BodyLength, IntakeError> {
+    // Most requests have no body; going through the names costs less than looking up two that are not there.
+    if !headers.keys().any(|name| name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH) {
+        return Ok(BodyLength::None);
+    }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     match (codings.next(), lengths.next()) {

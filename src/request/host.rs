@@ -40,8 +40,8 @@ impl Host {
         if bytes.is_empty() || bytes.len() > bounds::MAX_HOST_BYTES {
             return Err(MALFORMED);
         }
-        if is_plain_name(bytes) {
-            return Ok(Self { value: value.clone(), name_length: bytes.len() });
+        if let Some(name_length) = plain_name_length(bytes) {
+            return Ok(Self { value: value.clone(), name_length });
         }
         let text = std::str::from_utf8(bytes).map_err(|_| MALFORMED)?;
         let (name, port) = split_port(text).ok_or(MALFORMED)?;
@@ -91,17 +91,22 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// Whether this is a lower-case name without port, as most are: decided in one pass.
-fn is_plain_name(bytes: &[u8]) -> bool {
+/// How long the name is in a host that needs no change, as most are: a lower-case name, perhaps with a port. Decided in
+/// one pass.
+fn plain_name_length(bytes: &[u8]) -> Option<usize> {
     let mut in_label = false;
-    for byte in bytes {
+    for (index, byte) in bytes.iter().enumerate() {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => in_label = true,
             b'.' if in_label => in_label = false,
-            _ => return false,
+            b':' if in_label => {
+                let port = bytes.get(index + 1..).and_then(|port| std::str::from_utf8(port).ok())?;
+                return is_port(port).then_some(index);
+            }
+            _ => return None,
         }
     }
-    in_label
+    in_label.then_some(bytes.len())
 }
 
 fn is_port(port: &str) -> bool {

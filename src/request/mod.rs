@@ -141,6 +141,9 @@ pub fn intake(request: Request<Incoming>) -> Result<Exchange, IntakeError> {
 }
 
 fn check_expectation(headers: &HeaderMap) -> Result<(), IntakeError> {
+    if !headers.keys().any(|name| name == header::EXPECT) {
+        return Ok(());
+    }
     let met = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get_all(header::EXPECT).iter().all(met) { Ok(()) } else { Err(IntakeError::ExpectationFailed) }
 }

@@ -82,10 +82,7 @@ impl PathTrie {
         if let Some(rest) = rest
             && (!self.literals.is_empty() || self.parameter.is_some())
         {
-            let (segment, after) = match rest.split_once('/') {
-                Some((segment, after)) => (segment, Some(after)),
-                None => (rest, None),
-            };
+            let (segment, after) = split_segment(rest);
             if !self.literals.is_empty()
                 && let Some(child) = self.literals.get(segment)
             {
@@ -100,6 +97,15 @@ impl PathTrie {
             search.offer(&self.exact, depth);
         }
         search.offer(&self.prefix, depth);
+    }
+}
+
+/// The first segment, and what follows its slash. A search for one byte is faster than one for a character.
+fn split_segment(rest: &str) -> (&str, Option<&str>) {
+    let slash = memchr::memchr(b'/', rest.as_bytes());
+    match slash.and_then(|slash| Some((rest.get(..slash)?, rest.get(slash + 1..)?))) {
+        Some((segment, after)) => (segment, Some(after)),
+        None => (rest, None),
     }
 }
 

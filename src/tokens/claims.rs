@@ -41,7 +41,7 @@ impl Rules {
     pub(super) fn check(
         &self,
         mut members: Map<String, Value>,
-        expected: Expected,
+        expected: Option<Expected>,
         now_ms: i64,
     ) -> Result<Claims, TokenFault> {
         let issued_at_ms = self.begun(&members, "iat", "iat is not a number", now_ms)?;
@@ -53,12 +53,17 @@ impl Rules {
         let session = identifier(&mut members, "sid", "sid is not an identifier")?;
         let expires_at_ms = expires_at_ms.ok_or(TokenFault::MissingExpiry)?;
         let jti = jti.ok_or(TokenFault::MissingId)?;
-        let token_type = match members.remove("token_type") {
-            None => return Err(TokenFault::MissingType),
-            Some(Value::String(token_type)) if token_type == expected.name() => token_type,
-            Some(_) => return Err(TokenFault::WrongType),
+        let token_type = match (members.remove("token_type"), expected) {
+            (None, Some(_)) => return Err(TokenFault::MissingType),
+            (Some(Value::String(token_type)), Some(expected)) if token_type == expected.name() => token_type,
+            (Some(_), Some(_)) => return Err(TokenFault::WrongType),
+            (Some(Value::String(token_type)), None) => token_type,
+            (Some(_) | None, None) => String::new(),
         };
-        let user_id = user_id(members.remove(&self.user_id_claim))?;
+        let user_id = match (user_id(members.remove(&self.user_id_claim)), expected) {
+            (Err(_), None) => String::new(),
+            (user_id, _) => user_id?,
+        };
         members.remove("exp");
         members.remove("iat");
         let valid_until_ms = expires_at_ms.saturating_add(self.leeway_ms);

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +11,6 @@ use super::claims::Claims;
 use super::json::Members;
 use super::verify::Expected;
 use crate::base::bounds;
-use crate::base::clock::Clock;
 use crate::base::ids::{self, RandomnessUnavailable};
 use crate::base::user::{User, UserField};
 use crate::config;
@@ -21,11 +19,43 @@ use crate::keys::{KeyRing, SigningFailed};
 /// Claims that a new access token never takes over from its refresh token: they are written anew or belong to the old one.
 const RESERVED: [&str; 8] = ["token_type", "exp", "iat", "nbf", "jti", "sid", "aud", "iss"];
 
-/// What a login gives.
+/// What may be issued: for which session, and until when. Times are seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The session.
+    pub session: String,
+    /// `iat` of the access token.
+    pub issued_at: i64,
+    /// `exp` of the access token.
+    pub access_expires_at: i64,
+    /// The refresh token to be issued, if there is to be one.
+    pub refresh: Option<NewRefresh>,
+}
+
+/// A refresh token that is decided on. The same decision makes the same claims however often it is issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRefresh {
+    /// Its id.
+    pub jti: String,
+    /// Its `iat`.
+    pub issued_at: i64,
+    /// Its `exp`.
+    pub expires_at: i64,
+}
+
+impl Grant {
+    /// When the last of these tokens expires, in milliseconds since 1970.
+    pub fn last_expiry_ms(&self) -> i64 {
+        let refresh = self.refresh.as_ref().map_or(i64::MIN, |refresh| refresh.expires_at);
+        self.access_expires_at.max(refresh).saturating_mul(1000)
+    }
+}
+
+/// What a login or a refresh gives.
 #[derive(Clone)]
 pub struct TokenPair {
-    /// The refresh token.
-    pub refresh: String,
+    /// The refresh token, where there is a new one.
+    pub refresh: Option<String>,
     /// The access token of the same session.
     pub access: String,
 }
@@ -86,9 +116,6 @@ impl std::error::Error for IssueError {
 #[derive(Debug)]
 pub struct Issuer {
     ring: Arc<KeyRing>,
-    clock: Clock,
-    access_seconds: i64,
-    refresh_seconds: i64,
     user_id_claim: String,
     claims: Vec<UserField>,
     iss: Option<String>,
@@ -97,12 +124,9 @@ pub struct Issuer {
 
 impl Issuer {
     /// An issuer by the rules of `[tokens]`.
-    pub fn new(ring: Arc<KeyRing>, tokens: &config::Tokens, clock: Clock) -> Self {
+    pub fn new(ring: Arc<KeyRing>, tokens: &config::Tokens) -> Self {
         Self {
             ring,
-            clock,
-            access_seconds: whole_seconds(tokens.access_lifetime),
-            refresh_seconds: whole_seconds(tokens.refresh_lifetime),
             user_id_claim: tokens.user_id_claim.clone(),
             claims: tokens.claims.clone(),
             iss: tokens.issuer.clone(),
@@ -110,35 +134,57 @@ impl Issuer {
         }
     }
 
-    /// The two tokens of a new session.
+    /// The tokens of a new session.
     ///
     /// # Errors
     ///
     /// An [`IssueError`]; then nothing was issued.
-    pub fn login(&self, user: &User) -> Result<TokenPair, IssueError> {
-        let session = ids::random_id().map_err(IssueError::Randomness)?;
-        let now = self.clock.now_unix_seconds();
-        let refresh = self.begin(Expected::Refresh, now, &user.id, Some(&session))?;
-        let mut access = self.begin(Expected::Access, now, &user.id, Some(&session))?;
+    pub fn login(&self, user: &User, grant: &Grant) -> Result<TokenPair, IssueError> {
+        let refresh = grant.refresh.as_ref().map(|new| self.finish(self.begin_refresh(new, user, grant)));
+        let mut access = self.begin_access(user, grant)?;
         self.add_user_fields(&mut access, user);
-        Ok(TokenPair { refresh: self.finish(refresh)?, access: self.finish(access)? })
+        Ok(TokenPair { refresh: refresh.transpose()?, access: self.finish(access)? })
     }
 
-    /// An access token for the session of a refresh token that has passed.
+    /// The tokens for the session of a refresh token that has passed.
     ///
-    /// Other claims of the refresh token are taken over, but never those that `tokens.claims` reads from the user.
+    /// Other claims of the refresh token are taken over, but in the access token never those that `tokens.claims` reads
+    /// from the user.
     ///
     /// # Errors
     ///
     /// An [`IssueError`]; then nothing was issued.
-    pub fn refresh(&self, refresh: &Claims, user: &User) -> Result<String, IssueError> {
-        let now = self.clock.now_unix_seconds();
-        let mut access = self.begin(Expected::Access, now, &user.id, refresh.session.as_deref())?;
+    pub fn refresh(&self, old: &Claims, user: &User, grant: &Grant) -> Result<TokenPair, IssueError> {
+        let others = || {
+            let others = old.other.iter();
+            others.filter(|(name, _)| !RESERVED.contains(&name.as_str()) && **name != self.user_id_claim)
+        };
+        let mut access = self.begin_access(user, grant)?;
         self.add_user_fields(&mut access, user);
-        for (name, value) in refresh.other.iter().filter(|(name, _)| !self.writes(name)) {
+        let read = |name: &str| self.claims.iter().any(|field| field.name() == name);
+        for (name, value) in others().filter(|(name, _)| !read(name)) {
             access.push(name.clone(), value.clone());
         }
-        self.finish(access)
+        let successor = |new| {
+            let mut refresh = self.begin_refresh(new, user, grant);
+            for (name, value) in others() {
+                refresh.push(name.clone(), value.clone());
+            }
+            self.finish(refresh)
+        };
+        let refresh = grant.refresh.as_ref().map(successor).transpose()?;
+        Ok(TokenPair { refresh, access: self.finish(access)? })
+    }
+
+    fn begin_access(&self, user: &User, grant: &Grant) -> Result<Members, IssueError> {
+        let jti = ids::random_id().map_err(IssueError::Randomness)?;
+        let times = (grant.issued_at, grant.access_expires_at);
+        Ok(self.begin(Expected::Access, &jti, times, &user.id, &grant.session))
+    }
+
+    fn begin_refresh(&self, new: &NewRefresh, user: &User, grant: &Grant) -> Members {
+        let times = (new.issued_at, new.expires_at);
+        self.begin(Expected::Refresh, &new.jti, times, &user.id, &grant.session)
     }
 
     /// Whether the gateway itself writes this claim, so that nobody else may.
@@ -148,7 +194,8 @@ impl Issuer {
             || self.claims.iter().any(|field| field.name() == name)
     }
 
-    /// A token without a login, with further claims that the gateway does not write itself.
+    /// A token without a login, from one time to another in seconds since 1970, with further claims that the gateway does
+    /// not write itself.
     ///
     /// # Errors
     ///
@@ -157,20 +204,11 @@ impl Issuer {
         &self,
         kind: Expected,
         user: &User,
-        lifetime: Option<Duration>,
+        (issued_at, expires_at): (i64, i64),
         claims: Vec<(String, Value)>,
     ) -> Result<Minted, IssueError> {
-        let lifetime = lifetime.map_or_else(|| self.lifetime(kind), whole_seconds);
-        let now = self.clock.now_unix_seconds();
-        let expires_at = now.saturating_add(lifetime);
         let id = || ids::random_id().map_err(IssueError::Randomness);
-        let mut members = Members::new()
-            .with("token_type", kind.name())
-            .with("exp", expires_at)
-            .with("iat", now)
-            .with("jti", id()?)
-            .with(self.user_id_claim.clone(), user.id.as_str())
-            .with("sid", id()?);
+        let mut members = self.begin(kind, &id()?, (issued_at, expires_at), &user.id, &id()?);
         if kind == Expected::Access {
             self.add_user_fields(&mut members, user);
         }
@@ -180,31 +218,21 @@ impl Issuer {
         Ok(Minted { text: self.finish(members)?, expires_at })
     }
 
-    fn lifetime(&self, kind: Expected) -> i64 {
-        match kind {
-            Expected::Access => self.access_seconds,
-            Expected::Refresh => self.refresh_seconds,
-        }
-    }
-
     fn begin(
         &self,
         kind: Expected,
-        now: i64,
+        jti: &str,
+        (issued_at, expires_at): (i64, i64),
         user_id: &str,
-        session: Option<&str>,
-    ) -> Result<Members, IssueError> {
-        let lifetime = self.lifetime(kind);
-        let mut members = Members::new()
+        session: &str,
+    ) -> Members {
+        Members::new()
             .with("token_type", kind.name())
-            .with("exp", now.saturating_add(lifetime))
-            .with("iat", now)
-            .with("jti", ids::random_id().map_err(IssueError::Randomness)?)
-            .with(self.user_id_claim.clone(), user_id);
-        if let Some(session) = session {
-            members.push("sid", session);
-        }
-        Ok(members)
+            .with("exp", expires_at)
+            .with("iat", issued_at)
+            .with("jti", jti)
+            .with(self.user_id_claim.clone(), user_id)
+            .with("sid", session)
     }
 
     fn add_user_fields(&self, members: &mut Members, user: &User) {
@@ -240,9 +268,4 @@ impl Issuer {
         let token = format!("{message}.{signature}");
         if token.len() > bounds::MAX_TOKEN_BYTES { Err(IssueError::TooLong) } else { Ok(token) }
     }
-}
-
-/// Rounded up, so that a lifetime is never shorter than configured.
-fn whole_seconds(lifetime: Duration) -> i64 {
-    i64::try_from(lifetime.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
 }

@@ -11,7 +11,7 @@ pub mod json;
 pub mod verify;
 
 pub use claims::Claims;
-pub use issue::{IssueError, Issuer, Minted, TokenPair};
+pub use issue::{Grant, IssueError, Issuer, Minted, NewRefresh, TokenPair};
 pub use verify::{Expected, TokenFault, Verifier};
 
 #[cfg(test)]

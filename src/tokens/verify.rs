@@ -124,6 +124,20 @@ impl Verifier {
     ///
     /// The first [`TokenFault`], in the order of simplejwt.
     pub fn verify(&self, token: &[u8], expected: Expected) -> Result<Claims, TokenFault> {
+        self.verify_as(token, Some(expected))
+    }
+
+    /// As [`Verifier::verify`], but for a token of any kind, which may also say neither its kind nor its user; what it does
+    /// not say is empty then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Verifier::verify`].
+    pub fn verify_any(&self, token: &[u8]) -> Result<Claims, TokenFault> {
+        self.verify_as(token, None)
+    }
+
+    fn verify_as(&self, token: &[u8], expected: Option<Expected>) -> Result<Claims, TokenFault> {
         let now_ms = self.clock.now_unix_ms();
         let (key, payload) = self.open(token, now_ms)?;
         let members = json::read_object(&payload).map_err(|_| {

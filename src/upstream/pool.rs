@@ -31,6 +31,8 @@ pub struct SharedTarget {
     target: Target,
     authority: HeaderValue,
     open: AtomicUsize,
+    /// Requests of all threads that wait for a connection.
+    wanted: AtomicUsize,
 }
 
 impl SharedUpstream {
@@ -38,7 +40,8 @@ impl SharedUpstream {
     pub fn new(settings: &config::Upstream) -> Option<Self> {
         let mut targets = settings.targets.iter().map(|target| {
             let authority = HeaderValue::from_str(&target.authority()).ok()?;
-            Some(Arc::new(SharedTarget { target: target.clone(), authority, open: AtomicUsize::new(0) }))
+            let (open, wanted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            Some(Arc::new(SharedTarget { target: target.clone(), authority, open, wanted }))
         });
         let first = targets.next()??;
         let others = targets.collect::<Option<_>>()?;
@@ -179,7 +182,7 @@ impl Pool {
         if self.waiting.get() >= self.limits.max_queue {
             return Err(UpstreamError::QueueFull);
         }
-        let _queued = Queued::join(&self.waiting);
+        let _queued = Queued::join(self);
         let deadline_ms = self.clock.now_ms()
             + u64::try_from(self.limits.connect_timeout.as_millis()).unwrap_or(u64::MAX / 2);
         loop {
@@ -195,28 +198,38 @@ impl Pool {
         }
     }
 
-    /// Lets connections go that nobody has used for `idle_timeout`.
+    /// Lets connections go that nobody has used for `idle_timeout`, or that another thread waits for.
     pub(super) fn sweep(&self) {
         let now_ms = self.clock.now_ms();
-        self.idle.borrow_mut().retain(|idle| {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| {
             now_ms.saturating_sub(idle.since_ms) < self.limits.idle_timeout_ms && !idle.sender.is_closed()
         });
+        let surplus = self.wanted_elsewhere().min(idle.len());
+        idle.drain(..surplus);
+    }
+
+    /// Requests of other threads that wait because the target has as many connections as it may have.
+    fn wanted_elsewhere(&self) -> usize {
+        self.shared.wanted.load(Ordering::Acquire).saturating_sub(self.waiting.get())
     }
 }
 
 /// A place in the queue, left when dropped.
-struct Queued<'a>(&'a Cell<usize>);
+struct Queued<'a>(&'a Pool);
 
 impl<'a> Queued<'a> {
-    fn join(waiting: &'a Cell<usize>) -> Self {
-        waiting.set(waiting.get() + 1);
-        Self(waiting)
+    fn join(pool: &'a Pool) -> Self {
+        pool.waiting.set(pool.waiting.get() + 1);
+        pool.shared.wanted.fetch_add(1, Ordering::AcqRel);
+        Self(pool)
     }
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
+        self.0.shared.wanted.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -231,10 +244,13 @@ impl Lease {
         self.sender.as_mut()
     }
 
-    /// Gives the connection back after an answer was read to its end.
+    /// Gives the connection back after an answer was read to its end. A connection belongs to its thread; so that
+    /// another thread gets its turn, it is closed when only others wait.
     pub(super) fn give_back(mut self) {
+        let wanted_here = self.pool.waiting.get() > 0 || self.pool.wanted_elsewhere() == 0;
         if let Some(sender) = self.sender.take()
             && !sender.is_closed()
+            && wanted_here
         {
             let since_ms = self.pool.clock.now_ms();
             self.pool.idle.borrow_mut().push(Idle { sender, since_ms });

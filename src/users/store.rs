@@ -3,6 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
+use crate::base::bounds;
 use crate::base::user::User;
 use crate::store::{Store, StoreError};
 
@@ -79,16 +80,27 @@ impl Store {
         rows.iter().map(|row| Ok((user_of(row)?, row.try_get("active")?))).collect()
     }
 
-    /// Gives a user another password.
+    /// Gives a user another password, and ends what was begun with the old one.
     ///
     /// # Errors
     ///
     /// A [`UserChangeError`].
     pub async fn set_password(&self, name: &str, hash: &StoredHash) -> Result<(), UserChangeError> {
-        let update = sqlx::query("UPDATE users SET password_hash = ?1, updated_at = ?2 WHERE name = ?3")
+        let name = normal_name(name).map_err(|_| UserChangeError::NoSuchUser)?;
+        let now_ms = self.now_unix_ms();
+        let mut transaction: Transaction<'static, Sqlite> = self.begin().await?;
+        let update = "UPDATE users SET password_hash = ?1, updated_at = ?2 WHERE name = ?3 RETURNING id";
+        let changed: Option<i64> = sqlx::query_scalar(update)
             .bind(hash.expose())
-            .bind(self.now_unix_ms());
-        self.change(name, update).await
+            .bind(now_ms)
+            .bind(&name)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(StoreError::from)?;
+        let id = changed.ok_or(UserChangeError::NoSuchUser)?.to_string();
+        end_sessions(&mut transaction, &id, now_ms).await.map_err(StoreError::from)?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(())
     }
 
     /// Switches a user on or off.
@@ -172,6 +184,26 @@ impl Store {
         let hash: zeroize::Zeroizing<String> = zeroize::Zeroizing::new(row.try_get("password_hash")?);
         Ok(Lookup::Active(Account { user: user_of(&row)?, mark: CredentialMark::of(&hash) }))
     }
+}
+
+/// Ends the sessions of a user whose password changes, and revokes what was issued outside of them.
+async fn end_sessions(
+    transaction: &mut Transaction<'static, Sqlite>,
+    user_id: &str,
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let end =
+        "UPDATE sessions SET ended_at = ?2, end_reason = 'password' WHERE user_id = ?1 AND ended_at IS NULL";
+    sqlx::query(end).bind(user_id).bind(now_ms).execute(&mut **transaction).await?;
+    // As long as the longest token lives, and ten minutes for any leeway.
+    let until_ms = now_ms.saturating_add((bounds::MAX_TOKEN_LIFETIME_SECONDS + 600) * 1000);
+    sqlx::query("INSERT INTO revocations (user_id, issued_until, until) VALUES (?1, ?2, ?3)")
+        .bind(user_id)
+        .bind(now_ms)
+        .bind(until_ms)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 fn user_of(row: &SqliteRow) -> Result<User, StoreError> {

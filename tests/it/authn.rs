@@ -220,7 +220,12 @@ fn a_disabled_user_is_refused_at_once_on_an_open_connection() {
     manage!(gateway, disable, "alice");
     client.get_as("/", &alice).refused(401, "user_inactive");
     manage!(gateway, enable, "alice");
-    eventually("alice passes again", AT_ONCE, || client.get_as("/", &alice).status == 200);
+    // Being switched off has ended what was there before.
+    eventually("alice may come back", AT_ONCE, || {
+        client.get_as("/", &alice).json()["reason"] == "token_revoked"
+    });
+    let (again, _) = gateway.login("alice", PASSWORD);
+    client.get_as("/", &again).expect(200);
 }
 
 #[test]
@@ -318,7 +323,12 @@ fn users_of_a_file_come_and_go_with_it() {
     gateway.write("users.htpasswd", "not a line of users\n");
     client.get_as("/", &alice).expect(200);
     gateway.write("users.htpasswd", &both);
-    eventually("bob passes again", Duration::from_secs(2), || client.get_as("/", &bob).status == 200);
+    // Leaving has ended his session; he may begin another one.
+    eventually("bob may come back", Duration::from_secs(2), || {
+        client.get_as("/", &bob).json()["reason"] == "token_revoked"
+    });
+    let (bob, _) = gateway.login("bob", "secure-password");
+    client.get_as("/", &bob).expect(200);
     client.get_as("/", &alice).expect(200);
 }
 

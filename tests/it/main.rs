@@ -22,5 +22,6 @@ mod limits;
 mod login;
 mod proxying;
 mod routing;
+mod sessions;
 mod tidy;
 mod tokens;

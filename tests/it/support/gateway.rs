@@ -13,7 +13,7 @@ use tollgate::app;
 use tollgate::base::clock::Clock;
 use tollgate::base::secret::Secret;
 use tollgate::cli::user;
-use tollgate::config::{self, Config, Environment, Log, LogFormat, LogLevel, UserSource};
+use tollgate::config::{self, Config, Environment, Log, LogFormat, LogLevel};
 use tollgate::store::Store;
 use tollgate::telemetry::events;
 use tollgate::telemetry::sink::{Sink, Writer};
@@ -56,6 +56,7 @@ pub(crate) struct Gateway {
     pub(crate) ledger: Arc<Ledger>,
     running: Option<app::Gateway>,
     log: Memory,
+    clock: Clock,
     hand: Option<Arc<AtomicI64>>,
     store: Option<Store>,
     runtime: Runtime,
@@ -135,6 +136,13 @@ impl Setup {
         self
     }
 
+    /// With this private key, in PEM.
+    pub(crate) fn pem_key(mut self, algorithm: &str, pem: &str) -> Self {
+        std::fs::write(self.scratch.path().join("key.pem"), pem).unwrap();
+        self.keys = format!("[[tokens.keys]]\nkid = \"pem\"\nalg = \"{algorithm}\"\nfile = \"key.pem\"\n");
+        self
+    }
+
     /// With a key that the gateway makes.
     pub(crate) fn generated_key(mut self) -> Self {
         self.keys.clear();
@@ -210,8 +218,6 @@ impl Setup {
         let config = config::parse(&text, "gateway.toml", self.scratch.path(), &Environment::default())
             .unwrap_or_else(|failure| panic!("{failure}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let store = matches!(config.users.source, UserSource::Store)
-            .then(|| runtime.block_on(Store::open(&config.store.path)).unwrap());
         let (clock, hand) = match self.clock_ms {
             Some(unix_ms) => {
                 let (clock, hand) = Clock::manual(unix_ms);
@@ -219,6 +225,8 @@ impl Setup {
             }
             None => (Clock::System, None),
         };
+        let store = runtime.block_on(Store::open(&config.store.path)).unwrap();
+        let store = Some(store.with_clock(clock.clone()));
         let ledger = Arc::new(Ledger::default());
         ledger.keep_secret(mint::SECRET);
         let log = Memory::default();
@@ -228,6 +236,7 @@ impl Setup {
             ledger,
             running: None,
             log: log.clone(),
+            clock: clock.clone(),
             hand,
             store,
             runtime,
@@ -327,6 +336,20 @@ impl Gateway {
             found.is_some()
         });
         found.expect("it was found")
+    }
+
+    /// Ends the gateway at once, without draining, and starts another one on the same store.
+    pub(crate) fn restart(&mut self) {
+        drop(self.running.take());
+        let running = app::Gateway::start(self.config.clone(), self.clock.clone(), self.log.clone());
+        let running = running.unwrap_or_else(|error| panic!("{error}"));
+        self.address = running.addresses()[0];
+        self.running = Some(running);
+    }
+
+    /// The clock that the gateway goes by.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Stops the gateway and returns its whole log, checked.

@@ -1,0 +1,190 @@
+//! What a refresh token is exchanged for: decided in one transaction, so that it is decided once.
+
+use std::sync::atomic::Ordering;
+
+use sqlx::{Sqlite, Transaction};
+
+use super::store::{self, Exchange, NewSession, Recorded};
+use super::{Binding, Inner, SessionError, Sessions, session_of};
+use crate::base::ids;
+use crate::tokens::{Claims, Grant};
+use crate::users::CredentialMark;
+
+/// Times of `[tokens]`, in seconds but for the grace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) access: i64,
+    pub(super) refresh: i64,
+    pub(super) session: Option<i64>,
+    pub(super) rotate: bool,
+    pub(super) grace_ms: i64,
+}
+
+impl Sessions {
+    /// Decides what a refresh token that passed is exchanged for. `mark` is that of the user's password now, when the
+    /// gateway knows the user.
+    ///
+    /// # Errors
+    ///
+    /// A [`SessionError`]. Using a token again after its time ends its session.
+    pub async fn refresh(
+        &self,
+        claims: &Claims,
+        mark: Option<CredentialMark>,
+    ) -> Result<Grant, SessionError> {
+        let inner = self.0.as_ref();
+        let sid = claims.session.clone().unwrap_or_else(|| session_of(claims));
+        if inner.revocations.has_session(&sid) {
+            return Err(SessionError::Revoked);
+        }
+        let _alone = inner.alone().await?;
+        let now_ms = inner.clock.now_unix_ms();
+        let mut transaction = inner.store.begin().await?;
+        let session = inner.recorded(&mut transaction, &sid, claims, mark, now_ms).await?;
+        if session.is_outdated(mark) {
+            inner.end_with(transaction, &sid, &session, "password", now_ms).await?;
+            return Err(SessionError::Revoked);
+        }
+        let absolute_end_ms = inner.rules.end_of(&session);
+        if absolute_end_ms.is_some_and(|end_ms| end_ms <= now_ms) {
+            return Err(SessionError::Expired);
+        }
+        let used = store::exchange(&mut transaction, &sid, &claims.jti).await?;
+        let successor = match used {
+            Some(exchange) if inner.rules.is_reuse(&exchange, now_ms) => {
+                inner.reused(transaction, &sid, &session, now_ms).await?;
+                return Err(SessionError::Revoked);
+            }
+            Some(exchange) => Some(exchange),
+            None if inner.rules.rotate => {
+                let exchange = inner.rules.successor(now_ms, absolute_end_ms)?;
+                let expires_at_ms = claims.expires_at_ms;
+                store::use_up(&mut transaction, &sid, &claims.jti, expires_at_ms, &exchange).await?;
+                Some(exchange)
+            }
+            None => None,
+        };
+        let mut grant = inner.rules.grant(sid, now_ms, absolute_end_ms);
+        grant.refresh = successor.map(Exchange::into_refresh);
+        let expires_at_ms = grant.last_expiry_ms().max(claims.expires_at_ms);
+        store::touch(&mut transaction, &grant.session, expires_at_ms, now_ms).await?;
+        transaction.commit().await?;
+        Ok(grant)
+    }
+
+    /// Ends the session of a refresh token that passed.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Revoked`] when it has ended already or the token was used up before.
+    pub async fn end(&self, claims: &Claims) -> Result<(), SessionError> {
+        let inner = self.0.as_ref();
+        let sid = claims.session.clone().unwrap_or_else(|| session_of(claims));
+        if inner.revocations.has_session(&sid) {
+            return Err(SessionError::Revoked);
+        }
+        let _alone = inner.alone().await?;
+        let now_ms = inner.clock.now_unix_ms();
+        let mut transaction = inner.store.begin().await?;
+        let session = inner.recorded(&mut transaction, &sid, claims, None, now_ms).await?;
+        let used = store::exchange(&mut transaction, &sid, &claims.jti).await?;
+        if used.is_some_and(|exchange| inner.rules.is_reuse(&exchange, now_ms)) {
+            inner.reused(transaction, &sid, &session, now_ms).await?;
+            return Err(SessionError::Revoked);
+        }
+        inner.end_with(transaction, &sid, &session, "logout", now_ms).await
+    }
+}
+
+impl Inner {
+    /// The session of a refresh token that goes on. One that the store has never seen is recorded.
+    async fn recorded(
+        &self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        sid: &str,
+        claims: &Claims,
+        mark: Option<CredentialMark>,
+        now_ms: i64,
+    ) -> Result<Recorded, SessionError> {
+        if let Some(session) = store::session(transaction, sid).await? {
+            let revoked = session.has_ended || session.user_id != claims.user_id;
+            return if revoked { Err(SessionError::Revoked) } else { Ok(session) };
+        }
+        self.unless_revoked(&Binding::of(claims))?;
+        let started_at_ms = claims.issued_at_ms.unwrap_or(now_ms).min(now_ms);
+        let absolute_end_ms = self.rules.absolute_end_ms(started_at_ms);
+        let expires_at_ms = claims.expires_at_ms;
+        let new =
+            NewSession { sid, user_id: &claims.user_id, started_at_ms, expires_at_ms, absolute_end_ms, mark };
+        store::insert(transaction, &new, now_ms).await?;
+        Ok(Recorded {
+            user_id: claims.user_id.clone(),
+            started_at_ms,
+            absolute_end_ms,
+            mark,
+            has_ended: false,
+            expires_at_ms,
+        })
+    }
+
+    async fn reused(
+        &self,
+        transaction: Transaction<'static, Sqlite>,
+        sid: &str,
+        session: &Recorded,
+        now_ms: i64,
+    ) -> Result<(), SessionError> {
+        self.end_with(transaction, sid, session, "reuse", now_ms).await?;
+        self.reuses.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            session = sid,
+            user = session.user_id,
+            "a refresh token was used again: somebody else may have it, so its session has ended"
+        );
+        Ok(())
+    }
+}
+
+impl Rules {
+    pub(super) fn absolute_end_ms(&self, started_at_ms: i64) -> Option<i64> {
+        self.session.map(|seconds| started_at_ms.saturating_add(seconds.saturating_mul(1000)))
+    }
+
+    /// The absolute end of a session, by what was configured when it began and by what is now.
+    pub(super) fn end_of(&self, session: &Recorded) -> Option<i64> {
+        let now = self.absolute_end_ms(session.started_at_ms);
+        session.absolute_end_ms.into_iter().chain(now).min()
+    }
+
+    pub(super) fn grant(&self, session: String, now_ms: i64, absolute_end_ms: Option<i64>) -> Grant {
+        let issued_at = now_ms.div_euclid(1000);
+        let access_expires_at = within(issued_at.saturating_add(self.access), absolute_end_ms);
+        Grant { session, issued_at, access_expires_at, refresh: None }
+    }
+
+    /// What a refresh token is exchanged for now.
+    pub(super) fn successor(
+        &self,
+        now_ms: i64,
+        absolute_end_ms: Option<i64>,
+    ) -> Result<Exchange, SessionError> {
+        let issued_at = now_ms.div_euclid(1000);
+        Ok(Exchange {
+            used_at_ms: now_ms,
+            successor_jti: ids::random_id().map_err(SessionError::Randomness)?,
+            successor_issued_at: issued_at,
+            successor_expires_at: within(issued_at.saturating_add(self.refresh), absolute_end_ms),
+            is_superseded: false,
+        })
+    }
+
+    /// Whether a token that was used once is used too late or too often. The chain counts before the clock.
+    pub(super) fn is_reuse(&self, exchange: &Exchange, now_ms: i64) -> bool {
+        exchange.is_superseded || now_ms >= exchange.used_at_ms.saturating_add(self.grace_ms)
+    }
+}
+
+/// The earlier of an `exp` in seconds and an end in milliseconds.
+fn within(expires_at: i64, end_ms: Option<i64>) -> i64 {
+    end_ms.map_or(expires_at, |end_ms| expires_at.min(end_ms.div_euclid(1000)))
+}
