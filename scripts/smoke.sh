@@ -214,6 +214,8 @@ check "session list" "active" "$("$program" session list --user alice | awk 'NR 
 "$program" session revoke --user alice >answer
 check "session revoke" "0 ended 1 session" "$? $(cat answer)"
 check "it holds at once" yes "$(within 1 ended && echo yes)"
+printf '%s\n' "$access" | "$program" token inspect >answer
+check "token inspect knows it" "1 1" "$? $(grep -c 'its session has ended (token_revoked)' answer)"
 check "for the refresh token too" 401 "$(status "$url/api/token/refresh/" -d "refresh=$refresh")"
 check "logout" "200 401" "$(
     status "$url/api/token/" -d username=alice --data-urlencode 'password=correct horse' >/dev/null

@@ -38,11 +38,8 @@ step "tests" cargo test --locked --no-fail-fast
 step "build" cargo build --locked
 step "smoke" scripts/smoke.sh target/debug/tollgate
 step "client" "$python" scripts/django_client.py target/debug/tollgate
-<<<<<<< HEAD
-step "flood" "$python" scripts/login_flood.py target/debug/tollgate
-=======
 step "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
->>>>>>> main
+step "flood" "$python" scripts/login_flood.py target/debug/tollgate
 
 # Cargo prints "test result: ok. 12 passed; 0 failed; …", the scripts print "12 passed, 0 failed".
 awk -v broken="$broken" '

@@ -36,8 +36,8 @@
 //! | [`telemetry`] | the access log, events, the sink that never blocks |
 //! | [`keys`], [`tokens`] | the key ring; verifying and issuing |
 //! | [`store`], [`users`] | the SQLite file; who may log in, hashing under a budget |
-//! | [`limits`] | failed logins and what they lock |
 //! | [`sessions`] | what a login begins, what a refresh is exchanged for, what is revoked |
+//! | [`limits`] | failed logins and what they lock |
 //! | [`net`], [`http`] | listeners, peers, deadlines; hop-by-hop fields, bodies, refusals on the wire |
 //! | [`request`], [`routing`], [`authn`], [`authz`], [`identity`], [`upstream`], [`response`] | the stages above |
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |

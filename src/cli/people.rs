@@ -5,9 +5,7 @@ use std::future::Future;
 use super::error::CommandError;
 use crate::base::clock::Clock;
 use crate::config::{Config, UserSource};
-use crate::sessions::{SessionError, Sessions};
 use crate::store::Store;
-use crate::tokens::Claims;
 use crate::users::{Directory, Lookup, UsersError};
 
 /// Looks a user up with `find`. A store that is not there yet has never held a user, and stays where it is: nowhere.
@@ -38,26 +36,5 @@ where
             store.close().await;
         }
         found
-    })
-}
-
-/// Whether the session of a token goes on. Where there is no store yet, nothing was ever revoked.
-pub(super) fn check_session(
-    config: &Config,
-    claims: &Claims,
-) -> Result<Result<(), SessionError>, CommandError> {
-    if !config.store.path.exists() {
-        return Ok(Ok(()));
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(CommandError::System)?.block_on(async {
-        let store = Store::open(&config.store.path).await.map_err(CommandError::Store)?;
-        let sessions = Sessions::open(store.clone(), Clock::System, &config.tokens).await;
-        let checked = match sessions {
-            Ok(sessions) => Ok(sessions.check(claims).await),
-            Err(error) => Err(CommandError::Store(error)),
-        };
-        store.close().await;
-        checked
     })
 }

@@ -16,7 +16,8 @@ use crate::base::reason::Reason;
 use crate::base::user::User;
 use crate::config::Config;
 use crate::keys::KeyRing;
-use crate::sessions::SessionError;
+use crate::sessions::{SessionError, Sessions};
+use crate::store::Store;
 use crate::tokens::{Expected, TokenFault, Verifier};
 use crate::users::Lookup;
 
@@ -39,18 +40,38 @@ pub fn perform(config: &Config, token: Option<String>, out: &mut dyn Write) -> R
             .map_or_else(|error| Owner::Unreadable(error.to_string()), Owner::Found),
         None => Owner::Unnamed,
     };
-    let sound = verifier.verify(token.as_bytes(), expected(part(token, 1).as_ref())).ok();
-    let session = match sound.map(|claims| people::check_session(config, &claims)).transpose()? {
-        None | Some(Ok(())) => None,
-        Some(Err(SessionError::Revoked | SessionError::Expired)) => Some(Reason::TokenRevoked),
-        Some(Err(SessionError::Unavailable(_) | SessionError::Randomness(_))) => {
-            Some(Reason::StoreUnavailable)
+    let owner = match owner {
+        Owner::Found(lookup @ (Lookup::Active(_) | Lookup::Unmanaged))
+            if is_revoked(config, &verifier, token)? =>
+        {
+            Owner::LoggedOut(lookup)
         }
+        owner @ (Owner::Found(_) | Owner::LoggedOut(_) | Owner::Unnamed | Owner::Unreadable(_)) => owner,
     };
-    match inspect(&verifier, &ring, token, &owner, session, out).map_err(CommandError::Output)? {
+    match inspect(&verifier, &ring, token, &owner, out).map_err(CommandError::Output)? {
         Inspection::Passes(_) => Ok(Exit::Ok),
         Inspection::Fails(_) | Inspection::Barred(_) => Ok(Exit::Findings),
     }
+}
+
+/// Whether the session of a sound token has ended, or the token was used up.
+fn is_revoked(config: &Config, verifier: &Verifier, token: &str) -> Result<bool, CommandError> {
+    let Ok(claims) = verifier.verify_any(token.as_bytes()) else { return Ok(false) };
+    // Looking at a token makes no store.
+    if !config.store.path.exists() {
+        return Ok(false);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CommandError::System)?.block_on(async {
+        let store = Store::open(&config.store.path).await.map_err(CommandError::Store)?;
+        let sessions = Sessions::open(store.clone(), Clock::System, &config.tokens).await;
+        let checked = sessions.map_err(CommandError::Store)?.check(&claims).await;
+        store.close().await;
+        match checked {
+            Err(SessionError::Unavailable(error)) => Err(CommandError::Store(error)),
+            outcome => Ok(outcome.is_err()),
+        }
+    })
 }
 
 /// The user id that a token claims, sound or not: whose a token is matters most when it is refused.
@@ -83,7 +104,7 @@ pub enum Inspection {
     Passes(Expected),
     /// It would not, and why.
     Fails(TokenFault),
-    /// The token is sound, but its user may not call now, or its session has ended.
+    /// The token is sound, but its user may not call now.
     Barred(Reason),
 }
 
@@ -94,6 +115,8 @@ pub enum Owner {
     Unnamed,
     /// What the source says of the id.
     Found(Lookup),
+    /// As [`Owner::Found`], but the session of the token has ended.
+    LoggedOut(Lookup),
     /// The source cannot be asked, and why.
     Unreadable(String),
 }
@@ -104,6 +127,7 @@ impl Owner {
         match self {
             Self::Found(Lookup::Inactive) => Some(Reason::UserInactive),
             Self::Found(Lookup::Unknown) => Some(Reason::UserNotFound),
+            Self::LoggedOut(_) => Some(Reason::TokenRevoked),
             Self::Unreadable(_) => Some(Reason::StoreUnavailable),
             Self::Unnamed | Self::Found(Lookup::Active(_) | Lookup::Unmanaged) => None,
         }
@@ -114,14 +138,16 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unnamed => f.write_str("the token names none"),
-            Self::Found(Lookup::Active(account)) => {
+            Self::Found(Lookup::Active(account)) | Self::LoggedOut(Lookup::Active(account)) => {
                 let User { id, name, groups, .. } = &account.user;
                 write!(f, "{} (id {}), active", printable(name), printable(id))?;
                 if groups.is_empty() { Ok(()) } else { write!(f, ", in {}", printable(&groups.join(", "))) }
             }
-            Self::Found(Lookup::Inactive) => f.write_str("switched off"),
-            Self::Found(Lookup::Unknown) => f.write_str("there is no user of this id"),
-            Self::Found(Lookup::Unmanaged) => {
+            Self::Found(Lookup::Inactive) | Self::LoggedOut(Lookup::Inactive) => f.write_str("switched off"),
+            Self::Found(Lookup::Unknown) | Self::LoggedOut(Lookup::Unknown) => {
+                f.write_str("there is no user of this id")
+            }
+            Self::Found(Lookup::Unmanaged) | Self::LoggedOut(Lookup::Unmanaged) => {
                 f.write_str("taken at the token's word, because there has never been a user")
             }
             Self::Unreadable(error) => write!(f, "cannot be looked up: {error}"),
@@ -139,7 +165,6 @@ pub fn inspect(
     ring: &KeyRing,
     token: &str,
     owner: &Owner,
-    session: Option<Reason>,
     out: &mut dyn Write,
 ) -> io::Result<Inspection> {
     let (header, payload) = (part(token, 0), part(token, 1));
@@ -147,23 +172,22 @@ pub fn inspect(
     writeln!(out, "claims:  {}", shown(payload.as_ref()))?;
     writeln!(out, "key:     {}", key_line(verifier, ring, token, header.as_ref()))?;
     writeln!(out, "user:    {owner}")?;
-    let expected = expected(payload.as_ref());
-    match (verifier.verify(token.as_bytes(), expected), owner.bar().or(session)) {
+    let says_refresh =
+        payload.as_ref().and_then(|claims| claims.get("token_type")).is_some_and(|kind| kind == "refresh");
+    let expected = if says_refresh { Expected::Refresh } else { Expected::Access };
+    match (verifier.verify(token.as_bytes(), expected), owner.bar()) {
         (Ok(claims), None) => {
             let kind = expected.name();
             let user = printable(&claims.user_id);
             writeln!(out, "verdict: passes as {kind} token of user {user}")?;
             Ok(Inspection::Passes(expected))
         }
+        (Ok(_), Some(reason @ Reason::TokenRevoked)) => {
+            writeln!(out, "verdict: refused, the token is sound, but its session has ended ({reason})")?;
+            Ok(Inspection::Barred(reason))
+        }
         (Ok(_), Some(reason)) => {
-            let but = if reason == Reason::TokenRevoked {
-                "its session has ended"
-            } else if reason == Reason::StoreUnavailable {
-                "nobody can be asked about it"
-            } else {
-                "its user may not call"
-            };
-            writeln!(out, "verdict: refused, the token is sound, but {but} ({reason})")?;
+            writeln!(out, "verdict: refused, the token is sound, but its user may not call ({reason})")?;
             Ok(Inspection::Barred(reason))
         }
         (Err(fault), _) => {
@@ -171,12 +195,6 @@ pub fn inspect(
             Ok(Inspection::Fails(fault))
         }
     }
-}
-
-/// What a token is to be held against: the kind that it says it is.
-fn expected(payload: Option<&Value>) -> Expected {
-    let refresh = payload.and_then(|claims| claims.get("token_type")).is_some_and(|kind| kind == "refresh");
-    if refresh { Expected::Refresh } else { Expected::Access }
 }
 
 /// Header or payload for show: as lenient as can be, because a broken token is what one wants to look into.
@@ -231,13 +249,13 @@ mod tests {
     use serde_json::json;
 
     fn run(mint: &Mint, token: &[u8]) -> (Inspection, String) {
-        run_of(mint, token, &Owner::Found(Lookup::Unmanaged), None)
+        run_of(mint, token, &Owner::Found(Lookup::Unmanaged))
     }
 
-    fn run_of(mint: &Mint, token: &[u8], owner: &Owner, session: Option<Reason>) -> (Inspection, String) {
+    fn run_of(mint: &Mint, token: &[u8], owner: &Owner) -> (Inspection, String) {
         let mut out = Vec::new();
         let token = std::str::from_utf8(token).unwrap();
-        let inspection = inspect(&mint.verifier(), &mint.ring, token, owner, session, &mut out).unwrap();
+        let inspection = inspect(&mint.verifier(), &mint.ring, token, owner, &mut out).unwrap();
         (inspection, String::from_utf8(out).unwrap())
     }
 
@@ -252,7 +270,7 @@ mod tests {
             groups: vec!["a".to_owned(), "b".to_owned()],
         };
         let account = Account { user, mark: CredentialMark::of("x") };
-        let (inspection, text) = run_of(&mint, &token, &Owner::Found(Lookup::Active(account)), None);
+        let (inspection, text) = run_of(&mint, &token, &Owner::Found(Lookup::Active(account)));
         assert_eq!(inspection, Inspection::Passes(Expected::Access));
         assert!(text.contains("user:    zo\\u{202e}e (id 7), active, in a, b\n"), "{text}");
         for (owner, reason) in [
@@ -260,13 +278,10 @@ mod tests {
             (Owner::Found(Lookup::Unknown), Reason::UserNotFound),
             (Owner::Unreadable("locked".to_owned()), Reason::StoreUnavailable),
         ] {
-            let (inspection, text) = run_of(&mint, &token, &owner, None);
+            let (inspection, text) = run_of(&mint, &token, &owner);
             assert_eq!(inspection, Inspection::Barred(reason));
             assert!(text.contains(reason.word()) && text.contains("verdict: refused"), "{text}");
         }
-        let (inspection, text) = run_of(&mint, &token, &Owner::Unnamed, Some(Reason::TokenRevoked));
-        assert_eq!(inspection, Inspection::Barred(Reason::TokenRevoked));
-        assert!(text.contains("its session has ended (token_revoked)"), "{text}");
         let token = std::str::from_utf8(&token).unwrap();
         assert_eq!(claimed_id(token, "sub").as_deref(), Some("alice"));
         assert_eq!(claimed_id(token, "nothing"), None);
