@@ -194,15 +194,17 @@ fn guesses_lock_out_neither_other_networks_nor_live_sessions() {
     }
     login(&gateway, "alice", PASSWORD, here).refused(429, "locked_out");
     // From elsewhere.
-    gateway.tokens_of(&login(&gateway, "alice", PASSWORD, "x-forwarded-for: 192.0.2.8\r\n").expect(200));
+    let elsewhere = login(&gateway, "alice", PASSWORD, "x-forwarded-for: 192.0.2.8\r\n").expect(200);
+    let (ended, refresh_of_ended) = gateway.tokens_of(&elsewhere);
+    gateway.client().post_json("/api/token/blacklist/", &json!({ "refresh": refresh_of_ended })).expect(200);
     // The session goes on, and may log in again from the very network.
     gateway.client().get_as("/", &access).expect(200);
     let refreshed = gateway.client().post_json("/api/token/refresh/", &json!({ "refresh": refresh }));
     gateway.tokens_of(&refreshed.expect(200));
     let with = |token: &str| format!("{here}authorization: Bearer {token}\r\n");
     gateway.tokens_of(&login(&gateway, "alice", PASSWORD, &with(&access)).expect(200));
-    // Neither another user's session nor a refresh token or garbage is a way around.
-    for token in [&other, &refresh, "garbage"] {
+    // Neither another user's session nor one that has ended, a refresh token or garbage is a way around.
+    for token in [&other, &ended, &refresh, "garbage"] {
         login(&gateway, "alice", PASSWORD, &with(token)).refused(429, "locked_out");
     }
     // A stolen token has a count like everybody.
