@@ -201,6 +201,14 @@ fn database(table: &mut Table<'_>) -> Option<DjangoDatabase> {
     let url = table.text("url");
     let file = table.text("url_file");
     let env = table.text("url_env");
+    if let Some(name) = env.as_ref().filter(|name| !is_variable_name(&name.value)) {
+        let complaint = Complaint::new("\"url_env\" is not the name of an environment variable");
+        reader.report(
+            &name.span,
+            complaint.hint("it names the variable that holds the URL; it is not the URL itself"),
+        );
+        return None;
+    }
     let secret = match (url, file, env) {
         (Some(url), ..) => Located { value: Secret::new(url.value), span: url.span },
         (_, Some(file), _) => secret_of_file(reader, file)?,

@@ -81,6 +81,8 @@ pub enum LineFault {
     Missing(&'static str),
     /// The value of the key is not of this kind.
     Kind(&'static str, &'static str),
+    /// The id is that of another user, who may be deleted.
+    IdTaken,
     /// A line of a table has not this many fields.
     Fields(usize),
 }
@@ -99,6 +101,7 @@ impl fmt::Display for LineFault {
             Self::Toml(message) => f.write_str(message),
             Self::UnknownKey(key, hint) => write!(f, "unknown key {key:?}; {hint}"),
             Self::Missing(key) => write!(f, "the user has no \"{key}\""),
+            Self::IdTaken => f.write_str("a user of the store has or had this id"),
             Self::Fields(count) => write!(f, "it does not have {count} fields, as the header has"),
             Self::Kind(key, kind) => write!(f, "\"{key}\" must be {kind}"),
         }

@@ -403,7 +403,7 @@ mod tests {
             ("{SSHA512}aaaa", "salted SHA"),
             ("md5$seasalt$b614725f4cc025a51ab6a354d12890ab", "MD5"),
             ("sha1$seasalt$aaaa", "SHA-1"),
-            ("!UyQPyCjbynk8fULCyyuVHSIgrcfTWNQwZb8CsGUH", "no usable password"),
+            ("!UyQPyCjbynk8fULCyyuVHSIgrcfTWNQwZb8CsGUH", "an unusable password"),
             ("$1$aaaaaaaa$bbbbbbbbbbbbbbbbbbbbbb", "MD5 (crypt)"),
             ("$5$aaaaaaaa$bbbb", "SHA-256 (crypt)"),
             ("hunter2", "plain text or DES (crypt)"),

@@ -20,7 +20,7 @@ const COLUMNS: [&str; 4] = ["name", "email", "groups", "password"];
 /// A user who can be imported.
 #[derive(Debug)]
 pub struct Arrival {
-    /// Who it is, but for the id, which the store gives.
+    /// Who it is. An empty id is replaced by one that the store gives.
     pub user: User,
     /// Whether the user may log in.
     pub active: bool,
@@ -149,10 +149,12 @@ impl Arrivals {
         let mut arrivals = Self::default();
         for found in source.everybody().await.map_err(ImportError::Django)? {
             let place = found.user.id.parse().unwrap_or_default();
-            let User { name, email, groups, .. } = found.user;
+            // Tokens of the application carry the id, so it is kept.
+            let User { id, name, email, groups } = found.user;
             let groups = groups.iter().map(String::as_str);
             let entry = found.hash.map_err(LineFault::Hash).and_then(|hash| {
-                Ok((checked(&name, email.as_deref().unwrap_or_default(), groups)?, found.active, hash))
+                let user = checked(&name, email.as_deref().unwrap_or_default(), groups)?;
+                Ok((User { id, ..user }, found.active, hash))
             });
             arrivals.take(place, entry, pool);
         }
@@ -170,7 +172,7 @@ impl Arrivals {
         }
     }
 
-    /// Refuses those whose name an earlier one or a user of the store has.
+    /// Refuses those whose name or id an earlier one or a user of the store has.
     ///
     /// # Errors
     ///
@@ -178,8 +180,12 @@ impl Arrivals {
     pub async fn refuse_duplicates(&mut self, store: &Store) -> Result<(), ImportError> {
         let known = store.list().await.map_err(ImportError::Store)?;
         let mut names: HashSet<String> = known.into_iter().map(|(user, _)| user.name).collect();
+        let taken = store.taken_ids().await.map_err(ImportError::Store)?;
+        let taken: HashSet<String> = taken.into_iter().collect();
         for arrival in std::mem::take(&mut self.good) {
-            if names.insert(arrival.user.name.clone()) {
+            if taken.contains(&arrival.user.id) {
+                self.refused.push(Refusal { place: arrival.place, fault: LineFault::IdTaken });
+            } else if names.insert(arrival.user.name.clone()) {
                 self.good.push(arrival);
             } else {
                 self.refused.push(Refusal { place: arrival.place, fault: LineFault::Duplicate });
@@ -299,6 +305,40 @@ mod tests {
         }
         let open = Arrivals::of_csv("name,password\na,\"b\n", &pool);
         assert!(matches!(open, Err(ImportError::OpenQuote(2))));
+    }
+
+    #[tokio::test]
+    async fn users_of_django_keep_their_ids() {
+        let scratch = Scratch::new();
+        let store = Store::open(&scratch.path("s.db")).await.unwrap();
+        let hashing = config::Hashing { max_memory_kib: 128 * 1024, ..cheap_hashing() };
+        let pool = HashPool::new(&hashing);
+        let database = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/django-auth.sqlite3");
+        let users = config::DjangoUsers {
+            database: config::DjangoDatabase::Sqlite(database.into()),
+            columns: config::DjangoColumns::default(),
+            hashers: config::Hasher::USUAL.to_vec(),
+            recheck: std::time::Duration::MAX,
+        };
+        let mut arrivals = Arrivals::of_django(&users, &pool).await.unwrap();
+        let refused: Vec<u64> = arrivals.refused.iter().map(|refusal| refusal.place).collect();
+        assert_eq!(refused, [8, 10, 11]);
+        arrivals.refuse_duplicates(&store).await.unwrap();
+        arrivals.good.retain(|arrival| arrival.user.id != "1");
+        assert_eq!(arrivals.settle(&store).await.unwrap(), 7);
+        let listed = store.list().await.unwrap();
+        let (alice, active) = listed.iter().find(|(user, _)| user.name == "alice").unwrap();
+        assert_eq!(
+            (alice.id.as_str(), alice.groups.as_slice(), *active),
+            ("4", &["finance".to_owned()][..], true)
+        );
+        assert!(listed.iter().any(|(user, active)| user.name == "gone" && !active));
+        // The id of a deleted user is never given to anybody else.
+        store.delete("alice").await.unwrap();
+        let mut again = Arrivals::of_django(&users, &pool).await.unwrap();
+        again.refuse_duplicates(&store).await.unwrap();
+        assert_eq!(again.good.iter().map(|arrival| arrival.user.id.as_str()).collect::<Vec<_>>(), ["1"]);
+        assert!(told(&again).iter().any(|text| text == "4 a user of the store has or had this id"));
     }
 
     #[tokio::test]

@@ -218,9 +218,7 @@ impl Directory {
     pub async fn find_named(&self, name: &str) -> Result<Lookup, UsersError> {
         let candidate = self.candidate(&normal_name(name).unwrap_or_default()).await?;
         match (candidate.user, candidate.standing) {
-            (Some(user), Standing::Active) => {
-                Ok(Lookup::Active(Account { user, mark: candidate.hash.mark() }))
-            }
+            (Some(user), Standing::Active) => Ok(Lookup::Active(Account { user, mark: candidate.mark })),
             (Some(_), Standing::Barred) => Ok(Lookup::Inactive),
             // Nobody has the empty id; it tells whether there are users at all.
             (None, _) => self.find("").await,

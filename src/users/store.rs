@@ -47,6 +47,14 @@ impl Store {
         Ok(user)
     }
 
+    /// The ids that users have, or had before they were deleted.
+    pub(super) async fn taken_ids(&self) -> Result<Vec<String>, StoreError> {
+        let read = sqlx::query_scalar(
+            "SELECT CAST(id AS TEXT) FROM users UNION SELECT CAST(id AS TEXT) FROM deleted_users",
+        );
+        Ok(read.fetch_all(self.pool()).await?)
+    }
+
     /// Adds users whose names, addresses and groups are in normal form, all or none of them.
     ///
     /// # Errors
@@ -64,7 +72,7 @@ impl Store {
         transaction.commit().await.map_err(|error| (None, StoreError::from(error).into()))
     }
 
-    /// Adds a user within a transaction; the id is given by the store.
+    /// Adds a user within a transaction, with its id, or with one that the store gives where it has none.
     async fn insert(
         &self,
         transaction: &mut Transaction<'static, Sqlite>,
@@ -73,14 +81,15 @@ impl Store {
         hash: &StoredHash,
     ) -> Result<User, UserChangeError> {
         let inserted: Option<i64> = sqlx::query_scalar(
-            "INSERT INTO users (name, email, password_hash, active, created_at, updated_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (name) DO NOTHING RETURNING id",
+            "INSERT INTO users (id, name, email, password_hash, active, created_at, updated_at) \
+             VALUES (?6, ?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (name) DO NOTHING RETURNING id",
         )
         .bind(&user.name)
         .bind(&user.email)
         .bind(hash.expose())
         .bind(active)
         .bind(self.now_unix_ms())
+        .bind(number_of(&user.id))
         .fetch_optional(&mut **transaction)
         .await
         .map_err(StoreError::from)?;

@@ -343,3 +343,64 @@ async fn an_upgrade_leaves_a_password_alone_that_was_changed() {
     let found = store.user_by_name("a").await.unwrap().unwrap();
     assert_eq!((found.hash.as_str(), found.mark), (changed.expose(), changed.mark()));
 }
+
+async fn over_django(path: &Path, recheck: Duration) -> Directory {
+    let users = config::DjangoUsers {
+        database: config::DjangoDatabase::Sqlite(path.to_owned()),
+        columns: config::DjangoColumns::default(),
+        hashers: config::Hasher::USUAL.to_vec(),
+        recheck,
+    };
+    let source = UserSource::Django(Box::new(users));
+    Directory::open(&self::users(source), None, Clock::System).await.unwrap()
+}
+
+fn recorded_database(scratch: &Scratch) -> std::path::PathBuf {
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/django-auth.sqlite3");
+    scratch.write("django.sqlite3", std::fs::read(recorded).unwrap())
+}
+
+#[tokio::test]
+async fn every_refusal_of_django_does_the_usual_work_of_the_table() {
+    let scratch = Scratch::new();
+    let directory = over_django(&recorded_database(&scratch), Duration::MAX).await;
+    let iterations = std::num::NonZeroU32::new(1_000_000).unwrap();
+    let usual = hash::Cost::Pbkdf2 { digest: hash::Pbkdf2Digest::Sha256, iterations };
+    for (name, standing) in [
+        ("user1", Standing::Active),
+        ("gone", Standing::Barred),
+        ("nobody", Standing::Barred),
+        ("unusable", Standing::Barred),
+        ("hash-md5", Standing::Barred),
+        ("hash-bcrypt", Standing::Barred),
+        ("", Standing::Barred),
+    ] {
+        let candidate = directory.candidate(name).await.unwrap();
+        assert_eq!((candidate.hash.cost(), candidate.reference), (usual, usual), "{name}");
+        assert_eq!(candidate.standing, standing, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn ids_of_django_are_integers_and_changes_raise_the_epoch() {
+    let scratch = Scratch::new();
+    let path = recorded_database(&scratch);
+    let directory = over_django(&path, Duration::ZERO).await;
+    for id in ["abc", "", "01", "+1", "1.0", "99", "-1", "99999999999999999999"] {
+        assert_eq!(directory.find(id).await.unwrap(), Lookup::Unknown, "{id}");
+    }
+    assert_eq!(directory.find("2").await.unwrap(), Lookup::Inactive);
+    let Lookup::Active(before) = directory.find("4").await.unwrap() else { panic!("not active") };
+    assert_eq!(before.user.groups, ["finance"]);
+    directory.look().await;
+    assert_eq!(epoch(&directory), 0);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut django = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let statement = "UPDATE auth_user SET password = '!' WHERE id = 4";
+    sqlx::query(statement).execute(&mut django).await.unwrap();
+    directory.look().await;
+    assert_eq!(epoch(&directory), 1);
+    assert!(matches!(directory.find("4").await.unwrap(), Lookup::Active(now) if now.mark != before.mark));
+    directory.look().await;
+    assert_eq!(epoch(&directory), 1);
+}

@@ -134,7 +134,7 @@ pub(super) fn foreign_kind(text: &str) -> &'static str {
         ("$y$", "yescrypt"),
         ("$7$", "scrypt"),
         ("$scrypt", "scrypt"),
-        ("!", "no usable password"),
+        ("!", "an unusable password"),
     ];
     let known = KINDS.iter().find(|(prefix, _)| text.starts_with(prefix));
     known.map_or("plain text or DES (crypt)", |(_, kind)| kind)
