@@ -99,7 +99,7 @@ pub enum UserVerb {
 /// Whom to import.
 #[derive(Args, Debug)]
 pub struct ImportFrom {
-    /// A file, or a URL that begins with sqlite://, postgres:// or mysql://
+    /// A file, a URL that begins with sqlite://, postgres:// or mysql://, or "-" for a URL on standard input
     #[arg(long, value_name = "FILE|URL")]
     pub from: String,
     /// What it is [default: django for a URL, csv for a file that ends so, otherwise htpasswd]

@@ -34,6 +34,8 @@ pub enum UserCommandError {
     NotUtf8,
     /// What is to be imported is no database of a known kind, or the table's name is none.
     Database,
+    /// A URL in an argument has a password.
+    PasswordInArgument,
     /// So many users were refused, and nobody was imported.
     Refused(usize),
     /// The result cannot be written.
@@ -53,6 +55,9 @@ impl fmt::Display for UserCommandError {
             Self::Database => f.write_str(
                 "--from must be an SQLite file or a URL that begins with sqlite://, postgres:// or mysql://, and --table a name",
             ),
+            Self::PasswordInArgument => f.write_str(
+                "everybody on this machine can see a password in an argument: write the URL to standard input, with --from -",
+            ),
             Self::Refused(count) => write!(
                 f,
                 "{count} refused, so nobody was imported; mend them, or leave them out with --skip-refused"
@@ -71,7 +76,7 @@ impl std::error::Error for UserCommandError {
             Self::Store(error) => Some(error),
             Self::Import(error) => Some(error),
             Self::Unreadable(_, error) | Self::Output(error) => Some(error),
-            Self::Refused(_) | Self::NotUtf8 | Self::Database => None,
+            Self::Refused(_) | Self::NotUtf8 | Self::Database | Self::PasswordInArgument => None,
         }
     }
 }
