@@ -32,6 +32,9 @@ use crate::worker::{self, Stopping};
 /// Threads of the control plane.
 const CONTROL_THREADS: usize = 2;
 
+/// How long the end waits for the store to close.
+const STORE_CLOSE: Duration = Duration::from_secs(2);
+
 /// How long the end waits for the log to be written.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
 
@@ -43,7 +46,9 @@ pub struct Gateway {
     stopping: watch::Sender<Stopping>,
     ready: Arc<AtomicBool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    watchers: Vec<tokio::task::JoinHandle<()>>,
     control: Option<Runtime>,
+    store: Store,
     log: Writer,
 }
 
@@ -107,17 +112,9 @@ impl Gateway {
             .map_err(StartError::System)?;
         let bound = Bound::bind(&config)?;
         let drain_timeout = config.server.drain_timeout;
-        let snapshot = Arc::new(control.block_on(assemble(config, clock, sink))?);
-        let watched = snapshot.directory.clone();
-        control.spawn(async move { watched.watch().await });
-        let sessions = snapshot.sessions.clone();
-        control.spawn(async move { sessions.watch().await });
-        // Users of the store end their sessions in the store itself.
-        if snapshot.config.users.source != UserSource::Store {
-            let (sessions, directory) = (snapshot.sessions.clone(), snapshot.directory.clone());
-            control.spawn(async move { sessions.follow(directory).await });
-        }
-
+        let (snapshot, store) = control.block_on(assemble(config, clock, sink))?;
+        let snapshot = Arc::new(snapshot);
+        let watchers = spawn_watchers(&snapshot, &control);
         let ready = Arc::new(AtomicBool::new(false));
         let admin = match bound.admin {
             Some((listener, address)) => {
@@ -137,7 +134,8 @@ impl Gateway {
         let (clients, probes) = (listed(&bound.addresses), listed(admin.as_slice()));
         tracing::info!(listen = clients, admin = probes, workers = threads.len(), "the gateway serves");
         let control = Some(control);
-        Ok(Self { addresses: bound.addresses, admin, drain_timeout, stopping, ready, threads, control, log })
+        let addresses = bound.addresses;
+        Ok(Self { addresses, admin, drain_timeout, stopping, ready, threads, watchers, control, store, log })
     }
 
     /// The addresses that clients connect to.
@@ -193,10 +191,27 @@ impl Gateway {
             }
         }
         if let Some(control) = self.control.take() {
+            // Nobody looks for changes any more when the store is closed.
+            self.watchers.drain(..).for_each(|watcher| watcher.abort());
+            self.close_store(&control);
             control.shutdown_timeout(Duration::from_secs(1));
             tracing::info!("the gateway has stopped");
             self.log.flush(LOG_FLUSH);
         }
+    }
+}
+
+impl Gateway {
+    /// Closes the store, so that everything is in its one file. Whatever keeps it open is not waited for long.
+    fn close_store(&self, control: &Runtime) {
+        let (closed, done) = std::sync::mpsc::channel::<()>();
+        let store = self.store.clone();
+        control.spawn(async move {
+            store.close().await;
+            drop(closed);
+        });
+        // The other end is dropped when the store is closed; it never sends.
+        let _closed = done.recv_timeout(STORE_CLOSE);
     }
 }
 
@@ -242,7 +257,7 @@ impl Bound {
 }
 
 /// Opens and loads what the configuration names.
-async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, StartError> {
+async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<(Snapshot, Store), StartError> {
     let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
     let directory =
         Directory::open(&config.users, Some(&store), clock.clone()).await.map_err(StartError::Users)?;
@@ -259,12 +274,29 @@ async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<Snapshot, 
     let issuer = Issuer::new(Arc::clone(&ring), &config.tokens);
     let people = Arc::new(directory.clone());
     let lockout =
-        Lockout::open(&config.users, Some(store), clock.clone()).await.map_err(StartError::Store)?;
+        Lockout::open(&config.users, Some(store.clone()), clock.clone()).await.map_err(StartError::Store)?;
     let token_routes =
         TokenRoutes::new(people, sessions.clone(), lockout, issuer, verifier.clone(), ring, &config.tokens);
     let routes = Arc::new(RouteTable::new(&config));
     let upstreams = config.upstreams.iter().filter_map(SharedUpstream::new).map(Arc::new).collect();
-    Ok(Snapshot { config, routes, upstreams, verifier, directory, sessions, token_routes, clock, sink })
+    let snapshot =
+        Snapshot { config, routes, upstreams, verifier, directory, sessions, token_routes, clock, sink };
+    Ok((snapshot, store))
+}
+
+/// Starts what looks for changes: of users, of sessions, and of users whose sessions are not kept beside them.
+fn spawn_watchers(snapshot: &Snapshot, control: &Runtime) -> Vec<tokio::task::JoinHandle<()>> {
+    let (users, sessions) = (snapshot.directory.clone(), snapshot.sessions.clone());
+    let mut watchers = vec![
+        control.spawn(async move { users.watch().await }),
+        control.spawn(async move { sessions.watch().await }),
+    ];
+    // Users of the store end their sessions in the store itself.
+    if snapshot.config.users.source != UserSource::Store {
+        let (sessions, directory) = (snapshot.sessions.clone(), snapshot.directory.clone());
+        watchers.push(control.spawn(async move { sessions.follow(directory).await }));
+    }
+    watchers
 }
 
 /// Starts one thread per worker and waits until all serve.
