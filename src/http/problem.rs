@@ -144,7 +144,7 @@ impl Blame {
 }
 
 /// Adds the members of RFC 9457 to a body: `type`, `title`, `status`, and the reason.
-pub fn add_problem_members(members: &mut Map<String, Value>, status: StatusCode, reason: Reason) {
+fn add_problem_members(members: &mut Map<String, Value>, status: StatusCode, reason: Reason) {
     members.insert("type".to_owned(), "about:blank".into());
     members.insert("title".to_owned(), status.canonical_reason().unwrap_or("Error").into());
     members.insert("status".to_owned(), status.as_u16().into());

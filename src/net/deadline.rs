@@ -173,11 +173,6 @@ impl Progress {
         self.enter(Phase::Waiting { until_ms: u64::MAX });
     }
 
-    /// Bytes that came from the client since it connected.
-    pub fn read_bytes(&self) -> u64 {
-        self.read_bytes.get()
-    }
-
     /// Notes bytes that came from the client.
     pub fn read(&self, bytes: usize) {
         self.read_bytes.set(self.read_bytes.get().wrapping_add(bytes as u64));
