@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
 use crate::http::problem::Refusal;
 use crate::net::guarded::{LastWords, Unread};
@@ -31,7 +32,7 @@ impl LastWords for LastAnswer {
             record.sent_bytes = body.len() as u64;
             record.ended = Ended::Complete;
         }
-        let mut answer = format!("HTTP/1.1 {}\r\nx-request-id: {id}\r\n", refusal.status()).into_bytes();
+        let mut answer = format!("HTTP/1.1 {}\r\n{X_REQUEST_ID}: {id}\r\n", refusal.status()).into_bytes();
         for (name, value) in &headers {
             answer.extend_from_slice(name.as_str().as_bytes());
             answer.extend_from_slice(b": ");

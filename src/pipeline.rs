@@ -5,12 +5,13 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::authz;
 use crate::base::bounds;
+use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
 use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
@@ -23,8 +24,6 @@ use crate::response::{Answer, ResponseBody};
 use crate::telemetry::access::{Ended, Record};
 use crate::upstream::Limits;
 use crate::worker::Worker;
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;

@@ -5,14 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::base::ids::X_REQUEST_ID;
 use crate::net::deadline::{Phase, Progress};
 use crate::telemetry::access::{Ended, Record};
 use crate::upstream::{UpstreamBody, UpstreamResponse};
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// An answer that has no connection and no record yet.
 pub enum Answer {

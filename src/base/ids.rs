@@ -1,5 +1,11 @@
 //! Random identifiers: request ids, token ids, session ids.
 
+use http::HeaderName;
+
+/// The header that tells a request's id to the client and to the upstream. Every answer of the gateway has it, by which
+/// an answer that the HTTP library wrote by itself is told apart.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Randomness was not to be had from the operating system.
 #[derive(Debug)]
 pub struct RandomnessUnavailable;

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::base::ids::X_REQUEST_ID;
+
 use super::deadline::{Overdue, Phase, Progress};
 
 /// Why a message was refused before there was a request.
@@ -112,7 +114,8 @@ fn library_answer(written: &[u8]) -> Option<u16> {
         written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
     let status: u16 = std::str::from_utf8(status).ok()?.parse().ok()?;
     // Nearly all answers are no refusals, and are not searched.
-    (status >= 400 && memchr::memmem::find(written, b"x-request-id").is_none()).then_some(status)
+    (status >= 400 && memchr::memmem::find(written, X_REQUEST_ID.as_str().as_bytes()).is_none())
+        .then_some(status)
 }
 
 impl<W: LastWords + Unpin> AsyncRead for GuardedStream<W> {

@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
     ("endpoints", &["base", "config", "keys", "limits", "sessions", "tokens", "users"]),
     ("admin", &[]),
-    ("response", &["net", "telemetry", "upstream"]),
+    ("response", &["base", "net", "telemetry", "upstream"]),
     (
         "refusals",
         &["authn", "authz", "base", "http", "identity", "net", "request", "routing", "tokens", "upstream"],
