@@ -22,10 +22,11 @@ BUDGET_MIB = 256
 QUEUE = 256
 # What a flood takes beside hashes: connections, bodies, tasks.
 SLACK_MIB = 32
-# The goal is 1.5; machines that run other things as well need room.
-FACTOR = 3.0
-# Differences below this say more about the machine's timers than about the gateway, in seconds.
-NOISE = 0.005
+# How much slower proxied traffic may become, and in how many floods the median of it is taken.
+FACTOR = 1.5
+FLOODS = 3
+# Differences below this say more about the machine than about the gateway, in seconds.
+NOISE = 0.0005
 QUIET_SECONDS = 4
 PACE = 0.004
 passed = failed = 0
@@ -156,7 +157,7 @@ def flooded(port, count):
     result = multiprocessing.Queue()
 
     def run():
-        os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         result.put(flood(port, count))
 
     process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
@@ -173,6 +174,41 @@ def peak_mib(pid):
 
 def p99(times):
     return times[int(len(times) * 0.99)]
+
+
+class Round:
+    """One flood, and a quiet time before it."""
+
+    def __init__(self, quiet, busy, answers, growth, seconds):
+        self.quiet, self.busy, self.answers, self.growth, self.seconds = quiet, busy, answers, growth, seconds
+        self.quiet_p99, self.busy_p99 = p99(quiet), p99(busy)
+        self.slowdown = self.busy_p99 / self.quiet_p99
+
+    def judge(self, count):
+        shed = [answer for answer in self.answers if answer[0] == 503]
+        hashed = [answer for answer in self.answers if answer[0] == 401]
+        slowest = max((took for _, _, took in shed), default=0.0)
+        print(
+            f"logins: {len(hashed)} hashed in {self.seconds:.1f} s ({len(hashed) / self.seconds:.0f}/s), "
+            f"{len(shed)} shed within {slowest:.3f} s; memory: {self.growth:.0f} MiB more at the peak, of {BUDGET_MIB}"
+        )
+        print(
+            f"proxied: p50 {self.quiet[len(self.quiet) // 2] * 1e3:.2f} ms quiet, {self.busy[len(self.busy) // 2] * 1e3:.2f} ms in the flood; "
+            f"p99 {self.quiet_p99 * 1e3:.2f} ms quiet, {self.busy_p99 * 1e3:.2f} ms in the flood ({self.slowdown:.2f} times)"
+        )
+        check("every login is hashed or shed", len(shed) + len(hashed) == count)
+        check("what exceeds the queue is shed", len(shed) >= count - QUEUE - 2 * (os.cpu_count() or 1) - 16)
+        check("what is shed is told when to come again", all(told for _, told, _ in shed))
+        check("what is shed is told within a second", slowest < 1.0)
+        check("memory stays inside the budget", self.growth < BUDGET_MIB + SLACK_MIB)
+
+
+def measured(pid, port, token, count):
+    quiet, _ = probed(port, token, lambda: time.sleep(QUIET_SECONDS))
+    before = peak_mib(pid)
+    began = time.perf_counter()
+    busy, answers = probed(port, token, lambda: flooded(port, count))
+    return Round(quiet, busy, answers, peak_mib(pid) - before, time.perf_counter() - began)
 
 
 def main():
@@ -201,32 +237,17 @@ def main():
             wait_for(upstream)
             wait_for(listen)
             flood(listen, 1)
-            quiet, _ = probed(listen, token, lambda: time.sleep(QUIET_SECONDS))
-            before = peak_mib(gateway.pid)
-            began = time.perf_counter()
-            busy, answers = probed(listen, token, lambda: flooded(listen, count))
-            seconds = time.perf_counter() - began
-            growth = peak_mib(gateway.pid) - before
+            rounds = [measured(gateway.pid, listen, token, count) for _ in range(FLOODS)]
             check("the gateway still runs", gateway.poll() is None)
         finally:
             gateway.terminate()
             beside.terminate()
             gateway.wait()
-    shed = [answer for answer in answers if answer[0] == 503]
-    hashed = [answer for answer in answers if answer[0] == 401]
-    slowest = max((took for _, _, took in shed), default=0.0)
-    print(f"logins: {len(hashed)} hashed in {seconds:.1f} s ({len(hashed) / seconds:.0f}/s), {len(shed)} shed within {slowest:.3f} s")
-    print(f"memory: {growth:.0f} MiB more at the peak, of a budget of {BUDGET_MIB} MiB")
-    print(
-        f"proxied: p50 {quiet[len(quiet) // 2] * 1e3:.2f} ms quiet, {busy[len(busy) // 2] * 1e3:.2f} ms in the flood; "
-        f"p99 {p99(quiet) * 1e3:.2f} ms quiet, {p99(busy) * 1e3:.2f} ms in the flood ({p99(busy) / p99(quiet):.2f} times)"
-    )
-    check("every login is hashed or shed", len(shed) + len(hashed) == count)
-    check("what exceeds the queue is shed", len(shed) >= count - QUEUE - 2 * (os.cpu_count() or 1) - 16)
-    check("what is shed is told when to come again", all(told for _, told, _ in shed))
-    check("what is shed is told within a second", slowest < 1.0)
-    check("memory stays inside the budget", growth < BUDGET_MIB + SLACK_MIB)
-    check("proxied traffic goes on", p99(busy) < max(FACTOR * p99(quiet), p99(quiet) + NOISE))
+    rounds.sort(key=lambda round: round.slowdown)
+    for round in rounds:
+        round.judge(count)
+    typical = rounds[len(rounds) // 2]
+    check("proxied traffic goes on", typical.slowdown < FACTOR or typical.busy_p99 < typical.quiet_p99 + NOISE)
     print(f"{passed} passed, {failed} failed")
     sys.exit(failed > 0)
 
