@@ -9,6 +9,8 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;
 
+use crate::net::deadline::Progress;
+
 /// Why a body was not sent whole.
 #[derive(Debug)]
 pub enum SendError<E> {
@@ -36,6 +38,16 @@ pub trait Watch {
     fn sent(&self, bytes: usize);
     /// The receiver's window is full.
     fn blocked(&self);
+}
+
+impl Watch for Progress {
+    fn sent(&self, bytes: usize) {
+        self.wrote(bytes);
+    }
+
+    fn blocked(&self) {
+        self.write_blocked();
+    }
 }
 
 /// Sends a body with its trailers, no faster than the receiver reads, and ends the stream.
