@@ -188,3 +188,153 @@ pub(super) fn accept_for(key: &[u8]) -> String {
     context.update(GUID);
     STANDARD.encode(context.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Version};
+
+    use super::super::handshake::Asked;
+    use super::*;
+
+    /// The example of RFC 6455 section 1.3.
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    const ACCEPT: (&str, &str) = ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    const UPGRADE: (&str, &str) = ("upgrade", "WebSocket");
+    const CONNECTION: (&str, &str) = ("connection", "Upgrade");
+
+    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn offer(fields: &[(&'static str, &'static str)]) -> Offer {
+        let opening = [UPGRADE, CONNECTION, ("sec-websocket-key", KEY), ("sec-websocket-version", "13")];
+        let mut headers = head(&[&opening, fields].concat());
+        match Asked::of(&Method::GET, Version::HTTP_11, &mut headers).unwrap() {
+            Asked::WebSocket(offer) => *offer,
+            Asked::Nothing => panic!("a WebSocket was asked for"),
+        }
+    }
+
+    fn check(offer: &Offer, fields: &[(&'static str, &'static str)]) -> Result<Switched, AnswerFault> {
+        match offer.check_answer(StatusCode::SWITCHING_PROTOCOLS, &head(fields))? {
+            Answer::Switched(switched) => Ok(switched),
+            Answer::Declined => panic!("a 101 declines nothing"),
+        }
+    }
+
+    /// What the client is told, when the upstream says this besides a plain yes.
+    fn told(offer: &Offer, fields: &[(&'static str, &'static str)]) -> Result<HeaderMap, AnswerFault> {
+        let fields = [&[UPGRADE, CONNECTION, ACCEPT], fields].concat();
+        let switched = check(offer, &fields)?;
+        let mut headers = head(&fields);
+        switched.client_fields(&mut headers);
+        Ok(headers)
+    }
+
+    #[test]
+    fn a_yes_is_passed_on() {
+        let headers = told(&offer(&[]), &[("set-cookie", "a=b"), ("content-length", "0")]).unwrap();
+        let expected = head(&[CONNECTION, ("upgrade", "websocket"), ACCEPT, ("set-cookie", "a=b")]);
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn only_a_websocket_is_a_yes() {
+        let offer = offer(&[]);
+        assert!(check(&offer, &[UPGRADE, CONNECTION, ACCEPT]).is_ok());
+        for fields in [
+            &[CONNECTION, ACCEPT][..],
+            &[("upgrade", "h2c"), CONNECTION, ACCEPT],
+            &[("upgrade", "websocket, h2c"), CONNECTION, ACCEPT],
+            &[UPGRADE, ACCEPT],
+            &[UPGRADE, ("connection", "close"), ACCEPT],
+        ] {
+            assert_eq!(check(&offer, fields).unwrap_err(), AnswerFault::Upgrade, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_accept_is_refused() {
+        let offer = offer(&[]);
+        for accept in ["", KEY, "S3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo"] {
+            let fields = [UPGRADE, CONNECTION, ("sec-websocket-accept", accept)];
+            assert_eq!(check(&offer, &fields).unwrap_err(), AnswerFault::Accept, "{accept:?}");
+        }
+        assert_eq!(check(&offer, &[UPGRADE, CONNECTION]).unwrap_err(), AnswerFault::Accept);
+        assert_eq!(check(&offer, &[UPGRADE, CONNECTION, ACCEPT, ACCEPT]).unwrap_err(), AnswerFault::Accept);
+    }
+
+    #[test]
+    fn a_protocol_must_have_been_offered() {
+        let offer = offer(&[("sec-websocket-protocol", "bearer, a.b.c, chat, v2")]);
+        for chosen in ["chat", "v2"] {
+            let headers = told(&offer, &[("sec-websocket-protocol", chosen)]).unwrap();
+            assert_eq!(headers["sec-websocket-protocol"], chosen);
+        }
+        for chosen in ["Chat", "chat, v2", "", "bearer", "a.b.c", "other"] {
+            let outcome = told(&offer, &[("sec-websocket-protocol", chosen)]);
+            assert_eq!(outcome.unwrap_err(), AnswerFault::Protocol, "{chosen:?}");
+        }
+        let twice = [("sec-websocket-protocol", "chat"), ("sec-websocket-protocol", "chat")];
+        assert_eq!(told(&offer, &twice).unwrap_err(), AnswerFault::Protocol);
+    }
+
+    #[test]
+    fn bearer_is_echoed_as_it_was_spelled_when_nothing_else_is_chosen() {
+        let headers = told(&offer(&[("sec-websocket-protocol", "Bearer, a.b.c, chat")]), &[]).unwrap();
+        assert_eq!(headers["sec-websocket-protocol"], "Bearer");
+        let headers = told(&offer(&[("sec-websocket-protocol", "chat")]), &[]).unwrap();
+        assert!(!headers.contains_key("sec-websocket-protocol"));
+    }
+
+    #[test]
+    fn an_extension_must_have_been_offered() {
+        let offered =
+            offer(&[("sec-websocket-extensions", "permessage-deflate; client_max_window_bits, x-a")]);
+        for chosen in ["permessage-deflate", "x-a, permessage-deflate; server_no_context_takeover", ""] {
+            let headers = told(&offered, &[("sec-websocket-extensions", chosen)]).unwrap();
+            assert_eq!(headers["sec-websocket-extensions"], chosen);
+        }
+        for chosen in ["x-b", "permessage-deflate, x-b", "client_max_window_bits", ";x-a"] {
+            let outcome = told(&offered, &[("sec-websocket-extensions", chosen)]);
+            assert_eq!(outcome.unwrap_err(), AnswerFault::Extension, "{chosen:?}");
+        }
+        let outcome = told(&offer(&[]), &[("sec-websocket-extensions", "permessage-deflate")]);
+        assert_eq!(outcome.unwrap_err(), AnswerFault::Extension);
+    }
+
+    #[test]
+    fn every_other_status_declines() {
+        let offer = offer(&[]);
+        for status in [StatusCode::OK, StatusCode::FORBIDDEN, StatusCode::FOUND] {
+            let answer = offer.check_answer(status, &HeaderMap::new());
+            assert!(matches!(answer, Ok(Answer::Declined)), "{status}");
+        }
+    }
+
+    #[test]
+    fn over_http_2_the_client_is_told_by_200_and_by_nothing_else() {
+        let mut headers = head(&[("sec-websocket-version", "13"), ("sec-websocket-protocol", "bearer, a")]);
+        let offer = Offer::of_extended_connect("websocket", &mut headers).unwrap();
+        let declined = offer.check_answer(StatusCode::FORBIDDEN, &HeaderMap::new());
+        assert!(matches!(declined, Ok(Answer::Declined)));
+        for status in [StatusCode::OK, StatusCode::NO_CONTENT] {
+            let answer = offer.check_answer(status, &HeaderMap::new());
+            assert_eq!(answer.unwrap_err(), AnswerFault::NotSwitched, "{status}");
+        }
+        let mut answer = head(&[UPGRADE, CONNECTION, ("x-up", "1")]);
+        let accept = accept_for(offer.key.as_bytes());
+        answer.insert("sec-websocket-accept", HeaderValue::from_str(&accept).unwrap());
+        let Ok(Answer::Switched(switched)) = offer.check_answer(StatusCode::SWITCHING_PROTOCOLS, &answer)
+        else {
+            panic!("the upstream agreed")
+        };
+        switched.client_fields(&mut answer);
+        assert_eq!(switched.status(), StatusCode::OK);
+        assert_eq!(answer, head(&[("x-up", "1"), ("sec-websocket-protocol", "bearer")]));
+    }
+}

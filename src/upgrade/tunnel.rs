@@ -236,3 +236,6 @@ fn close_frame(code: u16, reason: &str, key: Option<[u8; 4]>) -> Bytes {
     }
     frame.freeze()
 }
+
+#[cfg(test)]
+mod tests;
