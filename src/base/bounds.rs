@@ -34,6 +34,9 @@ pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 pub const RATE_WINDOW_MS: u64 = 10_000;
 /// How often deadlines are looked at, in milliseconds. A limit ends a connection at most this much late.
 pub const TICK_MS: u64 = 100;
+/// How long the gateway waits at most, when it ends a WebSocket, for the frames under way and for both sides to end, in
+/// milliseconds.
+pub const CLOSE_FRAME_WAIT_MS: u64 = 1000;
 /// How often the store and watched files are looked at for changes by others, in milliseconds.
 pub const WATCH_INTERVAL_MS: u64 = 100;
 /// Bytes of log lines that wait for a slow sink before lines are dropped and counted.
