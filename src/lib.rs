@@ -55,6 +55,7 @@ pub mod authz;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod connection;
 pub mod endpoints;
 pub mod http;
 pub mod identity;

@@ -55,13 +55,13 @@ impl Watch for Progress {
 /// # Errors
 ///
 /// [`SendError`]; the stream has ended in any case.
-pub async fn send<B, W>(body: B, mut stream: SendStream<Bytes>, watch: &W) -> Result<(), SendError<B::Error>>
+pub async fn send<B, W>(body: B, stream: &mut SendStream<Bytes>, watch: &W) -> Result<(), SendError<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
     W: Watch,
 {
     let mut sending = Sending { body, chunk: Bytes::new() };
-    poll_fn(|cx| sending.poll(&mut stream, watch, cx)).await
+    poll_fn(|cx| sending.poll(stream, watch, cx)).await
 }
 
 struct Sending<B> {

@@ -244,6 +244,11 @@ impl Progress {
         }
     }
 
+    /// Whether the request's body is waited for.
+    pub fn wants_body(&self) -> bool {
+        self.body_wanted_since_ms.get().is_some()
+    }
+
     /// Notes that a piece of the body was handed on, or that it ended: now it is the upstream's turn.
     pub fn body_served(&self) {
         self.body_wanted_since_ms.set(None);

@@ -198,7 +198,9 @@ mod tests {
     #[test]
     fn how_the_bytes_are_cut_makes_no_difference() {
         let mut bytes = PREFACE.to_vec();
-        for (kind, flags, payload) in [(4, 0, 18), (HEADERS, END_HEADERS, 70), (DATA, 1, 300), (HEADERS, 0, 9)] {
+        for (kind, flags, payload) in
+            [(4, 0, 18), (HEADERS, END_HEADERS, 70), (DATA, 1, 300), (HEADERS, 0, 9)]
+        {
             bytes.extend(frame(kind, flags, payload));
         }
         for size in 1..bytes.len() {

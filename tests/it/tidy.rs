@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tokens", &["base", "config", "keys"]),
     ("limits", &["base", "config", "store"]),
     ("sessions", &["base", "config", "store", "tokens", "users"]),
-    ("request", &["base", "http"]),
+    ("request", &["base", "http", "upgrade"]),
     ("upgrade", &["base"]),
     ("routing", &["base", "config", "request"]),
     ("authn", &["base", "config", "request", "routing", "sessions", "tokens", "users"]),
