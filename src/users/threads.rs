@@ -184,9 +184,9 @@ mod tests {
         };
         let both = [run(), run()];
         started.recv().unwrap();
+        started.recv().unwrap();
         assert_eq!(Arc::strong_count(&held), 2);
         go.send(1).unwrap();
-        started.recv().unwrap();
         while !both.iter().any(std::thread::JoinHandle::is_finished) {
             std::thread::yield_now();
         }
