@@ -40,7 +40,7 @@
 //! | [`limits`] | failed logins and what they lock |
 //! | [`net`], [`http`] | listeners, peers, deadlines; hop-by-hop fields, bodies, refusals on the wire |
 //! | [`request`], [`routing`], [`authn`], [`authz`], [`identity`], [`upstream`], [`response`] | the stages above |
-//! | [`upgrade`] | WebSockets: their opening, their frames, the tunnel |
+//! | [`upgrade`] | The life of a WebSocket: its opening, its frames, the tunnel |
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
 //! | [`app`] | the composition root: opens, binds, then serves |

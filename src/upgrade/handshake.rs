@@ -470,7 +470,7 @@ mod tests {
             let mut headers = head(fields);
             let offer = Offer::of_extended_connect(protocol, &mut headers)?;
             offer.request_fields(&mut headers);
-            Ok(headers)
+            Ok::<_, UpgradeFault>(headers)
         };
         let headers = ask("WebSocket", &[THIRTEEN]).unwrap();
         let key = headers["sec-websocket-key"].clone();

@@ -1,4 +1,4 @@
-//! WebSockets: what a request has to say to open one, where its frames end, and the tunnel that carries them.
+//! The life of a WebSocket: what a request has to say to open one, where its frames end, and the tunnel for them.
 //!
 //! Nothing here decides who may open one: the request passes the same stages as every other. The token may come in
 //! `Sec-WebSocket-Protocol`, because a browser lets no script set `Authorization` for a WebSocket.

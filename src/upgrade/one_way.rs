@@ -81,7 +81,10 @@ impl<'a> OneWay<'a> {
             }
             match self.stage {
                 Stage::Open => match self.poll_read(cx, source) {
-                    Poll::Ready(Ok(0)) => self.stage = Stage::SourceEnded,
+                    Poll::Ready(Ok(0)) => {
+                        self.held = BytesMut::new();
+                        self.stage = Stage::SourceEnded;
+                    }
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Source(error))),
                     Poll::Pending => {

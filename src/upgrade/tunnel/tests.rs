@@ -143,8 +143,8 @@ async fn neither_side_is_read_far_ahead_of_the_other() {
     let traffic = Traffic::default();
     let mut tunnel = pin!(run(near, far, &traffic, pending()));
     let mut sent = 0;
-    // Nothing is ready any more when both have been polled without progress.
-    poll_fn(|cx| {
+    // Nothing may seem blocked only because it has done enough for now.
+    tokio::task::unconstrained(poll_fn(|cx| {
         loop {
             assert!(tunnel.as_mut().poll(cx).is_pending());
             match Pin::new(&mut client).poll_write(cx, b"\x81\x00") {
@@ -152,7 +152,7 @@ async fn neither_side_is_read_far_ahead_of_the_other() {
                 Poll::Pending => return Poll::Ready(()),
             }
         }
-    })
+    }))
     .await;
     assert!(sent <= 16 * 1024 + 100 + 100, "{sent}");
     assert_eq!(traffic.to_upstream(), 100);
@@ -293,7 +293,7 @@ async fn a_client_that_does_not_read_does_not_hold_the_tunnel() {
     let ((client, near), (mut upstream, far)) = sides(8);
     let traffic = Traffic::default();
     let story = async {
-        let flood = [b"\x82\x06flooding"; 100].concat();
+        let flood = b"\x82\x06floods".repeat(100);
         // It breaks off where the tunnel ends.
         let _outcome = upstream.write_all(&flood).await;
     };
