@@ -24,16 +24,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tokens", &["base", "config", "keys"]),
     ("limits", &["base", "config", "store"]),
     ("sessions", &["base", "config", "store", "tokens", "users"]),
-    ("request", &["base", "http", "upgrade"]),
     ("upgrade", &["base"]),
+    ("request", &["base", "http", "upgrade"]),
     ("routing", &["base", "config", "request"]),
     ("authn", &["base", "config", "request", "routing", "sessions", "tokens", "users"]),
     ("authz", &["authn", "base", "config", "request", "routing"]),
-    ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing"]),
+    ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing", "upgrade"]),
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
     ("endpoints", &["base", "config", "keys", "limits", "sessions", "tokens", "users"]),
     ("admin", &[]),
-    ("response", &["base", "http", "net", "telemetry", "upstream"]),
+    ("streams", &["authn", "http", "net", "upgrade"]),
+    ("response", &["base", "http", "net", "streams", "telemetry", "upgrade", "upstream"]),
     (
         "refusals",
         &["authn", "authz", "base", "http", "identity", "net", "request", "routing", "tokens", "upstream"],
@@ -45,20 +46,38 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
+            "authn",
             "authz",
             "base",
+            "connection",
             "endpoints",
             "http",
             "identity",
             "net",
             "request",
             "response",
+            "streams",
             "telemetry",
+            "upgrade",
+            "upstream",
+        ],
+    ),
+    ("last_words", &["base", "connection", "http", "net", "telemetry", "worker"]),
+    (
+        "connection",
+        &[
+            "base",
+            "config",
+            "http",
+            "last_words",
+            "net",
+            "pipeline",
+            "response",
+            "upgrade",
             "upstream",
             "worker",
         ],
     ),
-    ("last_words", &["base", "http", "net", "pipeline", "telemetry", "worker"]),
     (
         "worker",
         &[
@@ -68,12 +87,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "endpoints",
             "http",
             "identity",
-            "last_words",
+            "connection",
             "net",
-            "pipeline",
             "request",
             "routing",
             "snapshot",
+            "streams",
             "telemetry",
             "upstream",
         ],
@@ -106,7 +125,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// A thread, the story of its requests and its last words know each other; nobody else has such a circle.
-const CIRCLE: [&str; 3] = ["pipeline", "last_words", "worker"];
+const CIRCLE: [&str; 4] = ["connection", "last_words", "pipeline", "worker"];
 
 /// A file of `src` without its tests and comments.
 struct Source {
