@@ -4,3 +4,4 @@ pub mod deadline;
 pub mod guarded;
 pub mod listener;
 pub mod peer;
+pub mod tls;

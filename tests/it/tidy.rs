@@ -99,7 +99,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("lifecycle", &["app"]),
-    ("cli", &["app", "base", "config", "keys", "lifecycle", "sessions", "store", "tokens", "users"]),
+    ("cli", &["app", "base", "config", "keys", "lifecycle", "net", "sessions", "store", "tokens", "users"]),
     ("lib", &[]),
     ("main", &[]),
 ];
@@ -285,7 +285,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 19] = [
+    let documented: [(&str, String, &str); 20] = [
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -305,6 +305,7 @@ fn every_bound_is_documented() {
         ("MAX_TARGET_BYTES", kib(bounds::MAX_TARGET_BYTES), "target"),
         ("MAX_PATH_SEGMENTS", format!("{} segments", bounds::MAX_PATH_SEGMENTS), "path"),
         ("MAX_FILE_BYTES", mib(usize::try_from(bounds::MAX_FILE_BYTES).unwrap()), "files"),
+        ("MAX_TLS_SESSIONS", grouped(bounds::MAX_TLS_SESSIONS), "TLS sessions"),
         ("RATE_WINDOW_MS", format!("{} seconds", bounds::RATE_WINDOW_MS / 1000), "min_rate"),
         ("TICK_MS", format!("{} ms", bounds::TICK_MS), "late"),
         ("WATCH_INTERVAL_MS", format!("{} ms", bounds::WATCH_INTERVAL_MS), "looked at"),
