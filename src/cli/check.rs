@@ -1,5 +1,7 @@
 //! `tollgate check`: reads everything that the gateway would read, and shows who may use which route.
 
+mod tls;
+
 use std::io::Write;
 use std::path::Path;
 
@@ -11,23 +13,30 @@ use crate::config::{Auth, Config, DjangoDatabase, Route, UserSource};
 use crate::keys::KeyRing;
 use crate::users::Directory;
 
-/// Checks configured keys and the user file, and prints a summary of a configuration that has been loaded. Nothing is
+/// Checks configured keys, certificates and the user file, and prints a summary of a configuration that has been loaded. Nothing is
 /// made or changed: neither a store nor a key.
 ///
 /// # Errors
 ///
-/// [`CommandError::Keys`], [`CommandError::Users`].
+/// [`CommandError::Keys`], [`CommandError::Users`], [`CommandError::Tls`].
 pub fn check(file_name: &str, config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let ring = configured_keys(config)?;
     check_user_file(config)?;
-    let mut text = format!("{file_name}: ok\n\n{}", summary(config, ring.as_ref()));
+    let certificates = tls::report(config, &Clock::System)?;
+    let (verdict, exit) = match certificates.problems {
+        0 => ("ok".to_owned(), Exit::Ok),
+        1 => ("1 problem found".to_owned(), Exit::Findings),
+        count => (format!("{count} problems found"), Exit::Findings),
+    };
+    let mut text =
+        format!("{file_name}: {verdict}\n\n{}{}", summary(config, ring.as_ref()), certificates.text);
     let rows =
         std::iter::once(["ROUTE", "HOST", "PATH", "METHODS", "WHO MAY", "UPSTREAM"].map(str::to_owned))
             .chain(config.routes.iter().map(|route| row(config, route)));
     text.push('\n');
     text.push_str(&table::of(&rows.collect::<Vec<_>>()));
     out.write_all(text.as_bytes()).map_err(CommandError::Output)?;
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 /// Loading without configured keys would make one.
@@ -77,8 +86,13 @@ fn summary(config: &Config, ring: Option<&KeyRing>) -> String {
         None => format!("made in {} at the first start", shown(&config.tokens.key_directory)),
     };
     let tokens = &config.tokens.path;
+    let scheme = if config.tls.is_some() { " (https)" } else { "" };
+    let redirect = config
+        .server
+        .http_redirect
+        .map_or_else(String::new, |address| format!("redirect {address} (http), to https\n"));
     format!(
-        "listen   {}\nadmin    {admin}\ntokens   POST {tokens}/ and {tokens}/refresh/\nkeys     {keys}\nusers    {users}\n",
+        "listen   {}{scheme}\n{redirect}admin    {admin}\ntokens   POST {tokens}/ and {tokens}/refresh/\nkeys     {keys}\nusers    {users}\n",
         listen.join(", ")
     )
 }
