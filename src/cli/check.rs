@@ -191,6 +191,51 @@ one      *.example.com  =/users/{id}/  GET,PUT  PUBLIC     api (http://127.0.0.1
         assert!(std::fs::read_dir(scratch.path("")).unwrap().next().is_none());
     }
 
+    fn pair(scratch: &Scratch, hosts: &str, not_after: i32) -> String {
+        let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(not_after, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        scratch.write("c.pem", params.self_signed(&key).unwrap().pem());
+        let path = scratch.write("k.pem", key.serialize_pem());
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        format!("[[tls.certificates]]\nhosts = {hosts}\ncert = \"c.pem\"\nkey = \"k.pem\"\n")
+    }
+
+    #[test]
+    fn certificates_are_told_with_their_hosts_and_their_end() {
+        let scratch = Scratch::new();
+        let tls = pair(&scratch, r#"["a.test", "b.test"]"#, 2090);
+        let text = format!("server.http_redirect = \"127.0.0.1:80\"\n{tls}{ROUTES}");
+        let text = checked(&text, &scratch).unwrap();
+        assert!(text.starts_with("gateway.toml: ok\n"), "{text}");
+        for line in [
+            "listen   127.0.0.1:8080 (https)\nredirect 127.0.0.1:80 (http), to https\n",
+            "tls      versions 1.2 and 1.3\n         a.test, b.test until 2090-01-01T00:00:00Z (c.pem)\n",
+            "           note: the certificate does not name b.test, so clients refuse it there\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        assert!(!text.contains("problem") && !text.contains("chmod"), "{text}");
+        std::fs::set_permissions(scratch.path("k.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .unwrap();
+        assert!(checked(&format!("{tls}{ROUTES}"), &scratch).unwrap().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_certificate_that_has_expired_or_cannot_be_loaded_is_a_finding() {
+        let scratch = Scratch::new();
+        let text = format!("{}{ROUTES}", pair(&scratch, r#"["a.test"]"#, 2020));
+        let config = parse(&text, "gateway.toml", &scratch.path(""), &Environment::default()).unwrap();
+        let mut out = Vec::new();
+        assert_eq!(check("gateway.toml", &config, &mut out).unwrap(), Exit::Findings);
+        let told = String::from_utf8(out).unwrap();
+        assert!(told.starts_with("gateway.toml: 1 problem found\n"), "{told}");
+        assert!(told.contains("problem: it has expired"), "{told}");
+        scratch.write("k.pem", "no key");
+        let error = checked(&text, &scratch).unwrap_err();
+        assert!(matches!(error, CommandError::Tls(_)) && error.exit() == Exit::Findings);
+    }
+
     #[test]
     fn the_shipped_configurations_load() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -25,10 +25,11 @@ pub(super) fn server(root: &mut Table<'_>) -> Server {
     let admin = one_address(
         &mut table,
         "admin",
+        Some(DEFAULT_ADMIN),
         &listen,
         "give health and readiness a port of their own, or \"\" for none",
     );
-    let http_redirect = http_redirect(&mut table, &listen, admin.unwrap_or(Some(DEFAULT_ADMIN)), has_tls);
+    let http_redirect = http_redirect(&mut table, &listen, admin, has_tls);
     let trusted_proxies = table.list("trusted_proxies", address::network);
     let workers = workers(&mut table);
     let drain_timeout = table.parsed("drain_timeout", Kind::Duration, units::duration);
@@ -37,7 +38,7 @@ pub(super) fn server(root: &mut Table<'_>) -> Server {
     Server {
         listen,
         http_redirect,
-        admin: admin.unwrap_or(Some(DEFAULT_ADMIN)),
+        admin,
         trusted_proxies: values(trusted_proxies.unwrap_or_default()),
         workers,
         drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(30)),
@@ -91,17 +92,19 @@ fn listen(table: &mut Table<'_>) -> Vec<SocketAddr> {
 fn one_address(
     table: &mut Table<'_>,
     key: &'static str,
+    default: Option<SocketAddr>,
     listen: &[SocketAddr],
     hint: &str,
-) -> Option<Option<SocketAddr>> {
-    let Located { value, span } = table.located(key, Kind::Text, |text| {
+) -> Option<SocketAddr> {
+    let given = table.located(key, Kind::Text, |text| {
         if text.is_empty() { Ok(None) } else { address::listen(text).map(Some) }
-    })?;
+    });
+    let Some(Located { value, span }) = given else { return default };
     if let Some(address) = value.filter(|address| address.port() != 0 && listen.contains(address)) {
         let complaint = Complaint::new(format!("\"{address}\" is in \"listen\" too"));
         table.reader.report(&span, complaint.hint(hint));
     }
-    Some(value)
+    value
 }
 
 fn http_redirect(
@@ -111,7 +114,7 @@ fn http_redirect(
     has_tls: bool,
 ) -> Option<SocketAddr> {
     let hint = "plain HTTP needs a port of its own, such as \"0.0.0.0:80\", or \"\" for none";
-    let address = one_address(table, "http_redirect", listen, hint).flatten()?;
+    let address = one_address(table, "http_redirect", None, listen, hint)?;
     let span = table.value("http_redirect")?.span();
     if admin == Some(address) && address.port() != 0 {
         let complaint = Complaint::new(format!("\"{address}\" is the address of \"admin\" too"));

@@ -244,6 +244,7 @@ access = false
                 127.0.0.1:0,
                 [::1]:9000,
             ],
+            http_redirect: None,
             admin: None,
             trusted_proxies: [
                 Network {
@@ -268,6 +269,7 @@ access = false
                 idle_timeout: 3s,
             },
         },
+        tls: None,
         store: Store {
             path: "/var/lib/x.db",
         },
@@ -690,7 +692,7 @@ fn unknown_keys_are_put_right() {
       |
     6 | colour = 'red'
       | ^^^^^^
-      = help: [server] has listen, admin, trusted_proxies, workers, drain_timeout, limits
+      = help: [server] has listen, admin, http_redirect, trusted_proxies, workers, drain_timeout, limits
 
     gateway.toml:8:1: unknown key "max_headrs" in [server.limits]
       |
@@ -1770,7 +1772,80 @@ cert = ""
 mode = "open"
 headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
 "#;
-    assert_snapshot!(told(text), @"");
+    assert_snapshot!(told(text), @r##"
+    gateway.toml:2:15: "min_version" must be a string, not a float
+      |
+    2 | min_version = 1.2
+      |               ^^^
+      = help: write min_version = "1.2"
+
+    gateway.toml:3:1: unknown key "hosts" in [tls]
+      |
+    3 | hosts = []
+      | ^^^^^
+      = help: "hosts" belongs in [[tls.certificates]]
+
+    gateway.toml:4:1: [[tls.certificates]] has no "key"
+      |
+    4 | [[tls.certificates]]
+      | ^^^^^^^^^^^^^^^^^^^^
+      = help: add the path of a PEM file with the private key
+
+    gateway.toml:5:15: "a" is listed twice
+      |
+    5 | hosts = ["a", "A", "b:443"]
+      |               ^^^
+      = help: remove one of the two
+
+    gateway.toml:5:20: "b:443" is not a host of a certificate
+      |
+    5 | hosts = ["a", "A", "b:443"]
+      |                    ^^^^^^^
+      = help: did you mean "b"?
+
+    gateway.toml:6:8: "cert" is empty
+      |
+    6 | cert = ""
+      |        ^^
+      = help: write the path of a PEM file
+
+    gateway.toml:7:1: [tls.client_auth] has no "ca"
+      |
+    7 | [tls.client_auth]
+      | ^^^^^^^^^^^^^^^^^
+      = help: add the path of a PEM file with the authorities that client certificates come from
+
+    gateway.toml:8:8: unknown value "open"
+      |
+    8 | mode = "open"
+      |        ^^^^^^
+      = help: write "optional" or "required"
+
+    gateway.toml:9:20: "Host" cannot be such a header
+      |
+    9 | headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
+      |                    ^^^^^^^^^
+      = help: the gateway or HTTP itself gives this header another meaning; take a name such as "X-Client-Subject"
+
+    gateway.toml:9:54: the header "x_a" is there already as "x-a"
+      |
+    9 | headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
+      |                                                      ^^^^^^^^
+      = help: to many servers all names are the same that differ only in case, "-" and "_"
+
+    gateway.toml:9:70: unknown value "dns"
+      |
+    9 | headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
+      |                                                                      ^^^^^
+      = help: write "subject", "subject_cn", "san_dns", "san_email", "san_uri", "serial" or "fingerprint"
+
+    gateway.toml:9:83: "X-C" must be a string, not an integer
+      |
+    9 | headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
+      |                                                                                   ^
+
+    12 problems found
+    "##);
 }
 
 #[test]

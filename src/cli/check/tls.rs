@@ -63,7 +63,11 @@ impl Report {
             self.line("", &format!("  problem: it is not valid before {from}, and clients refuse it"));
         } else if certificate.not_after.saturating_sub(now) < SOON_DAYS * DAY_SECONDS {
             let days = certificate.not_after.saturating_sub(now) / DAY_SECONDS;
-            self.line("", &format!("  note: it expires within {} days", days.saturating_add(1)));
+            let within = match days {
+                0 => "a day".to_owned(),
+                days => format!("{} days", days.saturating_add(1)),
+            };
+            self.line("", &format!("  note: it expires within {within}"));
         }
         for host in certificate.unnamed_hosts() {
             self.line(
@@ -76,6 +80,37 @@ impl Report {
                 "",
                 &format!("  note: everybody on this machine may read {}: chmod 600", key.display()),
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_by_its_time() {
+        let certificate = |not_before, not_after| Certificate {
+            hosts: Vec::new(),
+            names: Vec::new(),
+            subject: String::new(),
+            not_before,
+            not_after,
+            path: "c.pem".into(),
+            exposed_key: None,
+        };
+        for (from_days, until_days, problems, told) in [
+            (0, 100, 0, ""),
+            (0, 40, 0, ""),
+            (0, 39, 0, "note: it expires within 30 days"),
+            (0, 10, 0, "note: it expires within a day"),
+            (0, 9, 1, "problem: it has expired, and clients refuse it"),
+            (11, 100, 1, "problem: it is not valid before 1970-01-12T00:00:00Z, and clients refuse it"),
+        ] {
+            let mut report = Report::default();
+            report.add(&certificate(from_days * DAY_SECONDS, until_days * DAY_SECONDS), 10 * DAY_SECONDS);
+            assert_eq!(report.problems, problems, "{until_days}");
+            assert_eq!(report.text.lines().nth(1).unwrap_or_default().trim(), told);
         }
     }
 }

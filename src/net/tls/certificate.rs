@@ -65,7 +65,7 @@ impl Pair {
         let (key, is_exposed) = private_key(&entry.key)?;
         certificate.exposed_key = is_exposed.then(|| entry.key.clone());
         let key = CertifiedKey::from_der(chain, key, provider)
-            .map_err(|error| TlsError::of_pair(error, &entry.cert, &entry.key))?;
+            .map_err(|error| TlsError::of_pair(&error, &entry.cert, &entry.key))?;
         Ok(Self { key: Arc::new(key), certificate: Arc::new(certificate) })
     }
 
@@ -114,11 +114,11 @@ fn describe(chain: &[CertificateDer<'_>], entry: &CertificateFiles) -> Result<Ce
 }
 
 fn name(name: &GeneralName<'_>) -> Option<CertificateHost> {
-    match name {
-        GeneralName::DNSName(name) => CertificateHost::parse(name),
-        GeneralName::IPAddress(bytes) => address(bytes).map(CertificateHost::Address),
-        _ => None,
+    if let GeneralName::DNSName(name) = name {
+        return CertificateHost::parse(name);
     }
+    let GeneralName::IPAddress(bytes) = name else { return None };
+    address(bytes).map(CertificateHost::Address)
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

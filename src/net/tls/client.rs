@@ -149,6 +149,7 @@ fn joined(names: &Result<&[GeneralName<'_>], Unfit>, kind: u32) -> Part {
     let names = (*names)?;
     let mut found = Vec::new();
     for name in names {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "names of another kind are not asked for")]
         match name {
             GeneralName::RFC822Name(text) if kind == 1 => found.push(*text),
             GeneralName::DNSName(text) if kind == 2 => found.push(*text),

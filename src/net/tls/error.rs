@@ -54,15 +54,15 @@ pub enum TlsError {
 
 impl TlsError {
     /// What the library says about a pair.
-    pub(super) fn of_pair(error: rustls::Error, cert: &Path, key: &Path) -> Self {
-        match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                Self::Mismatch { cert: cert.to_owned(), key: key.to_owned() }
-            }
-            rustls::Error::InvalidCertificate(_) => Self::BadCertificate { path: cert.to_owned() },
-            // There is no telling what it is, but the certificate has been looked into already.
-            _ => Self::BadKey { path: key.to_owned() },
+    pub(super) fn of_pair(error: &rustls::Error, cert: &Path, key: &Path) -> Self {
+        if let rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) = error {
+            return Self::Mismatch { cert: cert.to_owned(), key: key.to_owned() };
         }
+        if let rustls::Error::InvalidCertificate(_) = error {
+            return Self::BadCertificate { path: cert.to_owned() };
+        }
+        // There is no telling what it is, but the certificate has been looked into already.
+        Self::BadKey { path: key.to_owned() }
     }
 }
 
@@ -187,6 +187,10 @@ impl HandshakeError {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "what remains is said by a client that breaks the rules"
+    )]
     fn of_tls(error: &rustls::Error) -> Self {
         match error {
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
@@ -209,6 +213,7 @@ impl HandshakeError {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what remains says nothing of the certificate")]
     fn of_alert(alert: AlertDescription) -> Self {
         match alert {
             AlertDescription::BadCertificate
