@@ -119,7 +119,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("lifecycle", &["app"]),
-    ("cli", &["app", "base", "config", "keys", "lifecycle", "sessions", "store", "tokens", "users"]),
+    ("cli", &["app", "base", "config", "keys", "lifecycle", "net", "sessions", "store", "tokens", "users"]),
     ("lib", &[]),
     ("main", &[]),
 ];
@@ -325,6 +325,7 @@ fn every_bound_is_documented() {
         ("MAX_TARGET_BYTES", kib(bounds::MAX_TARGET_BYTES), "target"),
         ("MAX_PATH_SEGMENTS", format!("{} segments", bounds::MAX_PATH_SEGMENTS), "path"),
         ("MAX_FILE_BYTES", mib(usize::try_from(bounds::MAX_FILE_BYTES).unwrap()), "files"),
+        ("MAX_TLS_SESSIONS", grouped(bounds::MAX_TLS_SESSIONS), "TLS sessions"),
         ("RATE_WINDOW_MS", format!("{} seconds", bounds::RATE_WINDOW_MS / 1000), "min_rate"),
         ("TICK_MS", format!("{} ms", bounds::TICK_MS), "late"),
         ("CLOSE_FRAME_WAIT_MS", format!("{} second", bounds::CLOSE_FRAME_WAIT_MS / 1000), "close frame"),
