@@ -89,7 +89,8 @@ async fn exchange(
 
     connection.progress.wait(route.timeout_ms);
     note(record, Record::upstream_begins);
-    let limits = Limits { max_body: route.max_body, progress: Rc::clone(&connection.progress) };
+    let limits =
+        Limits { max_body: route.max_body, progress: Rc::clone(&connection.progress), interim: None };
     let sent = in_time(&connection.progress, upstream.send(sealed, &limits)).await;
     let response = sent.map_err(Refusal::from)?.map_err(|error| {
         // When the client's body was at fault, the upstream's connection broke because of it.

@@ -38,3 +38,11 @@ pub const TICK_MS: u64 = 100;
 pub const WATCH_INTERVAL_MS: u64 = 100;
 /// Bytes of log lines that wait for a slow sink before lines are dropped and counted.
 pub const MAX_LOG_BACKLOG_BYTES: usize = 8 * 1024 * 1024;
+/// Largest head of an answer over HTTP/2, in bytes as RFC 9113 section 6.5.2 counts them.
+pub const MAX_ANSWER_HEADER_BYTES: u32 = 64 * 1024;
+/// Bytes of a request's body that are kept until its answer begins, so that a request that an upstream did not process
+/// can be sent again over HTTP/2.
+pub const MAX_REPLAY_BYTES: usize = 64 * 1024;
+/// After how many milliseconds without a byte an HTTP/2 connection with requests is asked whether it is alive, and after
+/// how many more it is given up.
+pub const SILENCE_MS: u64 = 10_000;
