@@ -288,7 +288,7 @@ impl Bound {
             }
             None => None,
         };
-        Ok(Self { addresses, redirect, admin, workers })
+        Ok(Self { addresses, admin, redirect, workers })
     }
 }
 

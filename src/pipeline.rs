@@ -1,6 +1,7 @@
 //! The story of a request: each stage takes the proof of the one before.
 
 use std::num::NonZeroU64;
+use std::pin::pin;
 use std::rc::Rc;
 
 use crate::http::hop;
@@ -69,7 +70,8 @@ async fn exchange(
     }
     check_directed(call, &exchange)?;
     if let Some(endpoint) = worker.token_routes.matches(exchange.path().path()) {
-        return token_route(call, endpoint, exchange, id, record).await;
+        // On the heap, so that proxied requests need no room for it.
+        return Box::pin(token_route(call, endpoint, exchange, id, record)).await;
     }
 
     let routed = worker.routes.route(exchange)?;
@@ -97,9 +99,10 @@ async fn exchange(
     note(record, Record::upstream_begins);
     let limits = Limits { max_body: route.max_body, progress: Rc::clone(progress), interim: None };
     if let Some((offer, client)) = sealed.take_opening() {
-        return websocket(call, upstream, sealed, &limits, (&offer, client), &caller).await;
+        let asked = websocket(call, upstream, sealed, &limits, (&offer, client), &caller);
+        return Box::pin(asked).await;
     }
-    let sent = in_time(progress, upstream.send(sealed, &limits)).await;
+    let sent = in_time(progress, pin!(upstream.send(sealed, &limits))).await;
     let response = sent.map_err(Refusal::from)?.map_err(|error| {
         // When the client's body was at fault, the upstream's connection broke because of it.
         progress.body_fault().map_or_else(|| worker.upstream_failed(upstream, error), Refusal::from)
@@ -120,7 +123,7 @@ async fn websocket(
     caller: &Caller,
 ) -> Result<Answer, Refusal> {
     let asked = upstream.send_upgrade(sealed, |headers| offer.request_fields(headers), limits);
-    let answered = in_time(call.progress, asked).await.map_err(Refusal::from)?;
+    let answered = in_time(call.progress, pin!(asked)).await.map_err(Refusal::from)?;
     let failed = |error| call.worker.upstream_failed(upstream, error);
     match answered.map_err(failed)? {
         UpgradeAnswer::Answered(response) => {
@@ -191,7 +194,7 @@ async fn token_route(
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     let authorization = headers.get(header::AUTHORIZATION).cloned();
     let client = client_of(&connection.peer, &headers, &worker.server.trusted_proxies);
-    let body = in_time(progress, read_whole(progress, body)).await??;
+    let body = in_time(progress, pin!(read_whole(progress, body))).await??;
     let routes = worker.token_routes.clone();
     let request = TokenRequest { endpoint, method, content_type, authorization, body, client };
     let answer = worker.control.spawn(async move { routes.answer(request).await }).await;
@@ -207,7 +210,7 @@ async fn token_route(
 /// Reads the body of a request to a token route, up to [`bounds::MAX_TOKEN_REQUEST_BYTES`].
 async fn read_whole(progress: &Rc<Progress>, incoming: Incoming) -> Result<Bytes, Refusal> {
     let streaming = RequestBody::streaming(incoming, Rc::clone(progress), max_token_request());
-    let mut body = std::pin::pin!(streaming);
+    let mut body = pin!(streaming);
     let mut whole = BytesMut::new();
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let frame = frame.map_err(|_| {

@@ -81,6 +81,9 @@ fn first_address(address: IpAddr, prefix_bits: u8) -> IpAddr {
     }
 }
 
+/// Makes a target of one scheme.
+type Make = fn(Authority) -> Target;
+
 /// A target of an upstream: `http://`, `https://` or `h2c://` with `host[:port]`, or `unix:/path`.
 pub(super) fn target(text: &str) -> Result<Target, Complaint> {
     let fault = || Complaint::new(format!("{} is not a target", quoted(text)));
@@ -89,7 +92,7 @@ pub(super) fn target(text: &str) -> Result<Target, Complaint> {
     }
     let form =
         "a target is \"http://host:port\", \"https://host:port\", \"h2c://host:port\" or \"unix:/path\"";
-    let schemes: [(&str, fn(Authority) -> Target, Option<u16>); 3] = [
+    let schemes: [(&str, Make, Option<u16>); 3] = [
         ("http://", Target::Http, Some(80)),
         ("https://", Target::Https, Some(443)),
         ("h2c://", Target::H2c, None),

@@ -46,7 +46,7 @@ pub(super) async fn serve(
     progress.enter(Phase::Idle);
     let frames = WatchedFrames::new(transport, Rc::clone(&progress));
     let handshake = builder(&worker.server.limits).handshake::<_, Bytes>(frames);
-    let handshake = super::keep_waker(&progress, in_time(&progress, handshake)).await;
+    let handshake = super::keep_waker(&progress, pin!(in_time(&progress, pin!(handshake)))).await;
     let Ok(Ok(frames)) = handshake else { return };
     let home = Home { worker, connection, progress, spare: Vec::new() };
     let mut serving = Serving { frames, streams: FuturesUnordered::new(), home, ending: false };
@@ -160,7 +160,7 @@ impl Home {
 /// Serves one request from its head to the end of its answer.
 async fn serve_stream(arrived: Arrived) -> Rc<Progress> {
     let progress = Rc::clone(&arrived.progress);
-    super::keep_waker(&progress, answer(arrived)).await;
+    super::keep_waker(&progress, pin!(answer(arrived))).await;
     progress
 }
 
@@ -236,7 +236,11 @@ fn send_continue(respond: &mut SendResponse<Bytes>) {
 }
 
 async fn send(body: ResponseBody, stream: &mut SendStream<Bytes>, progress: &Progress) {
-    match in_time(progress, outgoing::send(body, stream, progress)).await {
+    let sent = {
+        let sending = pin!(outgoing::send(body, stream, progress));
+        in_time(progress, sending).await
+    };
+    match sent {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an answer was not sent whole"),
         Err(_) => stream.send_reset(Reason::CANCEL),

@@ -6,7 +6,9 @@ mod opening;
 pub mod tunnel;
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
@@ -65,7 +67,8 @@ pub struct Call<'a> {
 /// Serves one client until either side has had enough.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, purpose: Purpose) {
     let progress = worker.watch();
-    let opened = keep_waker(&progress, opening::open(&worker, stream, address, purpose, &progress)).await;
+    let opened =
+        keep_waker(&progress, Box::pin(opening::open(&worker, stream, address, purpose, &progress))).await;
     let Opened { transport, peer, tls, protocol } = match opened {
         Ok(opened) => opened,
         Err(closed) => return closed.log(address),
@@ -77,12 +80,11 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, p
     }
 }
 
-/// Lets the deadlines wake whoever waits for the future.
-async fn keep_waker<F: Future>(progress: &Progress, future: F) -> F::Output {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
+/// Lets the deadlines wake whoever waits for the future, which the caller pins.
+async fn keep_waker<F: Future + Unpin>(progress: &Progress, mut future: F) -> F::Output {
+    poll_fn(|cx| {
         progress.keep_waker(cx.waker());
-        future.as_mut().poll(cx)
+        Pin::new(&mut future).poll(cx)
     })
     .await
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::{Buf as _, BytesMut};
@@ -122,7 +123,7 @@ impl Beginning<'_> {
         let Self { transport, read, progress } = self;
         // From its first byte to its last it may take as long as a head.
         progress.enter(Phase::Head);
-        let handshake = in_time(progress, tls.accept(transport.with_read_ahead(read.freeze()))).await;
+        let handshake = in_time(progress, pin!(tls.accept(transport.with_read_ahead(read.freeze())))).await;
         let Handshaken { stream, protocol, session } =
             handshake.map_err(Closed::Overdue)?.map_err(Closed::Handshake)?;
         progress.enter(Phase::Idle);
@@ -143,7 +144,7 @@ impl Beginning<'_> {
     /// Reads what there is, within the deadlines of a connection that says nothing and of a head.
     async fn read_more(&mut self) -> Result<(), Closed> {
         self.read.reserve(FIRST_READ_BYTES);
-        let reading = in_time(self.progress, self.transport.read_buf(&mut self.read)).await;
+        let reading = in_time(self.progress, pin!(self.transport.read_buf(&mut self.read))).await;
         match reading.map_err(Closed::Overdue)?.map_err(Closed::Broken)? {
             0 => Err(Closed::Broken(io::ErrorKind::UnexpectedEof.into())),
             bytes => {

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Instant;
@@ -356,16 +356,16 @@ fn too_slow(window: &Cell<Option<Window>>, now_ms: u64, bytes: u64, min_rate: u6
     moved < min_rate.saturating_mul(elapsed_ms) / 1000
 }
 
-/// Waits for something, but no longer than the connection may.
+/// Waits for something, but no longer than the connection may. It is pinned by the caller, because moving a large future
+/// in here would make room for it twice.
 ///
 /// # Errors
 ///
 /// What is overdue, as soon as the tick has found it.
-pub async fn in_time<F: Future>(progress: &Progress, future: F) -> Result<F::Output, Overdue> {
-    let mut future = pin!(future);
+pub async fn in_time<F: Future + Unpin>(progress: &Progress, mut future: F) -> Result<F::Output, Overdue> {
     poll_fn(|cx| match progress.overdue() {
         Some(overdue) => Poll::Ready(Err(overdue)),
-        None => future.as_mut().poll(cx).map(Ok),
+        None => Pin::new(&mut future).poll(cx).map(Ok),
     })
     .await
 }

@@ -90,10 +90,8 @@ mod tests {
     use super::*;
 
     fn header(bytes: &[u8]) -> (usize, Option<String>) {
-        match read(bytes) {
-            Introduction::Header { bytes, client } => (bytes, client.map(|client| client.to_string())),
-            other => panic!("{other:?}"),
-        }
+        let Introduction::Header { bytes, client } = read(bytes) else { panic!("{bytes:?} is a header") };
+        (bytes, client.map(|client| client.to_string()))
     }
 
     /// A header of version 2 with this command and family, and these addresses.

@@ -29,11 +29,11 @@ impl Host {
             return Err(IntakeError::HostInvalid("The Host header is given more than once."));
         }
         let host = Self::parse(value)?;
-        if let Some(authority) = uri.authority() {
-            if !is_served(uri) || !authority.as_str().eq_ignore_ascii_case(value.to_str().unwrap_or_default())
-            {
-                return Err(IntakeError::HostInvalid("The target names another host than the Host header."));
-            }
+        let is_same = |authority: &Authority| {
+            is_served(uri) && authority.as_str().eq_ignore_ascii_case(value.to_str().unwrap_or_default())
+        };
+        if !uri.authority().is_none_or(is_same) {
+            return Err(IntakeError::HostInvalid("The target names another host than the Host header."));
         }
         Ok(host)
     }

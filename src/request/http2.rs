@@ -62,7 +62,7 @@ mod tests {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(http::uri::Scheme::HTTP);
         parts.authority = Some("gw.test".parse().unwrap());
-        parts.path_and_query = Some(http::uri::PathAndQuery::from_maybe_shared(target.to_owned()).unwrap());
+        parts.path_and_query = Some(http::uri::PathAndQuery::try_from(target).unwrap());
         let uri = Uri::from_parts(parts).unwrap();
         check(method, &uri, &mut headers, &Incoming::Empty).map(|()| headers)
     }

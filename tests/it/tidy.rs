@@ -305,7 +305,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 20] = [
+    let documented: [(&str, String, &str); 30] = [
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -330,6 +330,15 @@ fn every_bound_is_documented() {
         ("TICK_MS", format!("{} ms", bounds::TICK_MS), "late"),
         ("CLOSE_FRAME_WAIT_MS", format!("{} second", bounds::CLOSE_FRAME_WAIT_MS / 1000), "close frame"),
         ("WATCH_INTERVAL_MS", format!("{} ms", bounds::WATCH_INTERVAL_MS), "looked at"),
+        ("HTTP2_MAX_STREAMS", format!("{} streams", bounds::HTTP2_MAX_STREAMS), "connection"),
+        ("HTTP2_STREAM_WINDOW_BYTES", kib(small(bounds::HTTP2_STREAM_WINDOW_BYTES)), "ahead"),
+        ("HTTP2_CONNECTION_WINDOW_BYTES", mib(small(bounds::HTTP2_CONNECTION_WINDOW_BYTES)), "ahead"),
+        ("HTTP2_SEND_BUFFER_BYTES", kib(bounds::HTTP2_SEND_BUFFER_BYTES), "answer"),
+        ("HTTP2_MAX_RESET_STREAMS", format!("{} streams", bounds::HTTP2_MAX_RESET_STREAMS), "reset"),
+        ("HTTP2_MAX_ERROR_RESETS", format!("{} streams", bounds::HTTP2_MAX_ERROR_RESETS), "faults"),
+        ("MAX_ANSWER_HEADER_BYTES", kib(small(bounds::MAX_ANSWER_HEADER_BYTES)), "head of an answer"),
+        ("MAX_REPLAY_BYTES", kib(bounds::MAX_REPLAY_BYTES), "sent again"),
+        ("SILENCE_MS", format!("{} seconds", bounds::SILENCE_MS / 1000), "alive"),
         ("MAX_LOG_BACKLOG_BYTES", mib(bounds::MAX_LOG_BACKLOG_BYTES), "lines"),
     ];
     let manual = manual();
@@ -349,6 +358,10 @@ fn every_bound_is_documented() {
         }
     }
     nothing("bounds that neither configuration.md nor operations.md tells", &missing);
+}
+
+fn small(bound: u32) -> usize {
+    usize::try_from(bound).unwrap()
 }
 
 /// A number as the manual writes it: `16,384`.
