@@ -7,6 +7,9 @@ use ppp::{HeaderResult, PartialResult as _, v1, v2};
 /// Longest line of version 1, with its end.
 const MAX_V1_BYTES: usize = 107;
 
+/// How a line of version 1 begins.
+const V1_PREFIX: &[u8] = b"PROXY ";
+
 /// Longest header of version 2 that is read. Its addresses take 36 bytes at most, the rest are extensions.
 const MAX_V2_BYTES: usize = 4096;
 
@@ -31,20 +34,17 @@ pub enum Introduction {
 /// Reads the first bytes of a connection from a trusted proxy. A header is optional, because not everything that a proxy
 /// connects for begins with one, and nothing else begins like one.
 pub fn read(bytes: &[u8]) -> Introduction {
-    let (begin, most) = if begins_alike(bytes, v1::PROTOCOL_PREFIX.as_bytes()) {
-        (v1::PROTOCOL_PREFIX.len(), MAX_V1_BYTES)
+    let (most, is_whole) = if begins_alike(bytes, V1_PREFIX) {
+        (MAX_V1_BYTES, memchr::memmem::find(bytes, b"\r\n").is_some())
     } else if begins_alike(bytes, v2::PROTOCOL_PREFIX) {
-        (v2::PROTOCOL_PREFIX.len(), MAX_V2_BYTES)
+        (MAX_V2_BYTES, !HeaderResult::parse(bytes).is_incomplete())
     } else {
         return Introduction::None;
     };
-    if bytes.len() < begin {
-        return Introduction::Incomplete;
-    }
-    let parsed = HeaderResult::parse(bytes);
-    if parsed.is_incomplete() {
+    if !is_whole {
         return if bytes.len() < most { Introduction::Incomplete } else { Introduction::Malformed };
     }
+    let parsed = HeaderResult::parse(bytes);
     let (length, client) = match &parsed {
         HeaderResult::V1(Ok(header)) => (header.header.len(), client_of_v1(header)),
         HeaderResult::V2(Ok(header)) => (header.len(), client_of_v2(header)),
