@@ -285,7 +285,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 19] = [
+    let documented: [(&str, String, &str); 22] = [
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -309,6 +309,13 @@ fn every_bound_is_documented() {
         ("TICK_MS", format!("{} ms", bounds::TICK_MS), "late"),
         ("WATCH_INTERVAL_MS", format!("{} ms", bounds::WATCH_INTERVAL_MS), "looked at"),
         ("MAX_LOG_BACKLOG_BYTES", mib(bounds::MAX_LOG_BACKLOG_BYTES), "lines"),
+        (
+            "MAX_ANSWER_HEADER_BYTES",
+            kib(usize::try_from(bounds::MAX_ANSWER_HEADER_BYTES).unwrap()),
+            "head of an answer",
+        ),
+        ("MAX_REPLAY_BYTES", kib(bounds::MAX_REPLAY_BYTES), "sent again"),
+        ("SILENCE_MS", format!("{} seconds", bounds::SILENCE_MS / 1000), "silent"),
     ];
     let manual = manual();
     let mut missing = Vec::new();
