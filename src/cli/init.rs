@@ -78,8 +78,8 @@ mod tests {
                 "--upstream: \"backend:9000\" is not a target\n  = help: did you mean \"http://backend:9000\"?",
             ),
             (
-                "https://backend",
-                "--upstream: \"https://\" is not supported in this version\n  = help: a target is \"http://host:port\", such as \"http://10.0.0.5:9000\"",
+                "ftp://backend",
+                "--upstream: \"ftp://backend\" is not a target\n  = help: a target is \"http://host:port\", \"https://host:port\", \"h2c://host:port\" or \"unix:/path\"",
             ),
         ] {
             let error = init(&path, upstream, &Environment::default(), &mut Vec::new()).unwrap_err();

@@ -341,10 +341,12 @@ access = false
             Upstream {
                 name: "api",
                 targets: [
-                    Target {
-                        host: "127.0.0.1",
-                        port: 9000,
-                    },
+                    Http(
+                        Authority {
+                            host: "127.0.0.1",
+                            port: 9000,
+                        },
+                    ),
                 ],
                 balance: LeastRequest,
                 connect_timeout: 5s,
@@ -355,18 +357,27 @@ access = false
                 retries: 1,
                 host_header: Preserve,
                 identity: Default,
+                tls: UpstreamTls {
+                    ca: None,
+                    server_name: None,
+                    client: None,
+                },
             },
             Upstream {
                 name: "big",
                 targets: [
-                    Target {
-                        host: "::1",
-                        port: 1,
-                    },
-                    Target {
-                        host: "10.0.0.6",
-                        port: 9000,
-                    },
+                    Http(
+                        Authority {
+                            host: "::1",
+                            port: 1,
+                        },
+                    ),
+                    Http(
+                        Authority {
+                            host: "10.0.0.6",
+                            port: 9000,
+                        },
+                    ),
                 ],
                 balance: RoundRobin,
                 connect_timeout: 1s,
@@ -377,14 +388,21 @@ access = false
                 retries: 0,
                 host_header: Target,
                 identity: None,
+                tls: UpstreamTls {
+                    ca: None,
+                    server_name: None,
+                    client: None,
+                },
             },
             Upstream {
                 name: "zebra",
                 targets: [
-                    Target {
-                        host: "z",
-                        port: 80,
-                    },
+                    Http(
+                        Authority {
+                            host: "z",
+                            port: 80,
+                        },
+                    ),
                 ],
                 balance: LeastRequest,
                 connect_timeout: 5s,
@@ -395,6 +413,11 @@ access = false
                 retries: 1,
                 host_header: Preserve,
                 identity: Default,
+                tls: UpstreamTls {
+                    ca: None,
+                    server_name: None,
+                    client: None,
+                },
             },
         ],
         routes: [
@@ -1226,22 +1249,22 @@ identity = { "X-Account" = "claim:account_id" }
       |            ^^^^^^^^^^^^^^^
       = help: did you mean "http://10.0.0.5:9000"?
 
-    gateway.toml:2:29: "https://" is not supported in this version
+    gateway.toml:2:29: "gopher://a" is not a target
       |
     2 | targets = ["10.0.0.5:9000", "gopher://a", "http://***@a", "http://a/path"]
-      |                             ^^^^^^^^^^^
-      = help: a target is "http://host:port", such as "http://10.0.0.5:9000"
+      |                             ^^^^^^^^^^^^
+      = help: a target is "http://host:port", "https://host:port", "h2c://host:port" or "unix:/path"
 
-    gateway.toml:2:42: a target has no user and no password
+    gateway.toml:2:43: a target has no user and no password
       |
     2 | targets = ["10.0.0.5:9000", "gopher://a", "http://***@a", "http://a/path"]
-      |                                          ^^^^^^^^^^^^^^
+      |                                           ^^^^^^^^^^^^^^
       = help: the gateway sends the upstream no credentials of its own
 
-    gateway.toml:2:67: "http://a/path" has a path or a query
+    gateway.toml:2:68: "http://a/path" has a path or a query
       |
     2 | targets = ["10.0.0.5:9000", "gopher://a", "http://***@a", "http://a/path"]
-      |                                                          ^^^^^^^^^^^^^^^
+      |                                                           ^^^^^^^^^^^^^^^
       = help: write "http://a"; the path that a client sends is the path that the upstream gets
 
     gateway.toml:3:11: "hash" is not supported in this version
@@ -1864,6 +1887,40 @@ fn a_redirect_needs_tls_and_a_port_of_its_own() {
     assert!(parsed(&format!("server.http_redirect = \"\"\n{SMALLEST}")).is_ok());
     assert_eq!(told("127.0.0.1:8080", PAIR), ["1:24: \"127.0.0.1:8080\" is in \"listen\" too"]);
     assert_eq!(told("127.0.0.1:9911", PAIR), ["1:24: \"127.0.0.1:9911\" is the address of \"admin\" too"]);
+}
+
+#[test]
+fn tls_of_an_upstream_is_read_and_fits_its_targets() {
+    let upstream = |target: &str, tls: &str| {
+        let lines = format!("tls = {tls}\ntargets");
+        SMALLEST.replace("targets", &lines).replace("http://127.0.0.1:9000", target)
+    };
+    let all = "{ ca = \"ca.pem\", server_name = \"Billing.internal\", client_cert = \"c.pem\", client_key = \"/k.pem\" }";
+    let config = parsed(&upstream("https://10.0.0.5", all)).unwrap();
+    let expected = UpstreamTls {
+        ca: Some("/etc/tollgate/ca.pem".into()),
+        server_name: Some("billing.internal".to_owned()),
+        client: Some(ClientCertificate { cert: "/etc/tollgate/c.pem".into(), key: "/k.pem".into() }),
+    };
+    assert_eq!(config.upstreams[0].tls, expected);
+    assert_eq!(
+        config.upstreams[0].targets,
+        [Target::Https(Authority { host: "10.0.0.5".into(), port: 443 })]
+    );
+    for (target, tls, message) in [
+        ("http://a", "{}", "\"tls\" is of no use here: no target begins with https://"),
+        ("unix:/a", "{ ca = \"ca.pem\" }", "\"tls\" is of no use here: no target begins with https://"),
+        ("https://a", "{ client_cert = \"c\" }", "\"client_cert\" is of no use without \"client_key\""),
+        ("https://a", "{ client_key = \"k\" }", "\"client_key\" is of no use without \"client_cert\""),
+        ("https://a", "{ server_name = \"*.a\" }", "\"*.a\" is not a host name"),
+        ("https://a", "{ verify = false }", "unknown key \"verify\" in [upstreams.api.tls]"),
+        ("https://a", "true", "\"tls\" must be a table, not a boolean"),
+    ] {
+        let failure = parsed(&upstream(target, tls)).unwrap_err();
+        let [problem] = failure.problems() else { panic!("{failure}") };
+        assert_eq!(problem.message, message);
+        assert!(problem.hint.is_some(), "{failure}");
+    }
 }
 
 #[test]

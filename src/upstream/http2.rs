@@ -176,3 +176,43 @@ impl Watch for Unwatched {
     fn sent(&self, _: usize) {}
     fn blocked(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::upstream::pool::Leased;
+    use crate::upstream::pool::tests::{limits, pool, run};
+
+    #[test]
+    fn informational_answers_are_told_before_the_answer() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let target = format!("h2c://{}", listener.local_addr().unwrap());
+            tokio::task::spawn_local(async move {
+                let mut connection = h2::server::handshake(listener.accept().await.unwrap().0).await.unwrap();
+                while let Some(Ok((_, mut answer))) = connection.accept().await {
+                    for status in [103, 103] {
+                        let head = Response::builder().status(status).body(()).unwrap();
+                        answer.send_informational(head).unwrap();
+                    }
+                    answer.send_response(Response::new(()), true).unwrap();
+                }
+            });
+            let told = Rc::new(RefCell::new(Vec::new()));
+            let pool = pool(&target, "");
+            let Leased::Http2(stream) = pool.lease().await.unwrap() else { panic!("it is HTTP/2") };
+            let mut request = Request::new(RequestBody::Empty);
+            request.headers_mut().insert(header::HOST, HeaderValue::from_static("gw.test"));
+            let (mut place, mut read) = (Some(request), Vec::new());
+            let attempt = Attempt { place: &mut place, read: &mut read };
+            let sent = send(stream, attempt, pool.scheme(), &limits(&told)).await;
+            assert!(sent.is_ok_and(|answer| answer.status() == 200));
+            assert_eq!(*told.borrow(), [103, 103]);
+            assert_eq!(pool.in_flight(), 0);
+        });
+    }
+}

@@ -21,6 +21,10 @@ use crate::net::deadline::TickClock;
 /// How long a connection is kept at least before it makes room for another thread's, in milliseconds.
 const MIN_AGE_MS: u64 = 1000;
 
+/// How long a silent connection on which no request was begun since is not asked again, in milliseconds. Servers of
+/// gRPC end connections that ask more often while streams rest.
+const PROBE_INTERVAL_MS: u64 = 5 * 60 * 1000;
+
 /// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -34,6 +38,8 @@ pub(super) struct Health {
     written_bytes: Cell<u64>,
     read_ms: Cell<u64>,
     probe: Cell<Probe>,
+    /// When it was asked last, unless a request was begun since.
+    asked_ms: Cell<Option<u64>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -62,6 +68,7 @@ impl Health {
             written_bytes: Cell::new(0),
             read_ms: Cell::new(now_ms),
             probe: Cell::new(Probe::None),
+            asked_ms: Cell::new(None),
             waker: RefCell::new(None),
         }
     }
@@ -85,9 +92,12 @@ impl Health {
     fn check(&self) {
         let now_ms = self.clock.now_ms();
         let silent = |since_ms: u64| now_ms.saturating_sub(since_ms) >= bounds::SILENCE_MS;
+        let asked = self.asked_ms.get().is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < PROBE_INTERVAL_MS);
         match self.probe.get() {
-            Probe::None if self.streams.get() > 0 && silent(self.read_ms.get()) => self.set(Probe::Due),
-            Probe::Sent(at_ms) if silent(at_ms) => self.set(Probe::Failed),
+            Probe::None if self.streams.get() > 0 && !asked && silent(self.read_ms.get()) => {
+                self.set(Probe::Due);
+            }
+            Probe::Sent(at_ms) if silent(at_ms.max(self.read_ms.get())) => self.set(Probe::Failed),
             Probe::None | Probe::Due | Probe::Sent(_) | Probe::Failed => {}
         }
     }
@@ -104,6 +114,7 @@ impl Health {
         match self.probe.get() {
             Probe::Due if ping_pong.send_ping(Ping::opaque()).is_ok() => {
                 self.probe.set(Probe::Sent(self.clock.now_ms()));
+                self.asked_ms.set(Some(self.clock.now_ms()));
             }
             Probe::Sent(_) if matches!(ping_pong.poll_pong(cx), Poll::Ready(Ok(_))) => {
                 self.probe.set(Probe::None);
@@ -326,6 +337,7 @@ impl Open {
     fn begin(&self, pool: &Rc<Pool>) -> Option<Stream> {
         let sender = self.sender.clone()?;
         self.health.streams.set(self.health.streams.get() + 1);
+        self.health.asked_ms.set(None);
         let used = Used { health: Rc::clone(&self.health), in_flight: InFlight::begin(pool) };
         Some(Stream { sender, used: Rc::new(used) })
     }

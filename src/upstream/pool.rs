@@ -404,3 +404,53 @@ impl Lease {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+    use crate::config::{Environment, parse};
+    use crate::net::deadline::Progress;
+    use crate::upstream::{Interim, Limits};
+
+    /// A pool of connections to this target.
+    pub(crate) fn pool(target: &str, lines: &str) -> Rc<Pool> {
+        let text = format!(
+            "[upstreams.a]\ntargets = [\"{target}\"]\n{lines}\n[[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\""
+        );
+        let config = parse(&text, "gateway.toml", std::path::Path::new(""), &Environment::default()).unwrap();
+        let shared = SharedUpstream::new(&config.upstreams[0]).unwrap();
+        Rc::new(Pool::new(&shared.first, &shared.settings, &Rc::new(TickClock::default())))
+    }
+
+    /// Limits that note the status of every informational answer.
+    pub(crate) fn limits(told: &Rc<RefCell<Vec<u16>>>) -> Limits {
+        let told = Rc::clone(told);
+        let interim = Interim::new(move |answer| told.borrow_mut().push(answer.status().as_u16()));
+        let progress = Rc::new(Progress::new(Rc::new(TickClock::default())));
+        Limits { max_body: None, progress, interim: Some(interim) }
+    }
+
+    /// Runs it as a data-plane thread would.
+    pub(crate) fn run<F: Future>(future: F) -> F::Output {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        runtime.unwrap().block_on(future)
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_used_are_named_at_start() {
+        for (ca, message) in [
+            ("/nowhere/ca.pem", "the upstream \"a\" cannot be used: /nowhere/ca.pem cannot be read"),
+            ("Cargo.toml", "the upstream \"a\" cannot be used: Cargo.toml does not hold certificates in PEM"),
+        ] {
+            let text = format!(
+                "[upstreams.a]\ntargets = [\"https://a\"]\ntls.ca = \"{ca}\"\n[[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\""
+            );
+            let config =
+                parse(&text, "gateway.toml", std::path::Path::new(""), &Environment::default()).unwrap();
+            let error = SharedUpstream::new(&config.upstreams[0]).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
+}

@@ -148,3 +148,59 @@ impl Body for Held {
         SizeHint::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(held: &Held) -> Vec<Bytes> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut held = held.clone();
+        let mut pieces = Vec::new();
+        while let Poll::Ready(Some(frame)) = Pin::new(&mut held).poll_frame(&mut cx) {
+            pieces.push(frame.unwrap().into_data().unwrap());
+        }
+        pieces
+    }
+
+    fn of(pieces: &[&'static str]) -> Vec<Bytes> {
+        pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect()
+    }
+
+    #[test]
+    fn what_was_read_is_sent_again() {
+        let mut read = of(&["a", "bc"]);
+        for _ in 0..2 {
+            let held = Held::new(Replay::new(RequestBody::Empty, read));
+            assert!(!held.is_end_stream());
+            assert_eq!(frames(&held), of(&["a", "bc"]));
+            assert!(held.is_end_stream());
+            read = held.take().unwrap().into_parts().unwrap().1;
+        }
+        assert_eq!(read, of(&["a", "bc"]));
+    }
+
+    #[test]
+    fn after_an_answer_the_rest_is_sent_and_nothing_again() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let held = Held::new(Replay::new(RequestBody::Empty, of(&["a", "b", "c"])));
+        assert!(Pin::new(&mut held.clone()).poll_frame(&mut cx).is_ready());
+        held.settle();
+        assert_eq!(frames(&held), of(&["b", "c"]));
+        assert!(held.is_end_stream());
+        assert!(held.take().unwrap().into_parts().is_none());
+        assert!(!held.is_end_stream());
+    }
+
+    #[test]
+    fn a_body_that_broke_or_is_long_cannot_be_sent_again() {
+        let mut replay = Replay::new(RequestBody::Empty, Vec::new());
+        replay.keep(Some(&Ok(Frame::data(Bytes::from(vec![0; bounds::MAX_REPLAY_BYTES])))));
+        assert_eq!(replay.keeping, Keeping::All);
+        replay.keep(Some(&Ok(Frame::data(Bytes::from_static(b"x")))));
+        assert!(replay.kept.is_empty() && replay.into_parts().is_none());
+        let mut replay = Replay::new(RequestBody::Empty, Vec::new());
+        replay.keep(Some(&Err(BodyError::TooLarge)));
+        assert!(replay.into_parts().is_none());
+    }
+}

@@ -91,3 +91,98 @@ pub(super) async fn send(
     let io = UpstreamIo::new(parts.io.into_inner(), place, in_flight);
     Ok(UpgradeAnswer::Switched { head, io, read_ahead: parts.read_buf })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use http::{HeaderValue, header};
+    use http_body::Body as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::upstream::pool::tests::{limits, pool, run};
+
+    /// One that answers every request with these bytes, and then sends back what it gets.
+    async fn upstream(answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("http://{}", listener.local_addr().unwrap());
+        tokio::task::spawn_local(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::task::spawn_local(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let Ok(byte) = stream.read_u8().await else { return };
+                        head.push(byte);
+                    }
+                    assert!(String::from_utf8(head).unwrap().contains("upgrade: websocket"));
+                    stream.write_all(answer).await.unwrap();
+                    let (mut read, mut write) = stream.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        target
+    }
+
+    fn request() -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::Empty);
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, HeaderValue::from_static("gw.test"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        request
+    }
+
+    #[test]
+    fn a_switched_connection_is_handed_over_and_counts_until_it_is_dropped() {
+        run(async {
+            let target = upstream(
+                b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
+            )
+            .await;
+            let pool = pool(&target, "max_connections = 1\nmax_queue = 0");
+            let told = Rc::new(RefCell::new(Vec::new()));
+            let exclusive = pool.exclusive().await.unwrap();
+            let answer = send(&pool, exclusive, request(), &limits(&told)).await.unwrap();
+            let UpgradeAnswer::Switched { head, mut io, read_ahead } = answer else { panic!("{answer:?}") };
+            assert_eq!(head.headers.get(header::UPGRADE).unwrap(), "websocket");
+            assert_eq!(head.headers.get(header::CONNECTION).unwrap(), "upgrade");
+            assert_eq!(*told.borrow(), [103]);
+            io.write_all(b" world").await.unwrap();
+            let mut rest = vec![0; 11 - read_ahead.len()];
+            io.read_exact(&mut rest).await.unwrap();
+            assert_eq!([&read_ahead[..], &rest].concat(), b"hello world");
+            assert_eq!(pool.in_flight(), 1);
+            assert!(matches!(pool.exclusive().await.err(), Some(UpstreamError::QueueFull)));
+            drop(io);
+            assert_eq!(pool.in_flight(), 0);
+            assert!(pool.exclusive().await.is_ok());
+        });
+    }
+
+    #[test]
+    fn any_other_answer_is_an_answer_like_any_other() {
+        run(async {
+            let target =
+                upstream(b"HTTP/1.1 403 Forbidden\r\nkeep-alive: timeout=5\r\ncontent-length: 2\r\n\r\nno")
+                    .await;
+            let pool = pool(&target, "");
+            let exclusive = pool.exclusive().await.unwrap();
+            let limits = limits(&Rc::default());
+            let answer = send(&pool, exclusive, request(), &limits).await.unwrap();
+            let UpgradeAnswer::Answered(mut answer) = answer else { panic!("{answer:?}") };
+            assert_eq!(answer.status(), 403);
+            assert!(!answer.headers().contains_key("keep-alive"));
+            let frame = poll_fn(|cx| std::pin::Pin::new(answer.body_mut()).poll_frame(cx)).await;
+            assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "no");
+        });
+    }
+
+    #[test]
+    fn a_target_of_http2_alone_takes_no_such_request() {
+        assert!(!pool("h2c://127.0.0.1:1", "").takes_http1());
+        assert!(pool("http://127.0.0.1:1", "").takes_http1());
+    }
+}

@@ -28,3 +28,4 @@ mod routing;
 mod sessions;
 mod tidy;
 mod tokens;
+mod upstreams;

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod http2;
 pub(crate) mod mint;
 pub(crate) mod upstream;
 pub(crate) mod wire;
