@@ -417,10 +417,10 @@ def upstreams(bench):
         ("h2-over-tls", f"https://127.0.0.1:{h2s}", f"{ca}, {name}", 200),
         ("h2c-to-http1", f"h2c://127.0.0.1:{bench.api}", "", 502),
         ("unix", f"unix:{work}/api.sock", "", 200),
-        ("no-unix", f"unix:{work}/nobody.sock", "", 502),
+        ("no-unix", f"unix:{work}/nobody.sock", "", 503),
     ]
     sections = "".join(
-        f'[upstreams.{path}]\ntargets = ["{target}"]\n' + (f"tls = {{ {tls} }}\n" if tls else "")
+        f'[upstreams.{path}]\ntargets = ["{target}"]\nconnect_timeout = "1s"\n' + (f"tls = {{ {tls} }}\n" if tls else "")
         + f'[[routes]]\npath = "/{path}"\nauth = "required"\nupstream = "{path}"\n'
         for path, target, tls, _ in cases
     )
@@ -443,11 +443,12 @@ def upstream_case(bench, gateway, path, status):
         done = run("curl", "-sS", "--max-time", 20, "-o", f"{bench.work}/answer", "-w", "%{http_code}", "-H",
                    f"Authorization: Bearer {bench.token}", f"http://127.0.0.1:{gateway.port}/{path}{slash}")
         body = open(f"{bench.work}/answer").read()
-        wanted = (str(status),) if status != 502 else ("502", "503")
+        # One that says nothing to a handshake is too slow rather than wrong.
+        wanted = {200: ("200",), 503: ("502", "503"), 502: ("502", "503", "504") if path == "tls-to-a-plain-port" else ("502",)}[status]
         check(f"upstream {path} answers {status}", done.stdout in wanted, f"{done.stdout} {done.stderr} {body}")
         if status == 200:
             check(f"upstream {path}: its body", body in ("ok", "from nghttpd"), body)
-    if status == 502:
+    if status != 200:
         reason = re.search(r'"reason":\s*"(\w+)"', body)
         print(f"upstream {path}: {done.stdout} {reason and reason.group(1)}")
         check(f"upstream {path}: the reason is the upstream", reason and reason.group(1).startswith("upstream_"), body)

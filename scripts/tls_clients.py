@@ -176,8 +176,9 @@ def application_protocols(bench):
 
 def subject(done):
     """The status, and the client's subject as the API sees it."""
-    status = re.search(r"^HTTP/1\.1 (\d+)", done.stdout, re.M)
-    body = re.search(r"^\[\[.*\]\]", done.stdout, re.M)
+    # OpenSSL writes its own words and the answer through two buffers, so the answer may begin anywhere in a line.
+    status = re.search(r"HTTP/1\.1 (\d+) ", done.stdout)
+    body = re.search(r"\[\[.*?\]\]", done.stdout)
     fields = json.loads(body.group()) if body else []
     found = [value for name, value in fields if name == "x-client-subject"]
     return int(status.group(1)) if status else None, found
@@ -248,8 +249,8 @@ def misdirected(bench):
         for sni, host, status in cases:
             check.equal(f"{version}: {host or sni} on a connection for {sni}", status, curl(bench, sni, version, host=host))
             if status == "421":
-                problem = json.loads(open(f"{bench.work}/answer").read() or "{}")
-                check.equal(f"{version}: {host} on a connection for {sni}: the body", 421, problem.get("status"))
+                body = open(f"{bench.work}/answer").read()
+                check(f"{version}: {host} on a connection for {sni}: the body", re.search(r'"status":\s*421\b', body), body)
 
 
 def redirect(bench):

@@ -96,7 +96,7 @@ async def connection(reader, writer):
         while True:
             line, pairs = await read_head(reader)
             await answer(line, pairs, reader, writer)
-    except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, ValueError, TimeoutError):
+    except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, ValueError, IndexError, TimeoutError):
         pass
     finally:
         writer.close()
