@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
+use crate::http::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use crate::authz;
 use crate::base::bounds;

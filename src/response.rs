@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::base::ids::X_REQUEST_ID;
+use crate::http::incoming::ReadError;
 use crate::net::deadline::{Phase, Progress};
 use crate::telemetry::access::{Ended, Record};
 use crate::upstream::{UpstreamBody, UpstreamResponse};
@@ -73,7 +74,7 @@ impl Source {
 }
 
 impl ResponseBody {
-    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, ReadError>>) {
         self.whole = frame.is_none() || self.source.is_end();
         let Some(record) = &mut self.record else { return };
         match frame {
@@ -86,12 +87,12 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ReadError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
         let frame = match &mut self.source {
             Source::Own(body) if body.is_empty() => None,
             Source::Own(body) => Some(Ok(Frame::data(std::mem::take(body)))),

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::http::incoming::Incoming;
 use http::{HeaderValue, Request};
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -235,6 +235,7 @@ impl Worker {
         let stream = GuardedStream::new(stream, Rc::clone(&progress), Rc::clone(&self.scratch), last_words);
         let service = service_fn(|request| {
             let (worker, connection) = (Rc::clone(&self), Rc::clone(&connection));
+            let request = Request::map(request, Incoming::Http1);
             async move { Ok::<_, Infallible>(pipeline::serve(&worker, &connection, request).await) }
         });
         let mut serving = pin!(self.http1().serve_connection(TokioIo::new(stream), service));

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::incoming::{Incoming, ReadError};
 use crate::net::deadline::Progress;
 
 /// A request's body: bounded in size, watched by the deadlines, without trailers.
@@ -34,7 +34,7 @@ pub enum BodyError {
     /// It is longer than allowed.
     TooLarge,
     /// The client broke off, or what it sent is no body.
-    Broken(hyper::Error),
+    Broken(ReadError),
 }
 
 impl std::fmt::Display for BodyError {

@@ -2,4 +2,6 @@
 
 pub mod body;
 pub mod hop;
+pub mod incoming;
+pub mod outgoing;
 pub mod problem;

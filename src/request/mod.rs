@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU64;
 
+use crate::http::incoming::Incoming;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
-use hyper::body::Incoming;
 
 pub use self::framing::BodyLength;
 pub use self::host::Host;

@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::UpstreamError;
 use super::pool::{Lease, Pool, SharedUpstream};
@@ -19,6 +18,7 @@ use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::config::{Balance, HostHeader, IdentityPreset};
 use crate::http::body::RequestBody;
 use crate::http::hop;
+use crate::http::incoming::{Incoming, ReadError};
 use crate::identity::UpstreamRequest;
 use crate::net::deadline::{Progress, TickClock};
 use crate::request::{BodyLength, Pieces};
@@ -229,7 +229,7 @@ fn scramble(seed: u64) -> u64 {
 
 /// Takes an answer that may be passed on, without what was meant for the upstream's connection only.
 fn accept(
-    response: Response<Incoming>,
+    response: Response<hyper::body::Incoming>,
     lease: Lease,
     progress: Rc<Progress>,
 ) -> Result<UpstreamResponse, UpstreamError> {
@@ -243,7 +243,7 @@ fn accept(
         return Err(UpstreamError::Unacceptable("the upstream's answer has two lengths"));
     }
     hop::remove_from_response(&mut head.headers);
-    let mut body = UpstreamBody { incoming, lease: Some(lease), progress };
+    let mut body = UpstreamBody { incoming: Incoming::Http1(incoming), lease: Some(lease), progress };
     if body.incoming.is_end_stream() {
         body.finish();
     }
@@ -264,12 +264,12 @@ impl UpstreamBody {
 
 impl Body for UpstreamBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ReadError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match &frame {
             None => self.finish(),

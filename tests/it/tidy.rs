@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tokens", &["base", "config", "keys"]),
     ("limits", &["base", "config", "store"]),
     ("sessions", &["base", "config", "store", "tokens", "users"]),
-    ("request", &["base"]),
+    ("request", &["base", "http"]),
     ("routing", &["base", "config", "request"]),
     ("authn", &["base", "config", "request", "routing", "sessions", "tokens", "users"]),
     ("authz", &["authn", "base", "config", "request", "routing"]),
@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
     ("endpoints", &["base", "config", "keys", "limits", "sessions", "tokens", "users"]),
     ("admin", &[]),
-    ("response", &["base", "net", "telemetry", "upstream"]),
+    ("response", &["base", "http", "net", "telemetry", "upstream"]),
     (
         "refusals",
         &["authn", "authz", "base", "http", "identity", "net", "request", "routing", "tokens", "upstream"],
