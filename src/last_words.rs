@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
+use crate::connection::ClientConnection;
 use crate::http::problem::Refusal;
 use crate::net::guarded::{LastWords, Unread};
-use crate::pipeline::ClientConnection;
 use crate::telemetry::access::Ended;
 use crate::worker::Worker;
 

@@ -40,6 +40,7 @@
 //! | [`limits`] | failed logins and what they lock |
 //! | [`net`], [`http`] | listeners, peers, deadlines; hop-by-hop fields, bodies, refusals on the wire |
 //! | [`request`], [`routing`], [`authn`], [`authz`], [`identity`], [`upstream`], [`response`] | the stages above |
+//! | [`upgrade`] | The life of a WebSocket: its opening, its frames, the tunnel |
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
 //! | [`app`] | the composition root: opens, binds, then serves |
@@ -54,6 +55,7 @@ pub mod authz;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod connection;
 pub mod endpoints;
 pub mod http;
 pub mod identity;
@@ -72,6 +74,7 @@ pub mod snapshot;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;
+pub mod upgrade;
 pub mod upstream;
 pub mod users;
 pub mod worker;

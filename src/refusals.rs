@@ -21,6 +21,9 @@ impl From<IntakeError> for Refusal {
             }
             IntakeError::TargetTooLong
             | IntakeError::TargetMalformed
+            | IntakeError::TooManyFields
+            | IntakeError::FieldMalformed(_)
+            | IntakeError::OpeningMalformed(_)
             | IntakeError::PathAmbiguous(_)
             | IntakeError::ExpectationFailed => refusal,
         }

@@ -1,23 +1,15 @@
 //! One data-plane thread: its listeners, connections, pools and memory. A request never leaves it.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::http::incoming::Incoming;
 use http::{HeaderValue, Request};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::{Handle, LocalOptions};
 use tokio::sync::watch;
 
@@ -27,14 +19,13 @@ use crate::base::clock::Clock;
 use crate::base::ids::{RandomnessUnavailable, RequestIds};
 use crate::base::reason::Reason;
 use crate::config::Server;
+use crate::connection::{self, ClientConnection};
 use crate::endpoints::TokenRoutes;
+use crate::http::date::DateLine;
 use crate::http::problem::Refusal;
 use crate::identity::Firewall;
-use crate::last_words::LastAnswer;
-use crate::net::deadline::{Overdue, Phase, Progress, TickClock, Watchlist};
-use crate::net::guarded::{GuardedStream, Scratch};
-use crate::net::peer::Peer;
-use crate::pipeline::{self, ClientConnection};
+use crate::net::deadline::{Progress, TickClock, Watchlist};
+use crate::net::guarded::Scratch;
 use crate::request::Exchange;
 use crate::routing::{Route, RouteTable};
 use crate::snapshot::Snapshot;
@@ -74,6 +65,7 @@ pub struct Worker {
     clock: Rc<TickClock>,
     watchlist: Watchlist,
     scratch: Scratch,
+    date: DateLine,
     /// Client connections of the whole process.
     connections: Arc<AtomicUsize>,
     /// Client connections of this thread.
@@ -176,6 +168,7 @@ impl Worker {
             clock,
             watchlist: Watchlist::default(),
             scratch: Scratch::default(),
+            date: DateLine::new(Clock::clone(&snapshot.clock)),
             connections,
             own_connections: Cell::new(0),
             stopping: Cell::new(false),
@@ -224,58 +217,26 @@ impl Worker {
         self.access.as_ref().map(AccessLog::begin)
     }
 
-    /// Serves one client until either side has had enough.
-    async fn serve_client(self: Rc<Self>, stream: TcpStream, address: SocketAddr, _counted: Counted) {
+    /// Puts a new connection, or a stream of one, under watch until it is dropped.
+    pub fn watch(&self) -> Rc<Progress> {
         let progress = Rc::new(Progress::new(Rc::clone(&self.clock)));
         self.watchlist.add(&progress);
-        let peer = Peer::new(address, &self.server.trusted_proxies);
-        let connection =
-            Rc::new(ClientConnection { peer, progress: Rc::clone(&progress), answers: Cell::new(0) });
-        let last_words = LastAnswer { worker: Rc::clone(&self), connection: Rc::clone(&connection) };
-        let stream = GuardedStream::new(stream, Rc::clone(&progress), Rc::clone(&self.scratch), last_words);
-        let service = service_fn(|request| {
-            let (worker, connection) = (Rc::clone(&self), Rc::clone(&connection));
-            let request = Request::map(request, Incoming::Http1);
-            async move { Ok::<_, Infallible>(pipeline::serve(&worker, &connection, request).await) }
-        });
-        let mut serving = pin!(self.http1().serve_connection(TokioIo::new(stream), service));
-        let mut told_to_stop = false;
-        poll_fn(|cx| {
-            progress.keep_waker(cx.waker());
-            if is_over(&progress) {
-                return Poll::Ready(());
-            }
-            if self.stopping.get() && !told_to_stop {
-                // The HTTP library would wait for a first request, or for the rest of a head; neither is in flight.
-                match progress.phase() {
-                    Phase::Idle if connection.answers.get() == 0 => return Poll::Ready(()),
-                    Phase::Head => return Poll::Ready(()),
-                    Phase::Idle | Phase::Waiting { .. } | Phase::Answering => {}
-                }
-                serving.as_mut().graceful_shutdown();
-                told_to_stop = true;
-            }
-            serving.as_mut().poll(cx).map(|ended| {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a client connection ended");
-                }
-            })
-        })
-        .await;
+        progress
     }
 
-    fn http1(&self) -> http1::Builder {
-        let limits = &self.server.limits;
-        let mut builder = http1::Builder::new();
-        builder
-            .max_header_size(limits.max_header_bytes)
-            .max_buf_size(limits.max_header_bytes.max(READ_BUFFER_BYTES))
-            .max_headers(limits.max_headers)
-            // Heads have a deadline of their own, which needs no timer.
-            .header_read_timeout(None)
-            // With it, the HTTP library would buffer an answer without limit for a client that does not read.
-            .pipeline_flush(false);
-        builder
+    /// Where small answers are put together.
+    pub fn scratch(&self) -> Scratch {
+        Rc::clone(&self.scratch)
+    }
+
+    /// Whether requests in flight are the last ones.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// The time for a `Date` field (RFC 9110 section 6.6.1).
+    pub fn date(&self) -> HeaderValue {
+        self.date.now()
     }
 
     /// Lets requests in flight finish, until all are done or there is no more time.
@@ -301,20 +262,8 @@ impl Worker {
     }
 }
 
-/// Bytes of a request's body that are read ahead of the upstream.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
-
 /// How long accepting rests after it failed, usually because there is no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Whether a connection has to be dropped, answer or not.
-fn is_over(progress: &Progress) -> bool {
-    match (progress.overdue(), progress.phase()) {
-        (Some(Overdue::Read), _) | (Some(_), Phase::Answering) => true,
-        // The HTTP library reads once more and finds the end; a request in flight turns it into a refusal.
-        (Some(_), Phase::Idle | Phase::Head | Phase::Waiting { .. }) | (None, _) => false,
-    }
-}
 
 /// Accepts clients for ever.
 async fn accept(worker: Rc<Worker>, listener: TcpListener) {
@@ -336,7 +285,11 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                 };
                 // Answers are written whole, so waiting for more to send would only delay them.
                 if stream.set_nodelay(true).is_ok() {
-                    tokio::task::spawn_local(Rc::clone(&worker).serve_client(stream, address, counted));
+                    let worker = Rc::clone(&worker);
+                    tokio::task::spawn_local(async move {
+                        connection::serve(worker, stream, address).await;
+                        drop(counted);
+                    });
                 }
             }
             Err(error) => {

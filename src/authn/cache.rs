@@ -6,6 +6,7 @@ use std::rc::Rc;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
+use super::{Known, TokenLife};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::base::principal::Principal;
 use crate::sessions::Binding;
@@ -21,6 +22,20 @@ pub(super) struct Entry {
     pub(super) binding: Rc<Binding>,
     /// When its user and its session were last looked up.
     pub(super) seen: Epochs,
+}
+
+impl Entry {
+    /// The user and what ends the token.
+    pub(super) fn known(&self) -> Known {
+        Known {
+            principal: Rc::clone(&self.principal),
+            token: TokenLife {
+                valid_until_ms: self.valid_until_ms,
+                binding: Rc::clone(&self.binding),
+                revocations_seen: self.seen.revocations,
+            },
+        }
+    }
 }
 
 /// Counts of changes.

@@ -33,7 +33,46 @@ pub enum Caller {
     /// Nobody in particular.
     Anonymous,
     /// A user with a token that passes.
-    User(Rc<Principal>),
+    User(Known),
+}
+
+/// A user, and how long what was shown of it holds.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The user as the record is now.
+    pub principal: Rc<Principal>,
+    /// The token.
+    pub token: TokenLife,
+}
+
+#[cfg(test)]
+impl Known {
+    /// A user whose token never ends.
+    pub(crate) fn of_test(principal: Rc<Principal>) -> Self {
+        let user_id = principal.user().id.clone();
+        let binding = Binding { session: None, user_id, issued_at_ms: None, recorded: false };
+        let token = TokenLife { valid_until_ms: i64::MAX, binding: Rc::new(binding), revocations_seen: 0 };
+        Self { principal, token }
+    }
+}
+
+/// What ends a token, for what goes on after its request was permitted.
+#[derive(Clone, Debug)]
+pub struct TokenLife {
+    valid_until_ms: i64,
+    binding: Rc<Binding>,
+    revocations_seen: u64,
+}
+
+/// Whether a token that passed still holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    Good,
+    /// Its time is over.
+    Expired,
+    /// Its session has ended.
+    Revoked,
 }
 
 impl Caller {
@@ -41,7 +80,15 @@ impl Caller {
     pub fn user_id(&self) -> Option<&str> {
         match self {
             Self::Anonymous => None,
-            Self::User(principal) => Some(&principal.user().id),
+            Self::User(known) => Some(&known.principal.user().id),
+        }
+    }
+
+    /// The token that was shown, when there is a user.
+    pub fn token(&self) -> Option<&TokenLife> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(known) => Some(&known.token),
         }
     }
 }
@@ -175,8 +222,24 @@ impl Authenticator {
         }
     }
 
+    /// Whether a token still holds that passed before. It may end so many milliseconds later than it says; what is
+    /// revoked ends now.
+    pub fn standing(&self, token: &mut TokenLife, grace_ms: i64) -> Standing {
+        let revocations = self.revocations_epoch.load(Ordering::Acquire);
+        if token.revocations_seen != revocations {
+            if self.revocations.has(&token.binding) {
+                return Standing::Revoked;
+            }
+            token.revocations_seen = revocations;
+        }
+        if token.valid_until_ms.saturating_add(grace_ms) <= self.clock.now_unix_ms() {
+            return Standing::Expired;
+        }
+        Standing::Good
+    }
+
     /// The user of a token. The usual case is a hash, a comparison of bytes and three comparisons of numbers.
-    async fn user(&self, token: &[u8]) -> Result<Rc<Principal>, AuthnError> {
+    async fn user(&self, token: &[u8]) -> Result<Known, AuthnError> {
         let now = Epochs {
             users: self.users_epoch.load(Ordering::Acquire),
             revocations: self.revocations_epoch.load(Ordering::Acquire),
@@ -184,7 +247,7 @@ impl Authenticator {
         let entry = match self.cache.borrow_mut().find(token) {
             None => None,
             Some(entry) if entry.valid_until_ms <= self.clock.now_unix_ms() => None,
-            Some(entry) if entry.seen == now => return Ok(Rc::clone(&entry.principal)),
+            Some(entry) if entry.seen == now => return Ok(entry.known()),
             Some(entry) => Some(entry.clone()),
         };
         if let Some(entry) = entry {
@@ -195,22 +258,19 @@ impl Authenticator {
         self.user_of_unknown_token(token, now).await
     }
 
-    async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Rc<Principal>, AuthnError> {
+    async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Known, AuthnError> {
         let claims = self.verifier.verify(token, Expected::Access).map_err(AuthnError::Token)?;
         let looked = self.look_up(claims.user_id.clone(), Binding::of(&claims)).await?;
         let principal = Rc::new(Principal::new(looked.user.unwrap_or_else(|| claimed_user(&claims))));
-        let entry = Entry {
-            principal: Rc::clone(&principal),
-            valid_until_ms: claims.valid_until_ms,
-            binding: Rc::new(looked.binding),
-            seen: now,
-        };
+        let binding = Rc::new(looked.binding);
+        let entry = Entry { principal, valid_until_ms: claims.valid_until_ms, binding, seen: now };
+        let known = entry.known();
         self.cache.borrow_mut().insert(token, entry);
-        Ok(principal)
+        Ok(known)
     }
 
     /// Something was revoked or some user has changed since the token was last looked at: is it this one?
-    async fn look_again(&self, token: &[u8], entry: Entry, now: Epochs) -> Result<Rc<Principal>, AuthnError> {
+    async fn look_again(&self, token: &[u8], entry: Entry, now: Epochs) -> Result<Known, AuthnError> {
         if entry.seen.revocations != now.revocations && self.revocations.has(&entry.binding) {
             self.cache.borrow_mut().remove(token);
             // It is refused whatever is found; but of a user who was switched off that is what is said.
@@ -221,20 +281,22 @@ impl Authenticator {
             });
         }
         if entry.seen.users == now.users {
-            let principal = Rc::clone(&entry.principal);
-            self.cache.borrow_mut().insert(token, Entry { seen: now, ..entry });
-            return Ok(principal);
+            let renewed = Entry { seen: now, ..entry };
+            let known = renewed.known();
+            self.cache.borrow_mut().insert(token, renewed);
+            return Ok(known);
         }
         match self.look_up(entry.principal.user().id.clone(), Binding::clone(&entry.binding)).await {
             Ok(Looked { user, binding }) => {
                 let principal = user.map_or(entry.principal, |user| Rc::new(Principal::new(user)));
                 let binding = Rc::new(binding);
-                let renewed = Entry { principal: Rc::clone(&principal), binding, seen: now, ..entry };
+                let renewed = Entry { principal, binding, seen: now, ..entry };
+                let known = renewed.known();
                 self.cache.borrow_mut().insert(token, renewed);
-                Ok(principal)
+                Ok(known)
             }
             // A token that is known goes on while the store cannot be read; what is known of revocations still holds.
-            Err(AuthnError::StoreUnavailable) => Ok(entry.principal),
+            Err(AuthnError::StoreUnavailable) => Ok(entry.known()),
             Err(error) => {
                 self.cache.borrow_mut().remove(token);
                 Err(error)

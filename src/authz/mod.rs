@@ -78,13 +78,14 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::authn::Known;
     use crate::base::principal::Principal;
     use crate::base::user::User;
 
     #[test]
     fn only_a_required_route_asks_for_a_user() {
         let user = User { id: "1".into(), name: "a".into(), email: None, groups: Vec::new() };
-        let known = Caller::User(Rc::new(Principal::new(user)));
+        let known = Caller::User(Known::of_test(Rc::new(Principal::new(user))));
         for auth in [Auth::Required, Auth::Optional, Auth::Public] {
             assert_eq!(decide(auth, &known), Ok(()));
         }

@@ -34,7 +34,22 @@ pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 pub const RATE_WINDOW_MS: u64 = 10_000;
 /// How often deadlines are looked at, in milliseconds. A limit ends a connection at most this much late.
 pub const TICK_MS: u64 = 100;
+/// How long the gateway waits at most, when it ends a WebSocket, for the frames under way and for both sides to end, in
+/// milliseconds.
+pub const CLOSE_FRAME_WAIT_MS: u64 = 1000;
 /// How often the store and watched files are looked at for changes by others, in milliseconds.
 pub const WATCH_INTERVAL_MS: u64 = 100;
 /// Bytes of log lines that wait for a slow sink before lines are dropped and counted.
 pub const MAX_LOG_BACKLOG_BYTES: usize = 8 * 1024 * 1024;
+/// Streams of HTTP/2 that one client connection may have open.
+pub const HTTP2_MAX_STREAMS: u32 = 100;
+/// Bytes that a client may send ahead on one stream of HTTP/2.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// Bytes that a client may send ahead on all streams of an HTTP/2 connection.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of an answer that wait for an HTTP/2 connection to take them, for each stream.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Streams that a client may open and reset before they were looked at. One more ends the connection.
+pub const HTTP2_MAX_RESET_STREAMS: usize = 20;
+/// Streams that the gateway resets because of a client's faults before it ends the connection.
+pub const HTTP2_MAX_ERROR_RESETS: usize = 100;

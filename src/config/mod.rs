@@ -129,6 +129,8 @@ pub struct Tokens {
     pub reuse_grace: Duration,
     /// Tolerance for clocks that differ.
     pub leeway: Duration,
+    /// How long a stream that is open may outlive its token: a WebSocket, server-sent events, gRPC.
+    pub stream_grace: Duration,
     /// The claim that holds the user id; never one of the registered or reserved claims but `sub`.
     pub user_id_claim: String,
     /// User fields that are copied into access tokens.

@@ -185,6 +185,7 @@ session_lifetime = "7d"
 rotate_refresh = true
 reuse_grace = "0s"
 leeway = "10s"
+stream_grace = "5s"
 user_id_claim = "sub"
 claims = ["groups", "email", "username"]
 path = "/auth"
@@ -287,6 +288,7 @@ access = false
             rotate_refresh: true,
             reuse_grace: 0ns,
             leeway: 10s,
+            stream_grace: 5s,
             user_id_claim: "sub",
             claims: [
                 Groups,

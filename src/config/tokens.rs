@@ -38,6 +38,7 @@ pub(super) fn tokens(root: &mut Table<'_>, store: &Store) -> Tokens {
     let rotate_refresh = table.boolean("rotate_refresh");
     let reuse_grace = table.parsed("reuse_grace", Kind::Duration, units::from_zero);
     let leeway = table.parsed("leeway", Kind::Duration, units::leeway);
+    let stream_grace = table.parsed("stream_grace", Kind::Duration, units::from_zero);
     let user_id_claim = table.parsed("user_id_claim", Kind::Text, user_id_claim);
     let user_id_claim = user_id_claim.unwrap_or_else(|| "user_id".to_owned());
     let claims = claims(&mut table, &user_id_claim);
@@ -54,6 +55,7 @@ pub(super) fn tokens(root: &mut Table<'_>, store: &Store) -> Tokens {
         rotate_refresh: rotate_refresh.unwrap_or(false),
         reuse_grace: reuse_grace.unwrap_or(DEFAULT_REUSE_GRACE),
         leeway: leeway.unwrap_or_default(),
+        stream_grace: stream_grace.unwrap_or_default(),
         user_id_claim,
         claims,
         path: path.unwrap_or_else(|| "/api/token".to_owned()),

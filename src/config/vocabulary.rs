@@ -19,6 +19,7 @@ const HOMES: [(&str, &[&str]); 10] = [
             "rotate_refresh",
             "reuse_grace",
             "leeway",
+            "stream_grace",
             "user_id_claim",
             "claims",
             "realm",

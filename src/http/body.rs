@@ -100,6 +100,10 @@ impl Upload {
         loop {
             self.progress.body_wanted();
             let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+            if let (Incoming::Http2(_), Some(Ok(frame))) = (&self.incoming, &frame) {
+                // In HTTP/1.1 the connection has counted what was read.
+                self.progress.read(frame.data_ref().map_or(0, Bytes::len));
+            }
             self.progress.body_served();
             let data = match frame {
                 None => return Poll::Ready(None),

@@ -15,6 +15,8 @@ pub enum Incoming {
     Http1(hyper::body::Incoming),
     /// Over HTTP/2.
     Http2(Http2Incoming),
+    /// There is none.
+    Empty,
 }
 
 /// A body on a stream of HTTP/2. What was read is credited to the sender's window at once; since nothing more is read
@@ -25,6 +27,8 @@ pub struct Http2Incoming {
     /// What the head declared and has not come yet, in bytes. That it is kept to is checked by the HTTP/2 library.
     left: Option<u64>,
     data_ended: bool,
+    /// Read already, and handed on first.
+    first: Bytes,
 }
 
 /// Why a body did not come whole.
@@ -59,7 +63,7 @@ impl Incoming {
     pub fn http2(stream: h2::RecvStream, headers: &HeaderMap) -> Self {
         let declared = headers.get(http::header::CONTENT_LENGTH);
         let left = declared.and_then(|value| value.to_str().ok()?.parse().ok());
-        Self::Http2(Http2Incoming { stream, left, data_ended: false })
+        Self::Http2(Http2Incoming { stream, left, data_ended: false, first: Bytes::new() })
     }
 }
 
@@ -78,32 +82,45 @@ impl Body for Incoming {
             Self::Http2(body) => {
                 body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(ReadError::Http2)))
             }
+            Self::Empty => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.stream.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Empty => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(body) => body.size_hint(),
-            Self::Http2(body) if body.stream.is_end_stream() => SizeHint::with_exact(0),
-            Self::Http2(body) => body.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Http2(body) if body.is_end_stream() => SizeHint::with_exact(0),
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http2(body) => body
+                .left
+                .map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + body.first.len() as u64)),
         }
     }
 }
 
 impl Http2Incoming {
+    /// Whether everything has come.
+    pub fn is_end_stream(&self) -> bool {
+        self.first.is_empty() && self.stream.is_end_stream()
+    }
+
     /// Waits for data or the end; `None` is the end of the data.
     ///
     /// # Errors
     ///
     /// When the stream was reset or its connection broke.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
+        }
         let data = match ready!(self.stream.poll_data(cx)) {
             None => {
                 self.data_ended = true;
@@ -116,6 +133,19 @@ impl Http2Incoming {
         // A stream that was reset meanwhile takes no credit; the next read tells of it.
         let _credited = self.stream.flow_control().release_capacity(data.len());
         Poll::Ready(Some(Ok(data)))
+    }
+
+    /// Waits for the end or for the first byte, whichever comes first; the byte is read later. A frame without data
+    /// changes nothing.
+    pub fn poll_empty(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.first.is_empty() && !self.is_end_stream() {
+            match ready!(self.poll_data(cx)) {
+                Some(Ok(data)) => self.first = data,
+                // Whoever reads on meets the same error.
+                Some(Err(_)) | None => break,
+            }
+        }
+        Poll::Ready(())
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;
 
+use crate::net::deadline::Progress;
+
 /// Why a body was not sent whole.
 #[derive(Debug)]
 pub enum SendError<E> {
@@ -38,18 +40,28 @@ pub trait Watch {
     fn blocked(&self);
 }
 
+impl Watch for Progress {
+    fn sent(&self, bytes: usize) {
+        self.wrote(bytes);
+    }
+
+    fn blocked(&self) {
+        self.write_blocked();
+    }
+}
+
 /// Sends a body with its trailers, no faster than the receiver reads, and ends the stream.
 ///
 /// # Errors
 ///
 /// [`SendError`]; the stream has ended in any case.
-pub async fn send<B, W>(body: B, mut stream: SendStream<Bytes>, watch: &W) -> Result<(), SendError<B::Error>>
+pub async fn send<B, W>(body: B, stream: &mut SendStream<Bytes>, watch: &W) -> Result<(), SendError<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
     W: Watch,
 {
     let mut sending = Sending { body, chunk: Bytes::new() };
-    poll_fn(|cx| sending.poll(&mut stream, watch, cx)).await
+    poll_fn(|cx| sending.poll(stream, watch, cx)).await
 }
 
 struct Sending<B> {

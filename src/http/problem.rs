@@ -8,7 +8,27 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
+use super::grpc;
 use crate::base::reason::Reason;
+
+/// In which form a client understands a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A status and a body of RFC 9457.
+    Problem,
+    /// gRPC: status 200, and what matters in `grpc-status`.
+    Grpc,
+}
+
+impl Dialect {
+    /// The form for a request with these fields.
+    pub fn of(headers: &HeaderMap) -> Self {
+        match headers.get(header::CONTENT_TYPE) {
+            Some(value) if grpc::is_grpc(value) => Self::Grpc,
+            Some(_) | None => Self::Problem,
+        }
+    }
+}
 
 /// A refusal: what the client is told, and what is logged.
 #[derive(Clone, Debug)]
@@ -63,6 +83,22 @@ impl Refusal {
     /// The status code.
     pub fn status(&self) -> StatusCode {
         status(self.reason)
+    }
+
+    /// The answer's status, header fields and body in a dialect.
+    pub fn render_in(
+        &self,
+        dialect: Dialect,
+        request_id: &str,
+        realm: &str,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        match dialect {
+            Dialect::Problem => {
+                let (headers, body) = self.render(request_id, realm);
+                (self.status(), headers, body)
+            }
+            Dialect::Grpc => (StatusCode::OK, grpc::trailers_only(self.status(), &self.detail), Bytes::new()),
+        }
     }
 
     /// The answer's header fields and body.

@@ -98,7 +98,7 @@ pub fn seal(
     headers.extend(trailers.map(|trailers| (http::header::TE, trailers)));
     set_origin(headers, &pieces.host, trust, origin);
     match (preset, &caller) {
-        (IdentityPreset::Default, Caller::User(principal)) => set_identity(headers, principal)?,
+        (IdentityPreset::Default, Caller::User(known)) => set_identity(headers, &known.principal)?,
         (IdentityPreset::Default, Caller::Anonymous) | (IdentityPreset::None, _) => {}
     }
     Ok(UpstreamRequest(pieces))

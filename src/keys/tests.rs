@@ -102,6 +102,7 @@ pub(crate) fn settings(keys: Vec<config::Key>) -> config::Tokens {
         session_lifetime: None,
         rotate_refresh: false,
         reuse_grace: Duration::from_secs(30),
+        stream_grace: Duration::ZERO,
         leeway: Duration::ZERO,
         user_id_claim: "user_id".to_owned(),
         claims: Vec::new(),

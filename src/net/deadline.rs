@@ -54,6 +54,8 @@ pub enum Phase {
     },
     /// An answer is on its way.
     Answering,
+    /// Nothing: it belongs to no request, and has no deadline.
+    Parked,
 }
 
 /// Why a connection was marked to end.
@@ -91,6 +93,10 @@ pub struct Progress {
     read_bytes: Cell<u64>,
     written_bytes: Cell<u64>,
     write_blocked: Cell<bool>,
+    /// Since when a frame or a head on a connection that carries many requests is incomplete.
+    partial_since_ms: Cell<Option<u64>>,
+    /// Since when the client sends nothing more, and nothing was written to it.
+    client_ended_since_ms: Cell<Option<u64>>,
     body_wanted_since_ms: Cell<Option<u64>>,
     uploading: Cell<bool>,
     read_window: Cell<Option<Window>>,
@@ -118,12 +124,29 @@ impl Progress {
             read_bytes: Cell::new(0),
             written_bytes: Cell::new(0),
             write_blocked: Cell::new(false),
+            partial_since_ms: Cell::new(None),
+            client_ended_since_ms: Cell::new(None),
             body_wanted_since_ms: Cell::new(None),
             uploading: Cell::new(false),
             read_window: Cell::new(None),
             write_window: Cell::new(None),
             waker: RefCell::new(None),
         }
+    }
+
+    /// Belongs to no request from now on.
+    pub fn park(&self) {
+        self.enter(Phase::Parked);
+        self.waker.take();
+    }
+
+    /// Begins anew for another request, as if it had never been used.
+    pub fn renew(&self) {
+        self.overdue.set(None);
+        self.write_blocked.set(false);
+        self.client_ended_since_ms.set(None);
+        self.upload_ended();
+        self.begin();
     }
 
     /// What the connection is doing.
@@ -184,8 +207,27 @@ impl Progress {
         }
     }
 
+    /// Notes whether a frame or a head is incomplete, where one connection carries many requests.
+    pub fn partial(&self, is_partial: bool) {
+        if !is_partial {
+            self.partial_since_ms.set(None);
+        } else if self.partial_since_ms.get().is_none() {
+            self.partial_since_ms.set(Some(self.clock.now_ms()));
+        }
+    }
+
+    /// Notes that the client will send nothing more. It may still read.
+    pub fn client_ended(&self) {
+        if self.client_ended_since_ms.get().is_none() {
+            self.client_ended_since_ms.set(Some(self.clock.now_ms()));
+        }
+    }
+
     /// Notes bytes that the kernel took.
     pub fn wrote(&self, bytes: usize) {
+        if self.client_ended_since_ms.get().is_some() {
+            self.client_ended_since_ms.set(Some(self.clock.now_ms()));
+        }
         self.written_bytes.set(self.written_bytes.get().wrapping_add(bytes as u64));
         self.write_blocked.set(false);
     }
@@ -200,6 +242,11 @@ impl Progress {
         if self.body_wanted_since_ms.get().is_none() {
             self.body_wanted_since_ms.set(Some(self.clock.now_ms()));
         }
+    }
+
+    /// Whether the request's body is waited for.
+    pub fn wants_body(&self) -> bool {
+        self.body_wanted_since_ms.get().is_some()
     }
 
     /// Notes that a piece of the body was handed on, or that it ended: now it is the upstream's turn.
@@ -274,12 +321,21 @@ impl Progress {
         if stalled(&self.read_window, self.read_bytes.get(), wanted.is_some()) {
             return Some(Overdue::Body);
         }
+        if self.partial_since_ms.get().is_some_and(|since_ms| past(since_ms, limits.header_timeout)) {
+            return Some(Overdue::Head);
+        }
         match self.phase.get() {
             Phase::Idle if past(self.since_ms.get(), limits.idle_timeout) => Some(Overdue::Idle),
             Phase::Head if past(self.since_ms.get(), limits.header_timeout) => Some(Overdue::Head),
             // A body that is being sent is the client's time, not the upstream's.
             Phase::Waiting { until_ms } if now_ms >= until_ms && wanted.is_none() => Some(Overdue::Answer),
-            Phase::Idle | Phase::Head | Phase::Waiting { .. } | Phase::Answering => None,
+            // One who has closed its side may wait for the rest of an answer, or be gone: only writing would tell.
+            Phase::Answering
+                if self.client_ended_since_ms.get().is_some_and(|ms| past(ms, limits.idle_timeout)) =>
+            {
+                Some(Overdue::Read)
+            }
+            Phase::Idle | Phase::Head | Phase::Waiting { .. } | Phase::Answering | Phase::Parked => None,
         }
     }
 }
@@ -430,6 +486,40 @@ mod tests {
         assert_eq!(at(&progress, &clock, 0), None);
         assert_eq!(at(&progress, &clock, 9_999), None);
         assert_eq!(at(&progress, &clock, 10_000), Some(Overdue::Read));
+    }
+
+    #[test]
+    fn half_a_frame_has_the_deadline_of_a_head_whatever_else_is_going_on() {
+        let (progress, clock) = connection();
+        progress.enter(Phase::Answering);
+        progress.partial(true);
+        assert_eq!(at(&progress, &clock, 2_000), None);
+        progress.partial(true);
+        assert_eq!(at(&progress, &clock, 3_000), Some(Overdue::Head), "more bytes of it move nothing");
+        progress.partial(false);
+        assert_eq!(at(&progress, &clock, 9_000), None);
+    }
+
+    #[test]
+    fn who_has_closed_its_side_may_read_on_for_as_long_as_something_is_written() {
+        let (progress, clock) = connection();
+        progress.enter(Phase::Answering);
+        progress.client_ended();
+        assert_eq!(at(&progress, &clock, 5_999), None);
+        progress.wrote(1);
+        assert_eq!(at(&progress, &clock, 11_998), None);
+        assert_eq!(at(&progress, &clock, 11_999), Some(Overdue::Read));
+    }
+
+    #[test]
+    fn what_belongs_to_no_request_has_no_deadline_and_begins_anew() {
+        let (progress, clock) = connection();
+        progress.write_blocked();
+        progress.overdue.set(Some(Overdue::Read));
+        progress.renew();
+        assert_eq!(progress.overdue(), None);
+        progress.park();
+        assert_eq!(at(&progress, &clock, 1_000_000), None);
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::base::ids::X_REQUEST_ID;
 
 use super::deadline::{Overdue, Phase, Progress};
+use super::transport::Transport;
 
 /// Why a message was refused before there was a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +35,15 @@ const JOINED_BYTES: usize = 4096;
 /// Where the connections of one thread put small answers together.
 pub type Scratch = Rc<RefCell<Vec<u8>>>;
 
-/// A client's TCP connection.
+/// Interim answers (RFC 9110 section 15.2) as bytes that wait to be written before the answer at hand.
+pub type Interim = Rc<RefCell<Vec<u8>>>;
+
+/// A client's connection that speaks HTTP/1.1.
 pub struct GuardedStream<W> {
-    stream: TcpStream,
+    stream: Transport,
     progress: Rc<Progress>,
     scratch: Scratch,
+    interim: Interim,
     last_words: W,
     /// Whether what is written next begins an answer: everything of the one before it has been written.
     between_answers: bool,
@@ -47,27 +51,38 @@ pub struct GuardedStream<W> {
 
 impl<W: LastWords> GuardedStream<W> {
     /// Puts a connection under watch.
-    pub fn new(stream: TcpStream, progress: Rc<Progress>, scratch: Scratch, last_words: W) -> Self {
-        Self { stream, progress, scratch, last_words, between_answers: true }
+    pub fn new(
+        stream: Transport,
+        progress: Rc<Progress>,
+        scratch: Scratch,
+        interim: Interim,
+        last_words: W,
+    ) -> Self {
+        Self { stream, progress, scratch, interim, last_words, between_answers: true }
+    }
+
+    /// Gives the connection back, when it speaks HTTP no more.
+    pub fn into_transport(self) -> Transport {
+        self.stream
     }
 
     /// Sends a last answer as far as the socket takes it at once. Nobody waits for a client that is being turned away.
-    fn turn_away(&self, why: Unread) {
+    fn turn_away(&mut self, why: Unread) {
         let answer = self.last_words.answer(why);
         // The connection is closed next, so what the socket does not take is lost, as it would be anyway.
-        let sent = self.stream.try_write(&answer).unwrap_or(0);
+        let sent = self.stream.write_at_once(&answer);
         self.progress.wrote(sent);
     }
 
     /// Whether the connection is overdue between requests or inside a head: then the client counts as gone.
-    fn is_over(&self) -> bool {
+    fn is_over(&mut self) -> bool {
         match (self.progress.overdue(), self.progress.phase()) {
             (Some(Overdue::Head), Phase::Head) => {
                 self.turn_away(Unread::TooSlow);
                 true
             }
             (Some(_), Phase::Idle | Phase::Head) => true,
-            (None, _) | (Some(_), Phase::Waiting { .. } | Phase::Answering) => false,
+            (None, _) | (Some(_), Phase::Waiting { .. } | Phase::Answering | Phase::Parked) => false,
         }
     }
 
@@ -94,8 +109,26 @@ impl<W: LastWords> GuardedStream<W> {
     fn is_unoccupied(&self) -> bool {
         match self.progress.phase() {
             Phase::Idle | Phase::Head => true,
-            Phase::Waiting { .. } | Phase::Answering => false,
+            Phase::Waiting { .. } | Phase::Answering | Phase::Parked => false,
         }
+    }
+
+    /// Writes interim answers, all of them or as far as the socket takes them.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waiting = Rc::clone(&self.interim);
+        let mut waiting = waiting.borrow_mut();
+        while !waiting.is_empty() {
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, &waiting);
+            let written = ready!(self.count(outcome))?;
+            waiting.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether interim answers go before what the HTTP library writes now. While a request still waits for its answer,
+    /// that can only be the rest of the answer before.
+    fn interim_goes_first(&self) -> bool {
+        !matches!(self.progress.phase(), Phase::Waiting { .. }) && !self.interim.borrow().is_empty()
     }
 
     fn count(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -132,6 +165,8 @@ impl<W: LastWords + Unpin> AsyncRead for GuardedStream<W> {
         let read = buffer.filled().len() - before;
         if read > 0 {
             self.progress.read(read);
+        } else if outcome.is_ready() && buffer.remaining() > 0 {
+            self.progress.client_ended();
         }
         outcome
     }
@@ -141,6 +176,9 @@ impl<W: LastWords + Unpin> AsyncWrite for GuardedStream<W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.replaces(bytes) {
             return Poll::Ready(Ok(bytes.len()));
+        }
+        if self.interim_goes_first() {
+            ready!(self.poll_interim(cx))?;
         }
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.count(outcome)
@@ -154,8 +192,12 @@ impl<W: LastWords + Unpin> AsyncWrite for GuardedStream<W> {
         if slices.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
+        if self.interim_goes_first() {
+            ready!(self.poll_interim(cx))?;
+        }
         if let [only] = slices {
-            return self.poll_write(cx, only);
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, only);
+            return self.count(outcome);
         }
         if slices.iter().map(|slice| slice.len()).sum::<usize>() > JOINED_BYTES {
             let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
@@ -179,6 +221,9 @@ impl<W: LastWords + Unpin> AsyncWrite for GuardedStream<W> {
         // The HTTP library flushes when it has nothing left to write.
         if self.is_unoccupied() {
             self.between_answers = true;
+        }
+        if !self.interim.borrow().is_empty() {
+            ready!(self.poll_interim(cx))?;
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }

@@ -1,6 +1,8 @@
 //! Connections below HTTP: listeners, deadlines, and who is on the other side.
 
 pub mod deadline;
+pub mod frames;
 pub mod guarded;
 pub mod listener;
 pub mod peer;
+pub mod transport;

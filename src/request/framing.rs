@@ -1,8 +1,10 @@
 //! How long a body is, said once and plainly (RFC 9112 section 6).
 
 use http::{HeaderMap, Version, header};
+use http_body::Body as _;
 
 use super::IntakeError;
+use crate::http::incoming::Incoming;
 
 /// The length of a request's body, as its head declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub enum BodyLength {
     None,
     /// So many bytes; may be 0.
     Exactly(u64),
-    /// As long as its chunks.
+    /// As long as its chunks, or as its stream of HTTP/2.
     Chunked,
 }
 
@@ -20,10 +22,16 @@ pub enum BodyLength {
 /// # Errors
 ///
 /// [`IntakeError::FramingAmbiguous`] for everything but one plain `Content-Length` or one `chunked`.
-pub(super) fn body_length(headers: &HeaderMap, version: Version) -> Result<BodyLength, IntakeError> {
+pub(super) fn body_length(
+    headers: &HeaderMap,
+    version: Version,
+    body: &Incoming,
+) -> Result<BodyLength, IntakeError> {
     // Most requests have no body; going through the names costs less than looking up two that are not there.
     if !headers.keys().any(|name| name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH) {
-        return Ok(BodyLength::None);
+        // In HTTP/2 the end of the stream is the end of the body (RFC 9113 section 8.1).
+        let framed_by_stream = version == Version::HTTP_2 && !body.is_end_stream();
+        return Ok(if framed_by_stream { BodyLength::Chunked } else { BodyLength::None });
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
@@ -75,7 +83,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(name, HeaderValue::from_bytes(value).unwrap());
         }
-        body_length(&headers, version)
+        body_length(&headers, version, &Incoming::Empty)
     }
 
     #[test]

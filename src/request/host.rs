@@ -1,7 +1,8 @@
 //! The one host that a request is for (RFC 9110 section 7.2, RFC 9112 section 3.2).
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Uri, Version, header};
 
 use super::IntakeError;
 use crate::base::bounds;
@@ -14,23 +15,35 @@ pub struct Host {
 }
 
 impl Host {
-    /// Reads the one `Host` header and compares it with the authority of an absolute target.
-    pub(super) fn of(headers: &HeaderMap, uri: &Uri) -> Result<Self, IntakeError> {
+    /// Reads the one `Host` header and compares it with the authority of an absolute target. In HTTP/2 the authority may
+    /// stand alone (RFC 9113 section 8.3.1).
+    pub(super) fn of(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<Self, IntakeError> {
         let mut values = headers.get_all(header::HOST).iter();
         let Some(value) = values.next() else {
-            return Err(IntakeError::HostInvalid("The Host header is missing."));
+            return match uri.authority() {
+                Some(authority) if version == Version::HTTP_2 => Self::of_authority(authority, uri),
+                Some(_) | None => Err(IntakeError::HostInvalid("The Host header is missing.")),
+            };
         };
         if values.next().is_some() {
             return Err(IntakeError::HostInvalid("The Host header is given more than once."));
         }
         let host = Self::parse(value)?;
         if let Some(authority) = uri.authority() {
-            let served = matches!(uri.scheme_str(), Some("http" | "https"));
-            if !served || !authority.as_str().eq_ignore_ascii_case(value.to_str().unwrap_or_default()) {
+            if !is_served(uri) || !authority.as_str().eq_ignore_ascii_case(value.to_str().unwrap_or_default())
+            {
                 return Err(IntakeError::HostInvalid("The target names another host than the Host header."));
             }
         }
         Ok(host)
+    }
+
+    fn of_authority(authority: &Authority, uri: &Uri) -> Result<Self, IntakeError> {
+        if !is_served(uri) {
+            return Err(IntakeError::HostInvalid("The target has another scheme than http or https."));
+        }
+        let malformed = |_| IntakeError::HostInvalid("The authority is malformed.");
+        Self::parse(&HeaderValue::from_str(authority.as_str()).map_err(malformed)?)
     }
 
     /// Checks `name[:port]`.
@@ -72,6 +85,11 @@ impl Host {
     pub fn value(&self) -> &HeaderValue {
         &self.value
     }
+}
+
+/// Whether the scheme of an absolute target is one of a request to this gateway.
+fn is_served(uri: &Uri) -> bool {
+    matches!(uri.scheme_str(), Some("http" | "https"))
 }
 
 /// Cuts the port off. An IPv6 address keeps its brackets.
@@ -135,7 +153,7 @@ mod tests {
         for value in values {
             headers.append(header::HOST, HeaderValue::from_bytes(value).unwrap());
         }
-        let host = Host::of(&headers, &target.parse().unwrap())?;
+        let host = Host::of(&headers, &target.parse().unwrap(), Version::HTTP_11)?;
         Ok(format!("{} {}", host.name(), host.value().to_str().unwrap()))
     }
 
@@ -179,5 +197,17 @@ mod tests {
         assert!(host(&[b"gw.test"], "http://evil.test/").is_err());
         assert!(host(&[b"gw.test"], "http://user@gw.test/").is_err());
         assert!(host(&[b"gw.test"], "ftp://gw.test/").is_err());
+    }
+
+    #[test]
+    fn in_http2_the_authority_may_stand_alone() {
+        let host = |target: &str| {
+            Host::of(&HeaderMap::new(), &target.parse().unwrap(), Version::HTTP_2)
+                .map(|host| host.value().to_str().unwrap().to_owned())
+        };
+        assert_eq!(host("https://GW.test:8443/x").unwrap(), "gw.test:8443");
+        for bad in ["https://user@gw.test/", "ftp://gw.test/", "/x"] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
     }
 }

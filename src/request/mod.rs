@@ -2,6 +2,7 @@
 
 mod framing;
 mod host;
+mod http2;
 mod target;
 
 use std::borrow::Cow;
@@ -9,14 +10,16 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 use crate::http::incoming::Incoming;
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Version, header};
 
 pub use self::framing::BodyLength;
 pub use self::host::Host;
 pub use self::target::NormalPath;
 use crate::base::path::PathFault;
 use crate::base::reason::Reason;
+use crate::upgrade::{Asked, Offer, UpgradeFault};
 
 /// A request whose host, path and framing are sound. Only [`intake`] makes one.
 ///
@@ -50,6 +53,11 @@ impl Exchange {
         self.0.length
     }
 
+    /// Whether it opens a WebSocket.
+    pub fn opens_websocket(&self) -> bool {
+        self.0.opening.is_some()
+    }
+
     /// Takes it apart, for the stage that makes the upstream's request of it.
     pub fn into_pieces(self) -> Box<Pieces> {
         self.0
@@ -66,6 +74,8 @@ pub struct Pieces {
     pub headers: HeaderMap,
     pub body: Incoming,
     pub length: BodyLength,
+    /// What an opening of a WebSocket asks for. Then the method is GET.
+    pub opening: Option<Box<Offer>>,
 }
 
 /// Why a request is not taken in.
@@ -83,6 +93,12 @@ pub enum IntakeError {
     PathAmbiguous(PathFault),
     /// `Content-Length` or `Transfer-Encoding` has more than one reading.
     FramingAmbiguous(&'static str),
+    /// There are more header fields than are allowed.
+    TooManyFields,
+    /// A header field that has no one meaning.
+    FieldMalformed(&'static str),
+    /// An opening of a WebSocket that is none.
+    OpeningMalformed(UpgradeFault),
     /// An expectation other than `100-continue` (RFC 9110 section 10.1.1).
     ExpectationFailed,
 }
@@ -93,7 +109,9 @@ impl IntakeError {
         match self {
             Self::MethodForbidden => Reason::MethodNotAllowed,
             Self::TargetTooLong => Reason::TargetTooLong,
-            Self::TargetMalformed => Reason::RequestMalformed,
+            Self::TargetMalformed | Self::FieldMalformed(_) => Reason::RequestMalformed,
+            Self::TooManyFields => Reason::HeaderTooLarge,
+            Self::OpeningMalformed(fault) => fault.reason(),
             Self::HostInvalid(_) => Reason::HostInvalid,
             Self::PathAmbiguous(_) => Reason::PathAmbiguous,
             Self::FramingAmbiguous(_) => Reason::FramingAmbiguous,
@@ -107,7 +125,11 @@ impl IntakeError {
             Self::MethodForbidden => "CONNECT and TRACE are not served.".into(),
             Self::TargetTooLong => "The request target is too long.".into(),
             Self::TargetMalformed => "The request target is not a path.".into(),
-            Self::HostInvalid(text) | Self::FramingAmbiguous(text) => text.into(),
+            Self::HostInvalid(text) | Self::FramingAmbiguous(text) | Self::FieldMalformed(text) => {
+                text.into()
+            }
+            Self::TooManyFields => "There are too many header fields.".into(),
+            Self::OpeningMalformed(fault) => fault.detail().into(),
             Self::PathAmbiguous(fault) => fault.text().into(),
             Self::ExpectationFailed => "Only the expectation 100-continue is met.".into(),
         }
@@ -127,17 +149,57 @@ impl std::error::Error for IntakeError {}
 /// # Errors
 ///
 /// An [`IntakeError`] that names what is wrong.
-pub fn intake(request: Request<Incoming>) -> Result<Exchange, IntakeError> {
-    let (Parts { method, uri, version, headers, .. }, body) = request.into_parts();
+pub fn intake(request: Request<Incoming>, max_headers: usize) -> Result<Exchange, IntakeError> {
+    let (Parts { mut method, uri, version, mut headers, extensions, .. }, body) = request.into_parts();
+    if headers.len() > max_headers {
+        return Err(IntakeError::TooManyFields);
+    }
+    if version == Version::HTTP_2 {
+        http2::check(&method, &uri, &mut headers, &body)?;
+    }
+    let opening = opening(&mut method, version, &mut headers, &extensions)?;
     // CONNECT opens a tunnel and TRACE reflects headers; neither may reach a decision that is made for other methods.
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(IntakeError::MethodForbidden);
     }
-    let length = framing::body_length(&headers, version)?;
-    let host = Host::of(&headers, &uri)?;
+    let length = framing::body_length(&headers, version, &body)?;
+    let host = Host::of(&headers, &uri, version)?;
     let path = NormalPath::of(uri)?;
     check_expectation(&headers)?;
-    Ok(Exchange(Box::new(Pieces { method, host, path, headers, body, length })))
+    Ok(Exchange(Box::new(Pieces { method, host, path, headers, body, length, opening })))
+}
+
+/// What an opening of a WebSocket asks for. Its token stands in `Authorization` from here on, and its method is GET, so
+/// that it passes the same stages under the same policy over either version of HTTP.
+fn opening(
+    method: &mut Method,
+    version: Version,
+    headers: &mut HeaderMap,
+    extensions: &Extensions,
+) -> Result<Option<Box<Offer>>, IntakeError> {
+    let protocol = (version == Version::HTTP_2 && *method == Method::CONNECT)
+        .then(|| extensions.get::<h2::ext::Protocol>())
+        .flatten();
+    let mut offer = match protocol {
+        Some(protocol) => {
+            *method = Method::GET;
+            Offer::of_extended_connect(protocol.as_str(), headers).map(Box::new)
+        }
+        None => match Asked::of(method, version, headers) {
+            Ok(Asked::Nothing) => return Ok(None),
+            Ok(Asked::WebSocket(offer)) => Ok(offer),
+            Err(fault) => Err(fault),
+        },
+    }
+    .map_err(IntakeError::OpeningMalformed)?;
+    if let Some(token) = offer.take_token() {
+        let credentials = [b"Bearer ", token.as_bytes()].concat();
+        let mut credentials = HeaderValue::from_maybe_shared(Bytes::from(credentials))
+            .map_err(|_| IntakeError::OpeningMalformed(UpgradeFault::TokenMalformed))?;
+        credentials.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, credentials);
+    }
+    Ok(Some(offer))
 }
 
 fn check_expectation(headers: &HeaderMap) -> Result<(), IntakeError> {

@@ -141,7 +141,7 @@ impl Upstream {
     }
 
     fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Request<RequestBody> {
-        let Pieces { method, path, host, mut headers, body, length } = *request.into_pieces();
+        let Pieces { method, path, host, mut headers, body, length, .. } = *request.into_pieces();
         let host = match &self.host_header {
             HostChoice::Preserve | HostChoice::Target => host.value().clone(),
             HostChoice::Fixed(name) => name.clone(),

@@ -1,7 +1,8 @@
 //! The hash pool: every password hash runs here, under a budget of memory and processors, with a bounded queue.
 //!
 //! One semaphore holds both bounds. It has a permit for each KiB of the memory budget; a hash takes as many as it needs,
-//! but at least one processor's share of them all.
+//! but at least one processor's share of them all. A hash that its thread cannot go on with is run by another one; then
+//! the first run goes on beside the budget, and there are never more of these than fit into the budget once.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -155,12 +156,11 @@ impl HashPool {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         // One is left to those who wait for nothing but a proxied answer.
         let processors = NonZeroUsize::new(processors.saturating_sub(1)).unwrap_or(NonZeroUsize::MIN);
-        Self::with_processors(hashing, processors)
+        Self::with_threads(hashing, processors, Threads::new(processors))
     }
 
-    fn with_processors(hashing: &Hashing, processors: NonZeroUsize) -> Self {
+    fn with_threads(hashing: &Hashing, processors: NonZeroUsize, threads: Threads) -> Self {
         let total = hashing.max_memory_kib.max(hashing.memory_kib);
-        let threads = Threads::new(processors);
         let processors = u32::try_from(processors.get()).unwrap_or(u32::MAX);
         let inner = Inner {
             budget: Arc::new(Semaphore::new(total as usize)),
@@ -254,16 +254,11 @@ impl HashPool {
     async fn run<T: Send + 'static>(
         &self,
         memory_kib: u32,
-        job: impl FnOnce() -> T + Send + 'static,
+        job: impl Fn() -> T + Send + Sync + 'static,
     ) -> Result<T, HashError> {
-        let permit = self.admit(memory_kib.max(self.inner.share)).await?;
         // The permit goes with the job, which runs to its end also when nobody waits for it any more.
-        let guarded = move || {
-            let result = job();
-            drop(permit);
-            result
-        };
-        self.inner.threads.run(guarded).await.ok_or(HashError::Stopped)
+        let permit = self.admit(memory_kib.max(self.inner.share)).await?;
+        self.inner.threads.run(permit, job).await.ok_or(HashError::Stopped)
     }
 
     async fn admit(&self, permits: u32) -> Result<OwnedSemaphorePermit, HashError> {
@@ -312,7 +307,8 @@ pub(crate) mod tests {
 
     fn pool(max_memory_kib: u32, max_queue: usize, processors: usize) -> HashPool {
         let hashing = Hashing { max_memory_kib, max_queue, ..cheap_hashing() };
-        HashPool::with_processors(&hashing, NonZeroUsize::new(processors).unwrap())
+        let processors = NonZeroUsize::new(processors).unwrap();
+        HashPool::with_threads(&hashing, processors, Threads::unmeasured(processors))
     }
 
     /// Jobs that report their start and then wait for a word.

@@ -24,7 +24,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tokens", &["base", "config", "keys"]),
     ("limits", &["base", "config", "store"]),
     ("sessions", &["base", "config", "store", "tokens", "users"]),
-    ("request", &["base", "http"]),
+    ("request", &["base", "http", "upgrade"]),
+    ("upgrade", &["base"]),
     ("routing", &["base", "config", "request"]),
     ("authn", &["base", "config", "request", "routing", "sessions", "tokens", "users"]),
     ("authz", &["authn", "base", "config", "request", "routing"]),
@@ -285,7 +286,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 19] = [
+    let documented: [(&str, String, &str); 20] = [
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -307,6 +308,7 @@ fn every_bound_is_documented() {
         ("MAX_FILE_BYTES", mib(usize::try_from(bounds::MAX_FILE_BYTES).unwrap()), "files"),
         ("RATE_WINDOW_MS", format!("{} seconds", bounds::RATE_WINDOW_MS / 1000), "min_rate"),
         ("TICK_MS", format!("{} ms", bounds::TICK_MS), "late"),
+        ("CLOSE_FRAME_WAIT_MS", format!("{} second", bounds::CLOSE_FRAME_WAIT_MS / 1000), "close frame"),
         ("WATCH_INTERVAL_MS", format!("{} ms", bounds::WATCH_INTERVAL_MS), "looked at"),
         ("MAX_LOG_BACKLOG_BYTES", mib(bounds::MAX_LOG_BACKLOG_BYTES), "lines"),
     ];

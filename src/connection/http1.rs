@@ -1,0 +1,92 @@
+//! A connection that speaks HTTP/1.1.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use http::Request;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use super::{Call, ClientConnection, is_over};
+use crate::config::Limits;
+use crate::http::incoming::Incoming;
+use crate::last_words::LastAnswer;
+use crate::net::deadline::{Phase, Progress};
+use crate::net::guarded::{GuardedStream, Interim};
+use crate::net::transport::Transport;
+use crate::pipeline;
+use crate::worker::Worker;
+
+/// Bytes of a request's body that are read ahead of the upstream.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Serves the requests of a connection, one after the other.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    transport: Transport,
+    connection: Rc<ClientConnection>,
+    progress: Rc<Progress>,
+) {
+    let interim: Interim = Rc::new(RefCell::default());
+    let last_words = LastAnswer { worker: Rc::clone(&worker), connection: Rc::clone(&connection) };
+    let stream = GuardedStream::new(
+        transport,
+        Rc::clone(&progress),
+        worker.scratch(),
+        Rc::clone(&interim),
+        last_words,
+    );
+    let service = service_fn(|request| {
+        let (worker, connection, progress) =
+            (Rc::clone(&worker), Rc::clone(&connection), Rc::clone(&progress));
+        let request = Request::map(request, Incoming::Http1);
+        async move {
+            let call = Call { worker: &worker, connection: &connection, progress: &progress };
+            Ok::<_, Infallible>(pipeline::serve(call, request).await)
+        }
+    });
+    let mut serving = builder(&worker.server.limits).serve_connection(TokioIo::new(stream), service);
+    let mut told_to_stop = false;
+    poll_fn(|cx| {
+        progress.keep_waker(cx.waker());
+        if is_over(&progress) {
+            return Poll::Ready(());
+        }
+        if worker.is_stopping() && !told_to_stop {
+            // The HTTP library would wait for a first request, or for the rest of a head; neither is in flight.
+            match progress.phase() {
+                Phase::Idle if connection.answers.get() == 0 => return Poll::Ready(()),
+                Phase::Head => return Poll::Ready(()),
+                Phase::Idle | Phase::Waiting { .. } | Phase::Answering | Phase::Parked => {}
+            }
+            Pin::new(&mut serving).graceful_shutdown();
+            told_to_stop = true;
+        }
+        Pin::new(&mut serving).poll(cx).map(|ended| {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a client connection ended");
+            }
+        })
+    })
+    .await;
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_header_size(limits.max_header_bytes)
+        .max_buf_size(limits.max_header_bytes.max(READ_BUFFER_BYTES))
+        .max_headers(limits.max_headers)
+        // A client that has closed its side may still wait for its answer.
+        .half_close(true)
+        // Heads have a deadline of their own, which needs no timer.
+        .header_read_timeout(None)
+        // With it, the HTTP library would buffer an answer without limit for a client that does not read.
+        .pipeline_flush(false);
+    builder
+}

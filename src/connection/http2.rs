@@ -1,0 +1,236 @@
+//! A connection that speaks HTTP/2. All of its streams are served by the connection's own task.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, Stream};
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{HeaderName, Method, Request, Response, header};
+use http_body::Body as _;
+
+use super::{Call, ClientConnection};
+use crate::base::bounds;
+use crate::config::Limits;
+use crate::http::incoming::Incoming;
+use crate::http::outgoing;
+use crate::net::deadline::{Overdue, Phase, Progress, in_time};
+use crate::net::frames::WatchedFrames;
+use crate::net::transport::Transport;
+use crate::pipeline;
+use crate::response::ResponseBody;
+use crate::worker::Worker;
+
+/// Fields that HTTP/2 does not have (RFC 9113 section 8.2.2).
+static CONNECTION_FIELDS: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Serves the requests of a connection, many at a time.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    transport: Transport,
+    connection: Rc<ClientConnection>,
+    progress: Rc<Progress>,
+) {
+    // What has come is the preface, which is no head of a request.
+    progress.enter(Phase::Idle);
+    let frames = WatchedFrames::new(transport, Rc::clone(&progress));
+    let handshake = builder(&worker.server.limits).handshake::<_, Bytes>(frames);
+    let handshake = super::keep_waker(&progress, in_time(&progress, handshake)).await;
+    let Ok(Ok(frames)) = handshake else { return };
+    let home = Home { worker, connection, progress, spare: Vec::new() };
+    let mut serving = Serving { frames, streams: FuturesUnordered::new(), home, ending: false };
+    poll_fn(|cx| serving.poll(cx, serve_stream)).await;
+}
+
+fn builder(limits: &Limits) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(bounds::HTTP2_MAX_STREAMS)
+        .initial_window_size(bounds::HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(bounds::HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(bounds::HTTP2_SEND_BUFFER_BYTES)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_reset_streams(bounds::HTTP2_MAX_RESET_STREAMS)
+        .max_pending_accept_reset_streams(bounds::HTTP2_MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(Some(bounds::HTTP2_MAX_ERROR_RESETS))
+        .enable_connect_protocol();
+    builder
+}
+
+/// What the streams of a connection have in common.
+struct Home {
+    worker: Rc<Worker>,
+    connection: Rc<ClientConnection>,
+    progress: Rc<Progress>,
+    /// For further streams: each is under watch already.
+    spare: Vec<Rc<Progress>>,
+}
+
+/// A stream of its own, that is to be served.
+struct Arrived {
+    worker: Rc<Worker>,
+    connection: Rc<ClientConnection>,
+    progress: Rc<Progress>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+}
+
+struct Serving<F> {
+    frames: Connection<WatchedFrames, Bytes>,
+    streams: FuturesUnordered<F>,
+    home: Home,
+    /// No further streams are taken.
+    ending: bool,
+}
+
+impl<F: Future<Output = Rc<Progress>>> Serving<F> {
+    /// Goes on until the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>, serve: impl Fn(Arrived) -> F) -> Poll<()> {
+        self.home.progress.keep_waker(cx.waker());
+        match self.home.progress.overdue() {
+            // Once the client was told, whatever is left to say is said by the next tick.
+            Some(Overdue::Idle) if !self.ending => self.end(),
+            Some(_) => return Poll::Ready(()),
+            None if self.home.worker.is_stopping() && !self.ending => self.end(),
+            None => {}
+        }
+        loop {
+            self.poll_streams(cx);
+            match ready!(self.frames.poll_accept(cx)) {
+                Some(Ok((request, respond))) => {
+                    self.home.progress.forgive();
+                    let arrived = self.home.arrive(request, respond);
+                    self.streams.push(serve(arrived));
+                    self.home.progress.enter(Phase::Waiting { until_ms: u64::MAX });
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a client connection ended");
+                    return Poll::Ready(());
+                }
+                None => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Tells the client that nothing more is taken, and finishes what was.
+    fn end(&mut self) {
+        self.ending = true;
+        self.frames.graceful_shutdown();
+    }
+
+    fn poll_streams(&mut self, cx: &mut Context<'_>) {
+        let mut streams = std::pin::Pin::new(&mut self.streams);
+        while let Poll::Ready(Some(progress)) = streams.as_mut().poll_next(cx) {
+            self.home.keep(progress);
+        }
+        if streams.is_empty() && self.home.progress.phase() != Phase::Idle {
+            self.home.progress.enter(Phase::Idle);
+        }
+    }
+}
+
+impl Home {
+    fn arrive(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Arrived {
+        let progress = self.spare.pop().unwrap_or_else(|| self.worker.watch());
+        progress.renew();
+        let (worker, connection) = (Rc::clone(&self.worker), Rc::clone(&self.connection));
+        Arrived { worker, connection, progress, request, respond }
+    }
+
+    /// Keeps what a stream was watched by, unless something still refers to it.
+    fn keep(&mut self, progress: Rc<Progress>) {
+        progress.park();
+        if Rc::strong_count(&progress) == 1 {
+            self.spare.push(progress);
+        }
+    }
+}
+
+/// Serves one request from its head to the end of its answer.
+async fn serve_stream(arrived: Arrived) -> Rc<Progress> {
+    let progress = Rc::clone(&arrived.progress);
+    super::keep_waker(&progress, answer(arrived)).await;
+    progress
+}
+
+async fn answer(arrived: Arrived) {
+    let Arrived { worker, connection, progress, request, mut respond } = arrived;
+    let expects = request.headers().contains_key(header::EXPECT);
+    let call = Call { worker: &worker, connection: &connection, progress: &progress };
+    let mut told_to_go_on = false;
+    let served = {
+        let mut serving =
+            pin!(async { pipeline::serve(call, whole_request(request, &progress).await).await });
+        poll_fn(|cx| {
+            if respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            let served = serving.as_mut().poll(cx);
+            // RFC 9110 section 10.1.1: who waits for it before the body is told when the body is wanted.
+            if expects && !told_to_go_on && served.is_pending() && progress.wants_body() {
+                told_to_go_on = true;
+                send_continue(&mut respond);
+            }
+            served.map(Some)
+        })
+        .await
+    };
+    // A client that has reset its stream wants no answer; dropping what was under way ends it at the upstream as well.
+    let Some(response) = served else { return };
+    send(&worker, response, &mut respond, &progress).await;
+}
+
+/// Waits for the end of a stream that should be at its end, so that an empty frame at the end counts as none.
+async fn whole_request(request: Request<RecvStream>, progress: &Progress) -> Request<Incoming> {
+    let (head, stream) = request.into_parts();
+    let mut body = Incoming::http2(stream, &head.headers);
+    if (head.method == Method::GET || head.method == Method::HEAD)
+        && let Incoming::Http2(body) = &mut body
+        && !body.is_end_stream()
+    {
+        progress.body_wanted();
+        // A body that does not come in time is one all the same.
+        let _overdue = in_time(progress, poll_fn(|cx| body.poll_empty(cx))).await.is_err();
+        progress.body_served();
+    }
+    Request::from_parts(head, body)
+}
+
+fn send_continue(respond: &mut SendResponse<Bytes>) {
+    let mut go_on = Response::new(());
+    *go_on.status_mut() = http::StatusCode::CONTINUE;
+    // A stream that is gone meanwhile is found by the next poll.
+    let _sent = respond.send_informational(go_on);
+}
+
+async fn send(
+    worker: &Worker,
+    response: Response<ResponseBody>,
+    respond: &mut SendResponse<Bytes>,
+    progress: &Rc<Progress>,
+) {
+    let (mut head, body) = response.into_parts();
+    for name in &CONNECTION_FIELDS {
+        head.headers.remove(name);
+    }
+    head.headers.entry(header::DATE).or_insert_with(|| worker.date());
+    let is_whole = body.is_end_stream();
+    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else { return };
+    if is_whole {
+        return;
+    }
+    match in_time(progress, outgoing::send(body, &mut stream, &**progress)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an answer was not sent whole"),
+        Err(_) => stream.send_reset(Reason::CANCEL),
+    }
+}

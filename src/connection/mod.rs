@@ -1,0 +1,74 @@
+//! A client's connection, from accepting it to its end: which protocol it speaks, and how that is served.
+
+mod http1;
+mod http2;
+mod opening;
+pub mod streams;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+
+use self::opening::{Opened, Protocol};
+use crate::net::deadline::{Overdue, Phase, Progress};
+use crate::net::peer::Peer;
+use crate::worker::Worker;
+
+/// A client's connection, as its requests see it.
+#[derive(Debug)]
+pub struct ClientConnection {
+    /// The other side.
+    pub peer: Peer,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Answers that were given.
+    pub answers: Cell<u64>,
+}
+
+/// What one request is served with.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// The thread.
+    pub worker: &'a Worker,
+    /// The connection.
+    pub connection: &'a ClientConnection,
+    /// What the deadlines of this request look at. In HTTP/1.1 it is that of its connection.
+    pub progress: &'a Rc<Progress>,
+}
+
+/// Serves one client until either side has had enough.
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
+    let progress = worker.watch();
+    let peer = Peer::new(address, &worker.server.trusted_proxies);
+    let opened = keep_waker(&progress, opening::open(&worker, stream, peer, &progress)).await;
+    let Opened { transport, peer, scheme, protocol } = match opened {
+        Ok(opened) => opened,
+        Err(closed) => return tracing::debug!(%closed, "a client connection ended before its first request"),
+    };
+    let connection = Rc::new(ClientConnection { peer, scheme, answers: Cell::new(0) });
+    match protocol {
+        Protocol::Http1 => http1::serve(worker, transport, connection, progress).await,
+        Protocol::Http2 => http2::serve(worker, transport, connection, progress).await,
+    }
+}
+
+/// Lets the deadlines wake whoever waits for the future.
+async fn keep_waker<F: Future>(progress: &Progress, future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        progress.keep_waker(cx.waker());
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// Whether a connection has to be dropped, answer or not.
+fn is_over(progress: &Progress) -> bool {
+    match (progress.overdue(), progress.phase()) {
+        (Some(Overdue::Read), _) | (Some(_), Phase::Answering) => true,
+        // The HTTP library reads once more and finds the end; a request in flight turns it into a refusal.
+        (Some(_), Phase::Idle | Phase::Head | Phase::Waiting { .. } | Phase::Parked) | (None, _) => false,
+    }
+}
