@@ -72,6 +72,7 @@ pub mod routing;
 pub mod sessions;
 pub mod snapshot;
 pub mod store;
+pub mod streams;
 pub mod telemetry;
 pub mod tokens;
 pub mod upgrade;

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 
+use crate::authn::Caller;
 use crate::authz;
 use crate::base::bounds;
 use crate::base::ids::X_REQUEST_ID;
@@ -21,8 +22,9 @@ use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
 use crate::request::{self, Exchange, Pieces};
 use crate::response::{Answer, ResponseBody};
+use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
-use crate::upstream::Limits;
+use crate::upstream::{Limits, UpstreamResponse};
 
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -71,7 +73,7 @@ async fn exchange(
     let upstream = worker.upstream(route)?;
     note(record, |record| record.upstream = Some(upstream.name().to_owned()));
     let origin = Origin { peer: &connection.peer, request_id: id, scheme: connection.scheme };
-    let sealed = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
+    let (sealed, caller) = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
 
     progress.wait(route.timeout_ms);
     note(record, Record::upstream_begins);
@@ -82,7 +84,19 @@ async fn exchange(
         progress.body_fault().map_or_else(|| worker.upstream_failed(upstream, error), Refusal::from)
     })?;
     note(record, Record::upstream_answered);
-    Ok(Answer::Upstream(Box::new(response)))
+    let stream = open_stream(call, &response, &caller);
+    Ok(Answer::Upstream(Box::new(response), stream))
+}
+
+/// Sees that an answer that goes on ends with its caller's token. One without a token has none to end with.
+fn open_stream(
+    call: Call<'_>,
+    response: &UpstreamResponse,
+    caller: &Caller,
+) -> Option<(Kind, Rc<OpenStream>)> {
+    let token = caller.token()?;
+    let kind = Kind::of(response.headers());
+    (kind != Kind::Answer).then(|| (kind, call.worker.streams().open(token.clone(), call.progress)))
 }
 
 /// Answers at a token route. Hashing and the store are the control plane's work, never this thread's.

@@ -9,9 +9,13 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::base::ids::X_REQUEST_ID;
+use crate::base::reason::Reason;
+use crate::http::grpc;
 use crate::http::incoming::ReadError;
 use crate::net::deadline::{Phase, Progress};
+use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
+use crate::upgrade::tunnel::Ending;
 use crate::upstream::{UpstreamBody, UpstreamResponse};
 
 /// An answer that has no connection and no record yet.
@@ -19,7 +23,7 @@ pub enum Answer {
     /// One that the gateway made.
     Own(StatusCode, HeaderMap, Bytes),
     /// One of an upstream.
-    Upstream(Box<UpstreamResponse>),
+    Upstream(Box<UpstreamResponse>, Option<(Kind, Rc<OpenStream>)>),
 }
 
 /// The body of an answer. When it is dropped, the exchange is over and its record is written.
@@ -28,6 +32,8 @@ pub struct ResponseBody {
     progress: Rc<Progress>,
     record: Option<Box<Record>>,
     whole: bool,
+    /// What ends the answer before its time.
+    stream: Option<(Kind, Rc<OpenStream>)>,
 }
 
 enum Source {
@@ -43,11 +49,11 @@ impl Answer {
         progress: &Rc<Progress>,
         mut record: Option<Box<Record>>,
     ) -> Response<ResponseBody> {
-        let (status, mut headers, source) = match self {
-            Self::Own(status, headers, body) => (status, headers, Source::Own(body)),
-            Self::Upstream(response) => {
+        let (status, mut headers, source, stream) = match self {
+            Self::Own(status, headers, body) => (status, headers, Source::Own(body), None),
+            Self::Upstream(response, stream) => {
                 let (head, body) = response.into_parts();
-                (head.status, head.headers, Source::Upstream(body))
+                (head.status, head.headers, Source::Upstream(body), stream)
             }
         };
         headers.insert(X_REQUEST_ID, request_id);
@@ -56,8 +62,8 @@ impl Answer {
         }
         progress.enter(Phase::Answering);
         let whole = source.is_end();
-        let mut response =
-            Response::new(ResponseBody { source, progress: Rc::clone(progress), record, whole });
+        let progress = Rc::clone(progress);
+        let mut response = Response::new(ResponseBody { source, progress, record, whole, stream });
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
@@ -85,6 +91,28 @@ impl ResponseBody {
     }
 }
 
+impl ResponseBody {
+    /// Ends the answer because its token has ended. What it came from is dropped, which ends it at the upstream. gRPC is
+    /// told why; of everything else the connection or the stream simply ends.
+    fn end(&mut self, kind: Kind, ending: Ending) -> Option<Frame<Bytes>> {
+        self.stream = None;
+        self.source = Source::Own(Bytes::new());
+        let (reason, message) = match ending {
+            Ending::TokenExpired => (Some(Reason::TokenExpired), "Token is expired"),
+            Ending::Revoked => (Some(Reason::TokenRevoked), "Token is blacklisted"),
+            Ending::GoingAway | Ending::Overdue => (None, ""),
+        };
+        if let Some(record) = &mut self.record {
+            record.ended = Ended::Gateway;
+            record.reason = reason;
+        }
+        match kind {
+            Kind::Grpc => Some(Frame::trailers(grpc::unauthenticated(message))),
+            Kind::Events | Kind::Answer => None,
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = ReadError;
@@ -93,6 +121,12 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
+        if let Some((kind, stream)) = &self.stream
+            && let Some(ending) = stream.ended()
+        {
+            let kind = *kind;
+            return Poll::Ready(self.end(kind, ending).map(Ok));
+        }
         let frame = match &mut self.source {
             Source::Own(body) if body.is_empty() => None,
             Source::Own(body) => Some(Ok(Frame::data(std::mem::take(body)))),

@@ -29,6 +29,7 @@ use crate::net::guarded::Scratch;
 use crate::request::Exchange;
 use crate::routing::{Route, RouteTable};
 use crate::snapshot::Snapshot;
+use crate::streams::Streams;
 use crate::telemetry::access::{AccessLog, Record};
 use crate::upstream::{Upstream, UpstreamError};
 
@@ -64,6 +65,7 @@ pub struct Worker {
     access: Option<Rc<AccessLog>>,
     clock: Rc<TickClock>,
     watchlist: Watchlist,
+    streams: Streams,
     scratch: Scratch,
     date: DateLine,
     /// Client connections of the whole process.
@@ -167,6 +169,7 @@ impl Worker {
             access,
             clock,
             watchlist: Watchlist::default(),
+            streams: Streams::new(snapshot.config.tokens.stream_grace),
             scratch: Scratch::default(),
             date: DateLine::new(Clock::clone(&snapshot.clock)),
             connections,
@@ -222,6 +225,11 @@ impl Worker {
         let progress = Rc::new(Progress::new(Rc::clone(&self.clock)));
         self.watchlist.add(&progress);
         progress
+    }
+
+    /// The streams of this thread that end with their tokens.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// Where small answers are put together.
@@ -312,6 +320,7 @@ async fn tick(worker: Rc<Worker>) {
         interval.tick().await;
         worker.clock.tick();
         worker.watchlist.check(&worker.server.limits);
+        worker.streams.check(&worker.authenticator);
         for upstream in &worker.upstreams {
             upstream.sweep();
         }

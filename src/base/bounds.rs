@@ -30,6 +30,8 @@ pub const MAX_TARGET_BYTES: usize = 16 * 1024;
 pub const MAX_PATH_SEGMENTS: usize = 128;
 /// Largest configuration, user, key or secret file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+/// Sessions of TLS 1.2 clients without tickets that are remembered for resumption.
+pub const MAX_TLS_SESSIONS: usize = 4096;
 /// Over how many milliseconds `min_rate` is measured.
 pub const RATE_WINDOW_MS: u64 = 10_000;
 /// How often deadlines are looked at, in milliseconds. A limit ends a connection at most this much late.

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use serde_json::Value;
 
 use crate::base::algorithm::Algorithm;
-use crate::config::{self, Environment};
+use crate::config::{self, CertificateHost, Environment};
 
 /// The configuration file when neither `--config` nor `TOLLGATE_CONFIG` names one.
 const DEFAULT_CONFIG: &str = "gateway.toml";
@@ -62,6 +62,9 @@ pub enum Verb {
     /// Make, list and export keys
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Make a certificate to try TLS with
+    #[command(subcommand)]
+    Cert(CertVerb),
     /// Print the hash of a password, which is read from a prompt or standard input
     HashPassword,
     /// Ask a running gateway whether it is ready; exit code 0 says that it is
@@ -225,6 +228,30 @@ pub struct NewKey {
     pub out: Option<PathBuf>,
 }
 
+/// What to do with certificates.
+#[derive(Debug, Subcommand)]
+pub enum CertVerb {
+    /// Write a certificate that nobody has signed, with its key, and print its lines for the configuration
+    SelfSigned(NewCertificate),
+}
+
+/// A certificate to be made.
+#[derive(Args, Debug)]
+pub struct NewCertificate {
+    /// A name, a wildcard such as "*.example.com", or an IP address; may be given several times
+    #[arg(long = "host", value_name = "NAME", required = true, value_parser = super::cert::parse_host)]
+    pub hosts: Vec<CertificateHost>,
+    /// Where cert.pem and key.pem are written
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out_dir: PathBuf,
+    /// How many days it is good
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
+    /// Replace files that are there
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// Where the configuration is, and who said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigPath {
@@ -320,6 +347,20 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_has_hosts_and_an_end() {
+        let line = "tollgate cert self-signed --host a.test --host ::1 --out-dir tls --days 7 --force";
+        let Some(Verb::Cert(CertVerb::SelfSigned(wanted))) = parsed(line).unwrap().verb else {
+            panic!("another verb");
+        };
+        assert_eq!((wanted.hosts.len(), wanted.days, wanted.force), (2, 7, true));
+        assert_eq!(parsed("tollgate cert self-signed").unwrap_err(), ErrorKind::MissingRequiredArgument);
+        for more in ["--host https://a", "--host a --days 0", "--host a --days 4000"] {
+            let error = parsed(&format!("tollgate cert self-signed {more}")).unwrap_err();
+            assert_eq!(error, ErrorKind::ValueValidation, "{more}");
+        }
+    }
+
+    #[test]
     fn what_is_not_built_is_no_verb() {
         for verb in ["explain", "reload", "bench"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
@@ -355,6 +396,7 @@ mod tests {
           session        List and end sessions, also while the gateway runs
           token          Look into tokens, and make some without a login
           key            Make, list and export keys
+          cert           Make a certificate to try TLS with
           hash-password  Print the hash of a password, which is read from a prompt or standard input
           health         Ask a running gateway whether it is ready; exit code 0 says that it is
           completions    Print a completion script for a shell

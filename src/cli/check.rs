@@ -1,5 +1,7 @@
 //! `tollgate check`: reads everything that the gateway would read, and shows who may use which route.
 
+mod tls;
+
 use std::io::Write;
 use std::path::Path;
 
@@ -11,23 +13,30 @@ use crate::config::{Auth, Config, DjangoDatabase, Route, UserSource};
 use crate::keys::KeyRing;
 use crate::users::Directory;
 
-/// Checks configured keys and the user file, and prints a summary of a configuration that has been loaded. Nothing is
+/// Checks configured keys, certificates and the user file, and prints a summary of a configuration that has been loaded. Nothing is
 /// made or changed: neither a store nor a key.
 ///
 /// # Errors
 ///
-/// [`CommandError::Keys`], [`CommandError::Users`].
+/// [`CommandError::Keys`], [`CommandError::Users`], [`CommandError::Tls`].
 pub fn check(file_name: &str, config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let ring = configured_keys(config)?;
     check_user_file(config)?;
-    let mut text = format!("{file_name}: ok\n\n{}", summary(config, ring.as_ref()));
+    let certificates = tls::report(config, &Clock::System)?;
+    let (verdict, exit) = match certificates.problems {
+        0 => ("ok".to_owned(), Exit::Ok),
+        1 => ("1 problem found".to_owned(), Exit::Findings),
+        count => (format!("{count} problems found"), Exit::Findings),
+    };
+    let mut text =
+        format!("{file_name}: {verdict}\n\n{}{}", summary(config, ring.as_ref()), certificates.text);
     let rows =
         std::iter::once(["ROUTE", "HOST", "PATH", "METHODS", "WHO MAY", "UPSTREAM"].map(str::to_owned))
             .chain(config.routes.iter().map(|route| row(config, route)));
     text.push('\n');
     text.push_str(&table::of(&rows.collect::<Vec<_>>()));
     out.write_all(text.as_bytes()).map_err(CommandError::Output)?;
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 /// Loading without configured keys would make one.
@@ -77,8 +86,13 @@ fn summary(config: &Config, ring: Option<&KeyRing>) -> String {
         None => format!("made in {} at the first start", shown(&config.tokens.key_directory)),
     };
     let tokens = &config.tokens.path;
+    let scheme = if config.tls.is_some() { " (https)" } else { "" };
+    let redirect = config
+        .server
+        .http_redirect
+        .map_or_else(String::new, |address| format!("redirect {address} (http), to https\n"));
     format!(
-        "listen   {}\nadmin    {admin}\ntokens   POST {tokens}/ and {tokens}/refresh/\nkeys     {keys}\nusers    {users}\n",
+        "listen   {}{scheme}\n{redirect}admin    {admin}\ntokens   POST {tokens}/ and {tokens}/refresh/\nkeys     {keys}\nusers    {users}\n",
         listen.join(", ")
     )
 }
@@ -175,6 +189,51 @@ one      *.example.com  =/users/{id}/  GET,PUT  PUBLIC     api (http://127.0.0.1
 ";
         assert_eq!(text, expected);
         assert!(std::fs::read_dir(scratch.path("")).unwrap().next().is_none());
+    }
+
+    fn pair(scratch: &Scratch, hosts: &str, not_after: i32) -> String {
+        let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(not_after, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        scratch.write("c.pem", params.self_signed(&key).unwrap().pem());
+        let path = scratch.write("k.pem", key.serialize_pem());
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        format!("[[tls.certificates]]\nhosts = {hosts}\ncert = \"c.pem\"\nkey = \"k.pem\"\n")
+    }
+
+    #[test]
+    fn certificates_are_told_with_their_hosts_and_their_end() {
+        let scratch = Scratch::new();
+        let tls = pair(&scratch, r#"["a.test", "b.test"]"#, 2090);
+        let text = format!("server.http_redirect = \"127.0.0.1:80\"\n{tls}{ROUTES}");
+        let text = checked(&text, &scratch).unwrap();
+        assert!(text.starts_with("gateway.toml: ok\n"), "{text}");
+        for line in [
+            "listen   127.0.0.1:8080 (https)\nredirect 127.0.0.1:80 (http), to https\n",
+            "tls      versions 1.2 and 1.3\n         a.test, b.test until 2090-01-01T00:00:00Z (c.pem)\n",
+            "           note: the certificate does not name b.test, so clients refuse it there\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        assert!(!text.contains("problem") && !text.contains("chmod"), "{text}");
+        std::fs::set_permissions(scratch.path("k.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .unwrap();
+        assert!(checked(&format!("{tls}{ROUTES}"), &scratch).unwrap().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_certificate_that_has_expired_or_cannot_be_loaded_is_a_finding() {
+        let scratch = Scratch::new();
+        let text = format!("{}{ROUTES}", pair(&scratch, r#"["a.test"]"#, 2020));
+        let config = parse(&text, "gateway.toml", &scratch.path(""), &Environment::default()).unwrap();
+        let mut out = Vec::new();
+        assert_eq!(check("gateway.toml", &config, &mut out).unwrap(), Exit::Findings);
+        let told = String::from_utf8(out).unwrap();
+        assert!(told.starts_with("gateway.toml: 1 problem found\n"), "{told}");
+        assert!(told.contains("problem: it has expired"), "{told}");
+        scratch.write("k.pem", "no key");
+        let error = checked(&text, &scratch).unwrap_err();
+        assert!(matches!(error, CommandError::Tls(_)) && error.exit() == Exit::Findings);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::user::UserCommandError;
 use crate::app::StartError;
 use crate::config::Failure;
 use crate::keys::KeyError;
+use crate::net::tls::TlsError;
 use crate::store::StoreError;
 use crate::users::UsersOpenError;
 use crate::users::password::HashError;
@@ -44,6 +45,8 @@ pub enum CommandError {
     Keys(KeyError),
     /// There is no key yet that a token could be checked with.
     NoKeys(PathBuf),
+    /// A certificate, its key or the authorities of clients cannot be used.
+    Tls(TlsError),
     /// The user file cannot be used.
     Users(UsersOpenError),
     /// Users are in a file that is not changed from here.
@@ -64,6 +67,10 @@ pub enum CommandError {
     Exists(PathBuf),
     /// `key generate` found a file already.
     KeyExists(PathBuf),
+    /// `cert self-signed` found a file already.
+    CertificateExists(PathBuf),
+    /// No certificate was made, for this reason.
+    CertificateNotMade(String),
     /// No token was minted.
     Mint(MintError),
     /// A file cannot be written.
@@ -89,6 +96,7 @@ impl CommandError {
             Self::Config(_)
             | Self::Keys(_)
             | Self::NoKeys(_)
+            | Self::Tls(_)
             | Self::Users(_)
             | Self::UsersInFile(_)
             | Self::UsersInDjango
@@ -98,6 +106,8 @@ impl CommandError {
             | Self::Hash(_)
             | Self::Exists(_)
             | Self::KeyExists(_)
+            | Self::CertificateExists(_)
+            | Self::CertificateNotMade(_)
             | Self::Mint(_)
             | Self::Write(..)
             | Self::Health(_)
@@ -125,6 +135,7 @@ impl fmt::Display for CommandError {
                 "there is no key in {} yet; the gateway makes one when it starts for the first time",
                 directory.display()
             ),
+            Self::Tls(error) => error.fmt(f),
             Self::Users(error) => error.fmt(f),
             Self::UsersInFile(path) => write!(
                 f,
@@ -152,6 +163,12 @@ impl fmt::Display for CommandError {
                 "{} exists already and is left as it is; name another file with --out",
                 path.display()
             ),
+            Self::CertificateExists(path) => write!(
+                f,
+                "{} exists already and is left as it is; name another directory with --out-dir, or replace it with --force",
+                path.display()
+            ),
+            Self::CertificateNotMade(why) => write!(f, "no certificate was made: {why}"),
             Self::Mint(error) => write!(f, "no token was minted: {error}"),
             Self::Write(path, error) => write!(f, "{} cannot be written: {error}", path.display()),
             Self::Health(error) => error.fmt(f),
@@ -169,6 +186,7 @@ impl std::error::Error for CommandError {
         match self {
             Self::Config(error) => Some(error),
             Self::Keys(error) => Some(error),
+            Self::Tls(error) => Some(error),
             Self::Users(error) => Some(error),
             Self::Store(error) => Some(error),
             Self::User(error) => Some(error),
@@ -186,6 +204,8 @@ impl std::error::Error for CommandError {
             | Self::Upstream(..)
             | Self::Exists(_)
             | Self::KeyExists(_)
+            | Self::CertificateExists(_)
+            | Self::CertificateNotMade(_)
             | Self::Ended => None,
         }
     }

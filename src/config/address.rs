@@ -147,7 +147,7 @@ fn authority(text: &str) -> Option<(String, Option<u16>)> {
 }
 
 /// A host name or address in lower case; IPv6 in brackets. A name that ends in a number must be an IPv4 address.
-fn as_host_name(text: &str) -> Option<String> {
+pub(super) fn as_host_name(text: &str) -> Option<String> {
     let HostPattern::Exact(host) = HostPattern::parse(text).ok()? else { return None };
     let numeric =
         host.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));

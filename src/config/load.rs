@@ -11,7 +11,7 @@ use super::environment::Environment;
 use super::excerpt::{Source, Span};
 use super::problem::Failure;
 use super::reader::{Reader, Table};
-use super::{Config, routes, server, tokens, upstreams, users, vocabulary};
+use super::{Config, routes, server, tls, tokens, upstreams, users, vocabulary};
 use crate::base::bounds;
 
 /// Reads and checks a configuration file. Paths in it are relative to its directory.
@@ -70,7 +70,7 @@ fn too_large() -> io::Error {
 fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let mut root = Table::root(reader, document);
     let server = server::server(&mut root);
-    root.unsupported("tls", "remove it, and end TLS in front of the gateway");
+    let tls = tls::tls(&mut root);
     let store = tokens::store(&mut root);
     let tokens = tokens::tokens(&mut root, &store);
     let users = users::users(&mut root);
@@ -96,7 +96,7 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
         }
     }
     root.finish();
-    Config { server, store, tokens, users, upstreams, routes, log }
+    Config { server, tls, store, tokens, users, upstreams, routes, log }
 }
 
 /// Whether a key is not there or holds nothing.
@@ -145,7 +145,7 @@ fn syntax_hint(source: &Source<'_>, text: &str, span: &Span, message: &str) -> O
     if message.starts_with("duplicate key") {
         let key = source.slice(span);
         return Some(format!(
-            "{key:?} stands here a second time; only [[routes]] and [[tokens.keys]] may repeat"
+            "{key:?} stands here a second time; only [[routes]], [[tokens.keys]] and [[tls.certificates]] may repeat"
         ));
     }
     if ["invalid basic string", "invalid literal string"].iter().any(|start| message.starts_with(start)) {

@@ -14,6 +14,7 @@ mod routes;
 mod server;
 mod template;
 mod time;
+mod tls;
 mod tokens;
 mod units;
 mod upstreams;
@@ -25,6 +26,10 @@ pub use self::environment::Environment;
 pub use self::load::{load, parse};
 pub use self::problem::{Failure, Problem};
 pub use self::template::starter;
+pub use self::tls::{
+    CertificateFiles, CertificateHeader, CertificateHost, CertificatePart, ClientAuth, ClientAuthMode, Tls,
+    TlsVersion,
+};
 pub use self::units::lifetime;
 
 use std::net::{IpAddr, SocketAddr};
@@ -42,6 +47,8 @@ use crate::base::user::UserField;
 pub struct Config {
     /// `[server]`
     pub server: Server,
+    /// `[tls]`; `None` is plain HTTP.
+    pub tls: Option<Tls>,
     /// `[store]`
     pub store: Store,
     /// `[tokens]`
@@ -61,6 +68,8 @@ pub struct Config {
 pub struct Server {
     /// Addresses that clients connect to; at least one.
     pub listen: Vec<SocketAddr>,
+    /// Plain HTTP whose every request is sent to HTTPS; only with `[tls]`.
+    pub http_redirect: Option<SocketAddr>,
     /// Address of health and readiness; `None` is off.
     pub admin: Option<SocketAddr>,
     /// Networks whose forwarding headers are believed.

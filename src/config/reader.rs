@@ -1,5 +1,7 @@
 //! Reading a parsed document without stopping at the first fault: cursors over tables, which note what is wrong and go on.
 
+mod named;
+
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};

@@ -19,21 +19,17 @@ pub(super) const MAX_CONNECTIONS: u32 = 1_000_000;
 
 /// Reads `[server]`.
 pub(super) fn server(root: &mut Table<'_>) -> Server {
+    let has_tls = root.has("tls");
     let mut table = root.table("server");
     let listen = listen(&mut table);
-    table.unsupported("http_redirect", "remove it, and redirect in what ends TLS in front of the gateway");
-    let admin = table.located("admin", Kind::Text, |text| {
-        if text.is_empty() { Ok(None) } else { address::listen(text).map(Some) }
-    });
-    if let Some(Located { value: Some(address), span }) = &admin
-        && address.port() != 0
-        && listen.contains(address)
-    {
-        let complaint = Complaint::new(format!("\"{address}\" is in \"listen\" too"));
-        table
-            .reader
-            .report(span, complaint.hint("give health and readiness a port of their own, or \"\" for none"));
-    }
+    let admin = one_address(
+        &mut table,
+        "admin",
+        Some(DEFAULT_ADMIN),
+        &listen,
+        "give health and readiness a port of their own, or \"\" for none",
+    );
+    let http_redirect = http_redirect(&mut table, &listen, admin, has_tls);
     let trusted_proxies = table.list("trusted_proxies", address::network);
     let workers = workers(&mut table);
     let drain_timeout = table.parsed("drain_timeout", Kind::Duration, units::duration);
@@ -41,7 +37,8 @@ pub(super) fn server(root: &mut Table<'_>) -> Server {
     table.finish();
     Server {
         listen,
-        admin: admin.map_or(Some(DEFAULT_ADMIN), |located| located.value),
+        http_redirect,
+        admin,
         trusted_proxies: values(trusted_proxies.unwrap_or_default()),
         workers,
         drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(30)),
@@ -89,6 +86,47 @@ fn listen(table: &mut Table<'_>) -> Vec<SocketAddr> {
         addresses.push(value);
     }
     addresses
+}
+
+/// An address that is none of `listen`; `""` is none at all.
+fn one_address(
+    table: &mut Table<'_>,
+    key: &'static str,
+    default: Option<SocketAddr>,
+    listen: &[SocketAddr],
+    hint: &str,
+) -> Option<SocketAddr> {
+    let given = table.located(key, Kind::Text, |text| {
+        if text.is_empty() { Ok(None) } else { address::listen(text).map(Some) }
+    });
+    let Some(Located { value, span }) = given else { return default };
+    if let Some(address) = value.filter(|address| address.port() != 0 && listen.contains(address)) {
+        let complaint = Complaint::new(format!("\"{address}\" is in \"listen\" too"));
+        table.reader.report(&span, complaint.hint(hint));
+    }
+    value
+}
+
+fn http_redirect(
+    table: &mut Table<'_>,
+    listen: &[SocketAddr],
+    admin: Option<SocketAddr>,
+    has_tls: bool,
+) -> Option<SocketAddr> {
+    let hint = "plain HTTP needs a port of its own, such as \"0.0.0.0:80\", or \"\" for none";
+    let address = one_address(table, "http_redirect", None, listen, hint)?;
+    let span = table.value("http_redirect")?.span();
+    if admin == Some(address) && address.port() != 0 {
+        let complaint = Complaint::new(format!("\"{address}\" is the address of \"admin\" too"));
+        table.reader.report(&span, complaint.hint(hint));
+    }
+    if !has_tls {
+        let complaint = Complaint::new("\"http_redirect\" needs [tls]");
+        let hint =
+            "add [tls] with a certificate, or \"\" here: there is no HTTPS that clients could be sent to";
+        table.reader.report(&span, complaint.hint(hint));
+    }
+    Some(address)
 }
 
 fn workers(table: &mut Table<'_>) -> NonZeroUsize {

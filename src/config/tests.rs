@@ -245,6 +245,7 @@ access = false
                 127.0.0.1:0,
                 [::1]:9000,
             ],
+            http_redirect: None,
             admin: None,
             trusted_proxies: [
                 Network {
@@ -269,6 +270,7 @@ access = false
                 idle_timeout: 3s,
             },
         },
+        tls: None,
         store: Store {
             path: "/var/lib/x.db",
         },
@@ -614,7 +616,7 @@ fn a_file_that_is_not_toml_has_one_problem() {
       |
     3 | [server]
       |  ^^^^^^
-      = help: "server" stands here a second time; only [[routes]] and [[tokens.keys]] may repeat
+      = help: "server" stands here a second time; only [[routes]], [[tokens.keys]] and [[tls.certificates]] may repeat
 
     1 problem found
     "##);
@@ -692,7 +694,7 @@ fn unknown_keys_are_put_right() {
       |
     6 | colour = 'red'
       | ^^^^^^
-      = help: [server] has listen, admin, trusted_proxies, workers, drain_timeout, limits
+      = help: [server] has listen, admin, http_redirect, trusted_proxies, workers, drain_timeout, limits
 
     gateway.toml:8:1: unknown key "max_headrs" in [server.limits]
       |
@@ -1731,6 +1733,136 @@ fn files_are_loaded_and_their_paths_are_relative_to_them() {
     assert!(parsed(&large).is_err());
 }
 
+const PAIR: &str = "[[tls.certificates]]\nhosts = [\"a.example.com\"]\ncert = \"c.pem\"\nkey = \"/k.pem\"\n";
+
+#[test]
+fn tls_is_on_when_it_is_there() {
+    assert_eq!(with("").tls, None);
+    let tls = with(PAIR).tls.unwrap();
+    assert_eq!((tls.min_version, tls.client_auth), (TlsVersion::Tls12, None));
+    let [pair] = tls.certificates.as_slice() else { panic!("{:?}", tls.certificates) };
+    assert_eq!(
+        (pair.cert.as_path(), pair.key.as_path()),
+        (Path::new("/etc/tollgate/c.pem"), Path::new("/k.pem"))
+    );
+    assert_eq!(pair.hosts, [CertificateHost::Name("a.example.com".into())]);
+    let text = format!(
+        "tls.min_version = \"1.3\"\n[tls.client_auth]\nca = \"ca.pem\"\nheaders = {{ X-Client-Subject = \"subject\", X-Client-Name = \"san_dns\" }}\n{PAIR}"
+    );
+    let tls = with(&text).tls.unwrap();
+    let clients = tls.client_auth.unwrap();
+    assert_eq!((tls.min_version, clients.mode), (TlsVersion::Tls13, ClientAuthMode::Required));
+    let mut headers: Vec<_> =
+        clients.headers.iter().map(|header| (header.name.as_str(), header.part)).collect();
+    headers.sort_unstable_by_key(|(name, _)| *name);
+    assert_eq!(
+        headers,
+        [("x-client-name", CertificatePart::SanDns), ("x-client-subject", CertificatePart::Subject)]
+    );
+}
+
+#[test]
+fn what_is_wrong_with_tls_is_told_at_once() {
+    assert_eq!(messages("[tls]"), ["1:1: [tls] has no \"certificates\""]);
+    let text = r#"[tls]
+min_version = 1.2
+hosts = []
+[[tls.certificates]]
+hosts = ["a", "A", "b:443"]
+cert = ""
+[tls.client_auth]
+mode = "open"
+headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
+"#;
+    assert_snapshot!(told(text), @r##"
+    gateway.toml:2:15: "min_version" must be a string, not a float
+      |
+    2 | min_version = 1.2
+      |               ^^^
+      = help: write min_version = "1.2"
+
+    gateway.toml:3:1: unknown key "hosts" in [tls]
+      |
+    3 | hosts = []
+      | ^^^^^
+      = help: "hosts" belongs in [[tls.certificates]]
+
+    gateway.toml:4:1: [[tls.certificates]] has no "key"
+      |
+    4 | [[tls.certificates]]
+      | ^^^^^^^^^^^^^^^^^^^^
+      = help: add the path of a PEM file with the private key
+
+    gateway.toml:5:15: "a" is listed twice
+      |
+    5 | hosts = ["a", "A", "b:443"]
+      |               ^^^
+      = help: remove one of the two
+
+    gateway.toml:5:20: "b:443" is not a host of a certificate
+      |
+    5 | hosts = ["a", "A", "b:443"]
+      |                    ^^^^^^^
+      = help: did you mean "b"?
+
+    gateway.toml:6:8: "cert" is empty
+      |
+    6 | cert = ""
+      |        ^^
+      = help: write the path of a PEM file
+
+    gateway.toml:7:1: [tls.client_auth] has no "ca"
+      |
+    7 | [tls.client_auth]
+      | ^^^^^^^^^^^^^^^^^
+      = help: add the path of a PEM file with the authorities that client certificates come from
+
+    gateway.toml:8:8: unknown value "open"
+      |
+    8 | mode = "open"
+      |        ^^^^^^
+      = help: write "optional" or "required"
+
+    gateway.toml:9:20: "Host" cannot be such a header
+      |
+    9 | headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
+      |                    ^^^^^^^^^
+      = help: the gateway or HTTP itself gives this header another meaning; take a name such as "X-Client-Subject"
+
+    gateway.toml:9:54: the header "x_a" is there already as "x-a"
+      |
+    9 | headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
+      |                                                      ^^^^^^^^
+      = help: to many servers all names are the same that differ only in case, "-" and "_"
+
+    gateway.toml:9:70: unknown value "dns"
+      |
+    9 | headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
+      |                                                                      ^^^^^
+      = help: write "subject", "subject_cn", "san_dns", "san_email", "san_uri", "serial" or "fingerprint"
+
+    gateway.toml:9:83: "X-C" must be a string, not an integer
+      |
+    9 | headers = { Host = "subject", X-A = "subject", X_A = "serial", X-B = "dns", X-C = 1 }
+      |                                                                                   ^
+
+    12 problems found
+    "##);
+}
+
+#[test]
+fn a_redirect_needs_tls_and_a_port_of_its_own() {
+    let redirect =
+        |text: &str| with(&format!("server.http_redirect = \"{text}\"\n{PAIR}")).server.http_redirect;
+    assert_eq!(redirect(""), None);
+    assert_eq!(redirect("127.0.0.1:80"), Some("127.0.0.1:80".parse().unwrap()));
+    let told = |text: &str, more: &str| messages(&format!("server.http_redirect = \"{text}\"\n{more}"));
+    assert_eq!(told("127.0.0.1:80", ""), ["1:24: \"http_redirect\" needs [tls]"]);
+    assert!(parsed(&format!("server.http_redirect = \"\"\n{SMALLEST}")).is_ok());
+    assert_eq!(told("127.0.0.1:8080", PAIR), ["1:24: \"127.0.0.1:8080\" is in \"listen\" too"]);
+    assert_eq!(told("127.0.0.1:9911", PAIR), ["1:24: \"127.0.0.1:9911\" is the address of \"admin\" too"]);
+}
+
 #[test]
 fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     let directory = Directory::new(&[("keys/2026-11.pem", b"PEM")]);
@@ -1744,8 +1876,8 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     refused.sort_unstable();
     assert_eq!(
         refused.join(" ").replace('"', ""),
-        "accept allow cors enforce hash_on health_check http_redirect limit limits request_headers \
-         response_headers strip_prefix tests tls tls"
+        "accept allow cors enforce hash_on health_check limit limits request_headers \
+         response_headers strip_prefix tests tls"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
 }

@@ -3,7 +3,6 @@
 mod http1;
 mod http2;
 mod opening;
-pub mod streams;
 
 use std::cell::Cell;
 use std::net::SocketAddr;

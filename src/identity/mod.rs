@@ -14,9 +14,11 @@ use crate::base::principal::{FieldValue, Principal};
 use crate::base::reason::Reason;
 use crate::config::IdentityPreset;
 use crate::http::hop;
+use crate::http::incoming::Incoming;
 use crate::net::peer::{Peer, Trust};
 use crate::request::{Host, Pieces};
 use crate::routing::Route;
+use crate::upgrade::Offer;
 
 const X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 const X_USER_NAME: HeaderName = HeaderName::from_static("x-user-name");
@@ -34,6 +36,12 @@ const ADDED_FIELDS: usize = 10;
 pub struct UpstreamRequest(Box<Pieces>);
 
 impl UpstreamRequest {
+    /// Takes out what asks for a WebSocket, and what the client's side of it is read from in HTTP/2.
+    pub fn take_opening(&mut self) -> Option<(Box<Offer>, Incoming)> {
+        let opening = self.0.opening.take()?;
+        Some((opening, std::mem::replace(&mut self.0.body, Incoming::Empty)))
+    }
+
     /// Takes it apart, to be sent.
     pub fn into_pieces(self) -> Box<Pieces> {
         self.0
@@ -77,7 +85,7 @@ impl fmt::Display for SealError {
 impl std::error::Error for SealError {}
 
 /// Makes the request for the upstream: what the gateway owns is removed from every request first, unconditionally; only
-/// then it is set.
+/// then it is set. Says also who is calling, for what goes on after the answer has begun.
 ///
 /// # Errors
 ///
@@ -87,7 +95,7 @@ pub fn seal(
     firewall: &Firewall,
     preset: IdentityPreset,
     origin: &Origin<'_>,
-) -> Result<UpstreamRequest, SealError> {
+) -> Result<(UpstreamRequest, Caller), SealError> {
     let (exchange, _, caller): (_, &Route, _) = permitted.into_pieces();
     let mut pieces = exchange.into_pieces();
     let headers = &mut pieces.headers;
@@ -101,7 +109,7 @@ pub fn seal(
         (IdentityPreset::Default, Caller::User(known)) => set_identity(headers, &known.principal)?,
         (IdentityPreset::Default, Caller::Anonymous) | (IdentityPreset::None, _) => {}
     }
-    Ok(UpstreamRequest(pieces))
+    Ok((UpstreamRequest(pieces), caller))
 }
 
 /// Says where the request came from. A trusted proxy has said it already; it only becomes one more hop.

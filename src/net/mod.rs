@@ -5,4 +5,5 @@ pub mod frames;
 pub mod guarded;
 pub mod listener;
 pub mod peer;
+pub mod tls;
 pub mod transport;

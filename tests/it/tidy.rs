@@ -24,16 +24,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tokens", &["base", "config", "keys"]),
     ("limits", &["base", "config", "store"]),
     ("sessions", &["base", "config", "store", "tokens", "users"]),
-    ("request", &["base", "http", "upgrade"]),
     ("upgrade", &["base"]),
+    ("request", &["base", "http", "upgrade"]),
     ("routing", &["base", "config", "request"]),
     ("authn", &["base", "config", "request", "routing", "sessions", "tokens", "users"]),
     ("authz", &["authn", "base", "config", "request", "routing"]),
-    ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing"]),
+    ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing", "upgrade"]),
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
     ("endpoints", &["base", "config", "keys", "limits", "sessions", "tokens", "users"]),
     ("admin", &[]),
-    ("response", &["base", "http", "net", "telemetry", "upstream"]),
+    ("streams", &["authn", "http", "net", "upgrade"]),
+    ("response", &["base", "http", "net", "streams", "telemetry", "upgrade", "upstream"]),
     (
         "refusals",
         &["authn", "authz", "base", "http", "identity", "net", "request", "routing", "tokens", "upstream"],
@@ -45,20 +46,38 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
+            "authn",
             "authz",
             "base",
+            "connection",
             "endpoints",
             "http",
             "identity",
             "net",
             "request",
             "response",
+            "streams",
             "telemetry",
+            "upgrade",
+            "upstream",
+        ],
+    ),
+    ("last_words", &["base", "connection", "http", "net", "telemetry", "worker"]),
+    (
+        "connection",
+        &[
+            "base",
+            "config",
+            "http",
+            "last_words",
+            "net",
+            "pipeline",
+            "response",
+            "upgrade",
             "upstream",
             "worker",
         ],
     ),
-    ("last_words", &["base", "http", "net", "pipeline", "telemetry", "worker"]),
     (
         "worker",
         &[
@@ -68,12 +87,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "endpoints",
             "http",
             "identity",
-            "last_words",
+            "connection",
             "net",
-            "pipeline",
             "request",
             "routing",
             "snapshot",
+            "streams",
             "telemetry",
             "upstream",
         ],
@@ -100,13 +119,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("lifecycle", &["app"]),
-    ("cli", &["app", "base", "config", "keys", "lifecycle", "sessions", "store", "tokens", "users"]),
+    ("cli", &["app", "base", "config", "keys", "lifecycle", "net", "sessions", "store", "tokens", "users"]),
     ("lib", &[]),
     ("main", &[]),
 ];
 
 /// A thread, the story of its requests and its last words know each other; nobody else has such a circle.
-const CIRCLE: [&str; 3] = ["pipeline", "last_words", "worker"];
+const CIRCLE: [&str; 4] = ["connection", "last_words", "pipeline", "worker"];
 
 /// A file of `src` without its tests and comments.
 struct Source {
@@ -306,6 +325,7 @@ fn every_bound_is_documented() {
         ("MAX_TARGET_BYTES", kib(bounds::MAX_TARGET_BYTES), "target"),
         ("MAX_PATH_SEGMENTS", format!("{} segments", bounds::MAX_PATH_SEGMENTS), "path"),
         ("MAX_FILE_BYTES", mib(usize::try_from(bounds::MAX_FILE_BYTES).unwrap()), "files"),
+        ("MAX_TLS_SESSIONS", grouped(bounds::MAX_TLS_SESSIONS), "TLS sessions"),
         ("RATE_WINDOW_MS", format!("{} seconds", bounds::RATE_WINDOW_MS / 1000), "min_rate"),
         ("TICK_MS", format!("{} ms", bounds::TICK_MS), "late"),
         ("CLOSE_FRAME_WAIT_MS", format!("{} second", bounds::CLOSE_FRAME_WAIT_MS / 1000), "close frame"),
