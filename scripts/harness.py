@@ -22,7 +22,8 @@ class Checks:
                 self.passed += 1
             else:
                 self.failed += 1
-                print(f"FAILED: {what}" + (f": {str(seen)[:600]}" if str(seen) else ""), flush=True)
+                shown = " | ".join(str(seen).split("\n"))[:600]
+                print(f"FAILED: {what}" + (f": {shown}" if shown else ""), flush=True)
         return bool(holds)
 
     def equal(self, what, expected, seen):
