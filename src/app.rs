@@ -14,10 +14,12 @@ use tokio::sync::watch;
 use crate::admin;
 use crate::base::clock::Clock;
 use crate::config::{Config, UserSource};
+use crate::connection::Purpose;
 use crate::endpoints::TokenRoutes;
 use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
 use crate::net::listener::{self, BindError};
+use crate::net::tls::{TlsError, TlsServer};
 use crate::routing::RouteTable;
 use crate::sessions::Sessions;
 use crate::snapshot::Snapshot;
@@ -42,6 +44,7 @@ const LOG_FLUSH: Duration = Duration::from_secs(2);
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
+    redirect: Option<SocketAddr>,
     drain_timeout: Duration,
     stopping: watch::Sender<Stopping>,
     ready: Arc<AtomicBool>,
@@ -63,6 +66,8 @@ pub enum StartError {
     Users(UsersOpenError),
     /// A key could not be loaded or made.
     Keys(KeyError),
+    /// A certificate could not be loaded.
+    Tls(TlsError),
     /// The system refused a thread or a runtime.
     System(io::Error),
 }
@@ -74,6 +79,7 @@ impl fmt::Display for StartError {
             Self::Store(error) => error.fmt(f),
             Self::Users(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
             Self::System(error) => write!(f, "the system refused a thread: {error}"),
         }
     }
@@ -86,6 +92,7 @@ impl std::error::Error for StartError {
             Self::Store(error) => Some(error),
             Self::Users(error) => Some(error),
             Self::Keys(error) => Some(error),
+            Self::Tls(error) => Some(error),
             Self::System(error) => Some(error),
         }
     }
@@ -112,7 +119,8 @@ impl Gateway {
             .map_err(StartError::System)?;
         let bound = Bound::bind(&config)?;
         let drain_timeout = config.server.drain_timeout;
-        let (snapshot, store) = control.block_on(assemble(config, clock, sink))?;
+        let https_port = bound.addresses.first().map_or(443, SocketAddr::port);
+        let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port))?;
         let snapshot = Arc::new(snapshot);
         let watchers = spawn_watchers(&snapshot, &control);
         let ready = Arc::new(AtomicBool::new(false));
@@ -134,8 +142,20 @@ impl Gateway {
         let (clients, probes) = (listed(&bound.addresses), listed(admin.as_slice()));
         tracing::info!(listen = clients, admin = probes, workers = threads.len(), "the gateway serves");
         let control = Some(control);
-        let addresses = bound.addresses;
-        Ok(Self { addresses, admin, drain_timeout, stopping, ready, threads, watchers, control, store, log })
+        let Bound { addresses, redirect, .. } = bound;
+        Ok(Self {
+            addresses,
+            admin,
+            redirect,
+            drain_timeout,
+            stopping,
+            ready,
+            threads,
+            watchers,
+            control,
+            store,
+            log,
+        })
     }
 
     /// The addresses that clients connect to.
@@ -146,6 +166,11 @@ impl Gateway {
     /// The address of health and readiness.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// The address that sends its clients to HTTPS.
+    pub fn redirect_address(&self) -> Option<SocketAddr> {
+        self.redirect
     }
 
     /// How long draining may take.
@@ -225,25 +250,32 @@ impl Drop for Gateway {
 struct Bound {
     addresses: Vec<SocketAddr>,
     admin: Option<(TcpListener, SocketAddr)>,
+    /// Where requests are sent to HTTPS.
+    redirect: Option<SocketAddr>,
     /// Per worker, one listener for each address.
-    workers: Vec<Vec<TcpListener>>,
+    workers: Vec<Vec<(TcpListener, Purpose)>>,
 }
 
 impl Bound {
     fn bind(config: &Config) -> Result<Self, StartError> {
         let count = config.server.workers.get();
-        let mut workers: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+        let mut workers: Vec<Vec<(TcpListener, Purpose)>> = (0..count).map(|_| Vec::new()).collect();
+        let mut bind = |address: SocketAddr, purpose: Purpose| {
+            let listeners = listener::bind(address, count).map_err(StartError::Bind)?;
+            let bound = listeners.first().map(TcpListener::local_addr).transpose();
+            for (worker, listener) in workers.iter_mut().zip(listeners) {
+                worker.push((listener, purpose));
+            }
+            bound.map_err(StartError::System)
+        };
         let mut addresses = Vec::new();
         for address in &config.server.listen {
-            let listeners = listener::bind(*address, count).map_err(StartError::Bind)?;
-            for (worker, listener) in workers.iter_mut().zip(listeners) {
-                if worker.len() == addresses.len() {
-                    worker.push(listener);
-                }
-            }
-            let bound = workers.first().and_then(|worker| worker.last()).map(TcpListener::local_addr);
-            addresses.extend(bound.transpose().map_err(StartError::System)?);
+            addresses.extend(bind(*address, Purpose::Serve)?);
         }
+        let redirect = match config.server.http_redirect {
+            Some(address) => bind(address, Purpose::Redirect)?,
+            None => None,
+        };
         let admin = match config.server.admin {
             Some(address) => {
                 let listener = listener::bind_alone(address).map_err(StartError::Bind)?;
@@ -252,12 +284,19 @@ impl Bound {
             }
             None => None,
         };
-        Ok(Self { addresses, admin, workers })
+        Ok(Self { addresses, redirect, admin, workers })
     }
 }
 
 /// Opens and loads what the configuration names.
-async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<(Snapshot, Store), StartError> {
+async fn assemble(
+    config: Config,
+    clock: Clock,
+    sink: Sink,
+    https_port: u16,
+) -> Result<(Snapshot, Store), StartError> {
+    let tls = config.tls.as_ref().map(|tls| TlsServer::load(tls, clock.clone()));
+    let tls = tls.transpose().map_err(StartError::Tls)?;
     let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
     let directory =
         Directory::open(&config.users, Some(&store), clock.clone()).await.map_err(StartError::Users)?;
@@ -279,18 +318,32 @@ async fn assemble(config: Config, clock: Clock, sink: Sink) -> Result<(Snapshot,
         TokenRoutes::new(people, sessions.clone(), lockout, issuer, verifier.clone(), ring, &config.tokens);
     let routes = Arc::new(RouteTable::new(&config));
     let upstreams = config.upstreams.iter().filter_map(SharedUpstream::new).map(Arc::new).collect();
-    let snapshot =
-        Snapshot { config, routes, upstreams, verifier, directory, sessions, token_routes, clock, sink };
+    let snapshot = Snapshot {
+        config,
+        routes,
+        upstreams,
+        tls,
+        https_port,
+        verifier,
+        directory,
+        sessions,
+        token_routes,
+        clock,
+        sink,
+    };
     Ok((snapshot, store))
 }
 
-/// Starts what looks for changes: of users, of sessions, and of users whose sessions are not kept beside them.
+/// Starts what looks for changes: of certificates, of users, of sessions, and of users whose sessions are not kept beside them.
 fn spawn_watchers(snapshot: &Snapshot, control: &Runtime) -> Vec<tokio::task::JoinHandle<()>> {
     let (users, sessions) = (snapshot.directory.clone(), snapshot.sessions.clone());
     let mut watchers = vec![
         control.spawn(async move { users.watch().await }),
         control.spawn(async move { sessions.watch().await }),
     ];
+    if let Some(tls) = snapshot.tls.clone() {
+        watchers.push(control.spawn(async move { tls.watch().await }));
+    }
     // Users of the store end their sessions in the store itself.
     if snapshot.config.users.source != UserSource::Store {
         let (sessions, directory) = (snapshot.sessions.clone(), snapshot.directory.clone());
@@ -302,7 +355,7 @@ fn spawn_watchers(snapshot: &Snapshot, control: &Runtime) -> Vec<tokio::task::Jo
 /// Starts one thread per worker and waits until all serve.
 fn spawn_workers(
     snapshot: &Arc<Snapshot>,
-    listeners: Vec<Vec<TcpListener>>,
+    listeners: Vec<Vec<(TcpListener, Purpose)>>,
     control: &Runtime,
     stop: &watch::Receiver<Stopping>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::http::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use crate::authn::Caller;
@@ -13,13 +13,14 @@ use crate::authz;
 use crate::base::bounds;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
-use crate::connection::Call;
+use crate::connection::{Call, Purpose};
 use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
 use crate::identity::{self, Origin};
 use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
+use crate::net::tls::Session;
 use crate::request::{self, Exchange, Pieces};
 use crate::response::{Answer, ResponseBody};
 use crate::streams::{Kind, OpenStream};
@@ -55,6 +56,10 @@ async fn exchange(
     let Call { worker, connection, progress } = call;
     let exchange = request::intake(request, worker.server.limits.max_headers)?;
     note(record, |record| record.took_in(&exchange));
+    if connection.purpose == Purpose::Redirect {
+        return redirect(worker.https_port, exchange);
+    }
+    check_directed(call, &exchange)?;
     if let Some(endpoint) = worker.token_routes.matches(exchange.path().path()) {
         return token_route(call, endpoint, exchange, id, record).await;
     }
@@ -72,7 +77,12 @@ async fn exchange(
 
     let upstream = worker.upstream(route)?;
     note(record, |record| record.upstream = Some(upstream.name().to_owned()));
-    let origin = Origin { peer: &connection.peer, request_id: id, scheme: connection.scheme };
+    let origin = Origin {
+        peer: &connection.peer,
+        request_id: id,
+        scheme: connection.scheme(),
+        certificate: connection.tls.as_ref().and_then(Session::client),
+    };
     let (sealed, caller) = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
 
     progress.wait(route.timeout_ms);
@@ -97,6 +107,28 @@ fn open_stream(
     let token = caller.token()?;
     let kind = Kind::of(response.headers());
     (kind != Kind::Answer).then(|| (kind, call.worker.streams().open(token.clone(), call.progress)))
+}
+
+/// Refuses a host that the connection's handshake was not for: a client that coalesces connections may try another one
+/// (RFC 9110 section 15.5.20).
+fn check_directed(call: Call<'_>, exchange: &Exchange) -> Result<(), Refusal> {
+    let Some(session) = &call.connection.tls else { return Ok(()) };
+    if session.serves(exchange.host().name(), call.worker.routes.names_hosts()) {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::MisdirectedRequest, "This connection is not for the requested host."))
+}
+
+/// Sends a request in the clear to the same URL with HTTPS. The method stays what it was (RFC 9110 section 15.4.9).
+fn redirect(https_port: u16, exchange: Exchange) -> Result<Answer, Refusal> {
+    let host = exchange.host().name().to_owned();
+    let port = if https_port == 443 { String::new() } else { format!(":{https_port}") };
+    let target = exchange.into_pieces().path.into_target();
+    let location = HeaderValue::try_from(format!("https://{host}{port}{target}"));
+    let location =
+        location.map_err(|_| Refusal::new(Reason::RequestMalformed, "The request target is not a path."))?;
+    let headers = HeaderMap::from_iter([(header::LOCATION, location)]);
+    Ok(Answer::Own(StatusCode::PERMANENT_REDIRECT, headers, Bytes::new()))
 }
 
 /// Answers at a token route. Hashing and the store are the control plane's work, never this thread's.

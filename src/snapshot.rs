@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::endpoints::TokenRoutes;
+use crate::net::tls::TlsServer;
 use crate::routing::RouteTable;
 use crate::sessions::Sessions;
 use crate::telemetry::sink::Sink;
@@ -20,6 +21,10 @@ pub struct Snapshot {
     pub routes: Arc<RouteTable>,
     /// The upstreams, in the order of the configuration.
     pub upstreams: Vec<Arc<SharedUpstream>>,
+    /// TLS towards clients.
+    pub tls: Option<TlsServer>,
+    /// The port of HTTPS.
+    pub https_port: u16,
     /// Checks tokens.
     pub verifier: Verifier,
     /// Looks users up.

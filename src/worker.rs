@@ -19,13 +19,14 @@ use crate::base::clock::Clock;
 use crate::base::ids::{RandomnessUnavailable, RequestIds};
 use crate::base::reason::Reason;
 use crate::config::Server;
-use crate::connection::{self, ClientConnection};
+use crate::connection::{self, ClientConnection, Purpose};
 use crate::endpoints::TokenRoutes;
 use crate::http::date::DateLine;
 use crate::http::problem::Refusal;
 use crate::identity::Firewall;
 use crate::net::deadline::{Progress, TickClock, Watchlist};
 use crate::net::guarded::Scratch;
+use crate::net::tls::TlsServer;
 use crate::request::Exchange;
 use crate::routing::{Route, RouteTable};
 use crate::snapshot::Snapshot;
@@ -60,6 +61,10 @@ pub struct Worker {
     pub realm: String,
     /// `[server]`
     pub server: Server,
+    /// `[tls]`
+    pub tls: Option<TlsServer>,
+    /// Where `http_redirect` sends to: the port of HTTPS.
+    pub https_port: u16,
     upstreams: Vec<Upstream>,
     ids: RefCell<RequestIds>,
     access: Option<Rc<AccessLog>>,
@@ -79,8 +84,8 @@ pub struct Worker {
 pub struct Parts {
     /// The immutable view of the configuration and what was made of it.
     pub snapshot: Arc<Snapshot>,
-    /// The listeners of this thread.
-    pub listeners: Vec<std::net::TcpListener>,
+    /// The listeners of this thread, each with what it is for.
+    pub listeners: Vec<(std::net::TcpListener, Purpose)>,
     /// Where the control plane runs.
     pub control: Handle,
     /// Client connections of the whole process.
@@ -102,9 +107,9 @@ pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
         let worker = Worker::new(&snapshot, control, connections).map_err(io::Error::other)?;
         let worker = Rc::new(worker);
         let mut accepting = Vec::new();
-        for listener in listeners {
+        for (listener, purpose) in listeners {
             let listener = TcpListener::from_std(listener)?;
-            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener)));
+            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, purpose)));
         }
         let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
         ready();
@@ -160,10 +165,12 @@ impl Worker {
             routes: Arc::clone(&snapshot.routes),
             token_routes: snapshot.token_routes.clone(),
             authenticator,
-            firewall: Firewall::default(),
+            firewall: Firewall::new(snapshot.config.tls.as_ref()),
             control,
             realm: snapshot.config.tokens.realm.clone(),
             server: snapshot.config.server.clone(),
+            tls: snapshot.tls.clone(),
+            https_port: snapshot.https_port,
             upstreams,
             ids: RefCell::new(RequestIds::new()?),
             access,
@@ -274,7 +281,7 @@ impl Worker {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts clients for ever.
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
     let mut last_complaint_ms = 0;
     loop {
         if worker.connections.load(Ordering::Acquire) >= worker.server.limits.max_connections.get() {
@@ -295,7 +302,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                 if stream.set_nodelay(true).is_ok() {
                     let worker = Rc::clone(&worker);
                     tokio::task::spawn_local(async move {
-                        connection::serve(worker, stream, address).await;
+                        connection::serve(worker, stream, address, purpose).await;
                         drop(counted);
                     });
                 }

@@ -23,6 +23,10 @@ pub enum Reason {
     RequestTimeout,
     /// An expectation other than `100-continue`.
     ExpectationFailed,
+    /// The host is none that this TLS connection is for.
+    MisdirectedRequest,
+    /// A WebSocket of another version than 13.
+    UpgradeRequired,
     /// The body's type is not one that the token routes read.
     MediaTypeUnsupported,
     /// No route matches.
@@ -69,7 +73,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::RequestMalformed,
         Self::HostInvalid,
         Self::PathAmbiguous,
@@ -79,6 +83,8 @@ impl Reason {
         Self::BodyTooLarge,
         Self::RequestTimeout,
         Self::ExpectationFailed,
+        Self::MisdirectedRequest,
+        Self::UpgradeRequired,
         Self::MediaTypeUnsupported,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
@@ -114,6 +120,8 @@ impl Reason {
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::ExpectationFailed => "expectation_failed",
+            Self::MisdirectedRequest => "misdirected_request",
+            Self::UpgradeRequired => "upgrade_required",
             Self::MediaTypeUnsupported => "media_type_unsupported",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",

@@ -10,9 +10,10 @@ use std::rc::Rc;
 
 use tokio::net::TcpStream;
 
-use self::opening::{Opened, Protocol};
+use self::opening::Opened;
 use crate::net::deadline::{Overdue, Phase, Progress};
 use crate::net::peer::Peer;
+use crate::net::tls::{Protocol, Session};
 use crate::worker::Worker;
 
 /// A client's connection, as its requests see it.
@@ -20,10 +21,31 @@ use crate::worker::Worker;
 pub struct ClientConnection {
     /// The other side.
     pub peer: Peer,
-    /// `http` or `https`.
-    pub scheme: &'static str,
+    /// What its requests are for.
+    pub purpose: Purpose,
+    /// What its TLS handshake has settled, if there was one.
+    pub tls: Option<Session>,
     /// Answers that were given.
     pub answers: Cell<u64>,
+}
+
+/// What the requests on a listener are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be served.
+    Serve,
+    /// To be sent to HTTPS.
+    Redirect,
+}
+
+impl ClientConnection {
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        match self.tls {
+            None => "http",
+            Some(_) => "https",
+        }
+    }
 }
 
 /// What one request is served with.
@@ -38,15 +60,14 @@ pub struct Call<'a> {
 }
 
 /// Serves one client until either side has had enough.
-pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, purpose: Purpose) {
     let progress = worker.watch();
-    let peer = Peer::new(address, &worker.server.trusted_proxies);
-    let opened = keep_waker(&progress, opening::open(&worker, stream, peer, &progress)).await;
-    let Opened { transport, peer, scheme, protocol } = match opened {
+    let opened = keep_waker(&progress, opening::open(&worker, stream, address, purpose, &progress)).await;
+    let Opened { transport, peer, tls, protocol } = match opened {
         Ok(opened) => opened,
-        Err(closed) => return tracing::debug!(%closed, "a client connection ended before its first request"),
+        Err(closed) => return closed.log(address),
     };
-    let connection = Rc::new(ClientConnection { peer, scheme, answers: Cell::new(0) });
+    let connection = Rc::new(ClientConnection { peer, purpose, tls, answers: Cell::new(0) });
     match protocol {
         Protocol::Http1 => http1::serve(worker, transport, connection, progress).await,
         Protocol::Http2 => http2::serve(worker, transport, connection, progress).await,

@@ -2,15 +2,19 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use crate::net::deadline::{Overdue, Progress, in_time};
+use super::Purpose;
+use crate::net::deadline::{Overdue, Phase, Progress, in_time};
 use crate::net::frames::PREFACE;
-use crate::net::peer::Peer;
+use crate::net::peer::{Peer, Trust};
+use crate::net::proxy_protocol::{self, Introduction};
+use crate::net::tls::{HandshakeError, Handshaken, Protocol, Session, TlsServer};
 use crate::net::transport::Transport;
 use crate::worker::Worker;
 
@@ -21,18 +25,9 @@ const FIRST_READ_BYTES: usize = 4096;
 pub(super) struct Opened {
     pub(super) transport: Transport,
     pub(super) peer: Peer,
-    /// `http` or `https`.
-    pub(super) scheme: &'static str,
+    /// What the handshake has settled, where there was one.
+    pub(super) tls: Option<Session>,
     pub(super) protocol: Protocol,
-}
-
-/// The version of HTTP that a connection speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    /// HTTP/1.1, or what is no HTTP at all.
-    Http1,
-    /// HTTP/2.
-    Http2,
 }
 
 /// Why a connection ended before it spoke.
@@ -42,6 +37,25 @@ pub(super) enum Closed {
     Overdue(Overdue),
     /// It ended, or broke.
     Broken(io::Error),
+    /// A trusted proxy began what is no header of the PROXY protocol.
+    IntroductionMalformed,
+    /// No TLS came about.
+    Handshake(HandshakeError),
+}
+
+impl Closed {
+    /// Writes it to the log. What clients do all the time is worth a line only to who looks for it.
+    pub(super) fn log(&self, address: SocketAddr) {
+        let client = address.ip();
+        match self {
+            Self::Handshake(HandshakeError::Closed | HandshakeError::Io) | Self::Broken(_) => {
+                tracing::debug!(%client, reason = %self, "a connection ended before its first request");
+            }
+            Self::Handshake(_) | Self::IntroductionMalformed | Self::Overdue(_) => {
+                tracing::info!(%client, reason = %self, "a connection was closed before its first request");
+            }
+        }
+    }
 }
 
 impl fmt::Display for Closed {
@@ -50,28 +64,94 @@ impl fmt::Display for Closed {
             Self::Overdue(Overdue::Idle) => f.write_str("it said nothing in time"),
             Self::Overdue(_) => f.write_str("it did not say in time what it wants"),
             Self::Broken(error) => error.fmt(f),
+            Self::IntroductionMalformed => f.write_str("the header of the PROXY protocol is malformed"),
+            Self::Handshake(error) => write!(f, "no TLS: {error}"),
         }
     }
 }
 
-/// Finds out what a new connection speaks. In the clear, HTTP/2 begins with its preface (RFC 9113 section 3.3), and
-/// everything else is left to HTTP/1.1.
+/// Finds out who is on the other side of a new connection, and what it speaks. With TLS that is settled by the handshake
+/// (RFC 7301); in the clear, HTTP/2 begins with its preface (RFC 9113 section 3.3), and everything else is left to
+/// HTTP/1.1.
 pub(super) async fn open(
-    _worker: &Rc<Worker>,
+    worker: &Worker,
     stream: TcpStream,
-    peer: Peer,
+    address: SocketAddr,
+    purpose: Purpose,
     progress: &Rc<Progress>,
 ) -> Result<Opened, Closed> {
-    let mut transport = Transport::tcp(stream);
-    let mut read = BytesMut::new();
-    let protocol = loop {
-        match protocol_of(&read) {
-            Some(protocol) => break protocol,
-            None => read_more(&mut transport, &mut read, progress).await?,
+    let mut beginning = Beginning { transport: Transport::tcp(stream), read: BytesMut::new(), progress };
+    let trusted = &worker.server.trusted_proxies;
+    let mut peer = Peer::new(address, trusted);
+    if peer.trust() == Trust::Trusted
+        && let Some(client) = beginning.introduction().await?
+    {
+        peer = Peer::new(client, trusted);
+    }
+    match (purpose, &worker.tls) {
+        (Purpose::Serve, Some(tls)) => beginning.handshake(tls, peer).await,
+        (Purpose::Serve, None) | (Purpose::Redirect, _) => beginning.in_the_clear(peer).await,
+    }
+}
+
+/// A connection of which little is known.
+struct Beginning<'a> {
+    transport: Transport,
+    /// What was read and belongs to nobody yet.
+    read: BytesMut,
+    progress: &'a Rc<Progress>,
+}
+
+impl Beginning<'_> {
+    /// What a trusted proxy says of its client.
+    async fn introduction(&mut self) -> Result<Option<SocketAddr>, Closed> {
+        loop {
+            match proxy_protocol::read(&self.read) {
+                Introduction::None => return Ok(None),
+                Introduction::Incomplete => self.read_more().await?,
+                Introduction::Malformed => return Err(Closed::IntroductionMalformed),
+                Introduction::Header { bytes, client } => {
+                    self.read.advance(bytes);
+                    return Ok(client);
+                }
+            }
         }
-    };
-    let transport = transport.with_read_ahead(read.freeze());
-    Ok(Opened { transport, peer, scheme: "http", protocol })
+    }
+
+    async fn handshake(self, tls: &TlsServer, peer: Peer) -> Result<Opened, Closed> {
+        let Self { transport, read, progress } = self;
+        // From its first byte to its last it may take as long as a head.
+        progress.enter(Phase::Head);
+        let handshake = in_time(progress, tls.accept(transport.with_read_ahead(read.freeze()))).await;
+        let Handshaken { stream, protocol, session } =
+            handshake.map_err(Closed::Overdue)?.map_err(Closed::Handshake)?;
+        progress.enter(Phase::Idle);
+        Ok(Opened { transport: Transport::tls(stream), peer, tls: Some(session), protocol })
+    }
+
+    async fn in_the_clear(mut self, peer: Peer) -> Result<Opened, Closed> {
+        let protocol = loop {
+            match protocol_of(&self.read) {
+                Some(protocol) => break protocol,
+                None => self.read_more().await?,
+            }
+        };
+        let transport = self.transport.with_read_ahead(self.read.freeze());
+        Ok(Opened { transport, peer, tls: None, protocol })
+    }
+
+    /// Reads what there is, within the deadlines of a connection that says nothing and of a head.
+    async fn read_more(&mut self) -> Result<(), Closed> {
+        self.read.reserve(FIRST_READ_BYTES);
+        let reading = in_time(self.progress, self.transport.read_buf(&mut self.read)).await;
+        match reading.map_err(Closed::Overdue)?.map_err(Closed::Broken)? {
+            0 => Err(Closed::Broken(io::ErrorKind::UnexpectedEof.into())),
+            bytes => {
+                self.progress.read(bytes);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// What the first bytes speak; `None` as long as they may become either.
@@ -80,23 +160,6 @@ fn protocol_of(read: &[u8]) -> Option<Protocol> {
         return Some(if read.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 });
     }
     (!PREFACE.starts_with(read)).then_some(Protocol::Http1)
-}
-
-/// Reads what there is, within the deadlines of a connection that says nothing and of a head.
-async fn read_more(
-    transport: &mut Transport,
-    read: &mut BytesMut,
-    progress: &Rc<Progress>,
-) -> Result<(), Closed> {
-    read.reserve(FIRST_READ_BYTES);
-    let reading = in_time(progress, transport.read_buf(read)).await;
-    match reading.map_err(Closed::Overdue)?.map_err(Closed::Broken)? {
-        0 => Err(Closed::Broken(io::ErrorKind::UnexpectedEof.into())),
-        bytes => {
-            progress.read(bytes);
-            Ok(())
-        }
-    }
 }
 
 #[cfg(test)]

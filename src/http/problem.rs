@@ -116,6 +116,12 @@ impl Refusal {
             let allow = self.allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             headers.extend(HeaderValue::from_str(&allow).ok().map(|allow| (header::ALLOW, allow)));
         }
+        if self.reason == Reason::UpgradeRequired {
+            // RFC 6455 section 4.4: which version is spoken here.
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -210,6 +216,8 @@ pub fn status(reason: Reason) -> StatusCode {
         Reason::TargetTooLong => StatusCode::URI_TOO_LONG,
         Reason::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+        Reason::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
+        Reason::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
         Reason::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Reason::LockedOut => StatusCode::TOO_MANY_REQUESTS,
         Reason::InternalError => StatusCode::INTERNAL_SERVER_ERROR,

@@ -6,6 +6,7 @@
 
 use http::{HeaderMap, HeaderName};
 
+use crate::config::Tls;
 use crate::http::hop;
 use crate::net::peer::Trust;
 
@@ -120,12 +121,16 @@ pub struct Firewall {
     by_length: Vec<Vec<(Box<[u8]>, Fate)>>,
 }
 
-impl Default for Firewall {
-    fn default() -> Self {
+impl Firewall {
+    /// Removes also the headers in which client certificates are told of.
+    pub fn new(tls: Option<&Tls>) -> Self {
         let mut by_length = vec![Vec::new(); LONGEST + 1];
+        let certificates = tls.and_then(|tls| tls.client_auth.as_ref()).map(|auth| auth.headers.as_slice());
+        let certificates =
+            certificates.unwrap_or_default().iter().map(|header| (header.name.as_str(), Fate::Owned));
         let owned = OWNED.iter().map(|name| (*name, Fate::Owned));
         let forwarded = FORWARDED.iter().map(|name| (*name, Fate::Forwarded));
-        for (name, fate) in owned.chain(forwarded) {
+        for (name, fate) in certificates.chain(owned).chain(forwarded) {
             let plain: Box<[u8]> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
             if let Some(names) = by_length.get_mut(plain.len()) {
                 names.push((plain, fate));
@@ -133,9 +138,7 @@ impl Default for Firewall {
         }
         Self { by_length }
     }
-}
 
-impl Firewall {
     /// Removes every field that the gateway owns, whatever its spelling, and all that `Connection` lists.
     pub fn clean(&self, headers: &mut HeaderMap, trust: Trust) {
         let mut doomed: [Option<HeaderName>; 16] = [const { None }; 16];
@@ -215,7 +218,7 @@ mod tests {
             headers
                 .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("admin"));
         }
-        Firewall::default().clean(&mut headers, trust);
+        Firewall::new(None).clean(&mut headers, trust);
         headers.keys().map(ToString::to_string).collect()
     }
 
@@ -285,7 +288,7 @@ mod tests {
         for name in ["x-hop", "cookie", "accept"] {
             headers.append(name, HeaderValue::from_static("1"));
         }
-        Firewall::default().clean(&mut headers, Trust::Untrusted);
+        Firewall::new(None).clean(&mut headers, Trust::Untrusted);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
 

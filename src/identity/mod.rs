@@ -16,6 +16,7 @@ use crate::config::IdentityPreset;
 use crate::http::hop;
 use crate::http::incoming::Incoming;
 use crate::net::peer::{Peer, Trust};
+use crate::net::tls::{ClientCertificate, UnfitPart};
 use crate::request::{Host, Pieces};
 use crate::routing::Route;
 use crate::upgrade::Offer;
@@ -57,6 +58,8 @@ pub struct Origin<'a> {
     pub request_id: &'a HeaderValue,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// The certificate that the client showed.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// Why no request can be made for the upstream.
@@ -64,21 +67,25 @@ pub struct Origin<'a> {
 pub enum SealError {
     /// This field of the user cannot stand in a header unchanged.
     Unfit(&'static str),
+    /// A part of the client's certificate cannot.
+    CertificateUnfit(UnfitPart),
 }
 
 impl SealError {
     /// The stable reason.
     pub fn reason(self) -> Reason {
         match self {
-            Self::Unfit(_) => Reason::IdentityUnfit,
+            Self::Unfit(_) | Self::CertificateUnfit(_) => Reason::IdentityUnfit,
         }
     }
 }
 
 impl fmt::Display for SealError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Unfit(field) = self;
-        write!(f, "The user's {field} does not fit a header.")
+        match self {
+            Self::Unfit(field) => write!(f, "The user's {field} does not fit a header."),
+            Self::CertificateUnfit(_) => f.write_str("The client certificate does not fit a header."),
+        }
     }
 }
 
@@ -105,6 +112,11 @@ pub fn seal(
     firewall.clean(headers, trust);
     headers.extend(trailers.map(|trailers| (http::header::TE, trailers)));
     set_origin(headers, &pieces.host, trust, origin);
+    if let Some(certificate) = origin.certificate {
+        for (name, value) in certificate.headers().map_err(SealError::CertificateUnfit)? {
+            headers.insert(name, value.clone());
+        }
+    }
     match (preset, &caller) {
         (IdentityPreset::Default, Caller::User(known)) => set_identity(headers, &known.principal)?,
         (IdentityPreset::Default, Caller::Anonymous) | (IdentityPreset::None, _) => {}

@@ -5,5 +5,6 @@ pub mod frames;
 pub mod guarded;
 pub mod listener;
 pub mod peer;
+pub mod proxy_protocol;
 pub mod tls;
 pub mod transport;

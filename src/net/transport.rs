@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -19,12 +20,18 @@ pub struct Transport {
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<Transport>>),
 }
 
 impl Transport {
     /// TCP in the clear.
     pub fn tcp(stream: TcpStream) -> Self {
         Self { kind: Kind::Tcp(stream), ahead: Bytes::new() }
+    }
+
+    /// TLS over another connection, after its handshake.
+    pub fn tls(stream: TlsStream<Self>) -> Self {
+        Self { kind: Kind::Tls(Box::new(stream)), ahead: Bytes::new() }
     }
 
     /// Gives back what was read, so that it is read again.
@@ -62,6 +69,7 @@ impl AsyncRead for Transport {
         }
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
         }
     }
 }
@@ -70,6 +78,7 @@ impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
         }
     }
 
@@ -80,24 +89,28 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.kind {
             Kind::Tcp(stream) => stream.is_write_vectored(),
+            Kind::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

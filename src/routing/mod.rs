@@ -98,6 +98,11 @@ impl RouteTable {
         table
     }
 
+    /// Whether any route is for some hosts only, so that what a request may depends on its host.
+    pub fn names_hosts(&self) -> bool {
+        !self.exact.is_empty() || !self.suffixes.is_empty()
+    }
+
     /// Finds the route of a request.
     ///
     /// # Errors

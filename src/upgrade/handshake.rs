@@ -99,9 +99,9 @@ impl UpgradeFault {
             | Self::Body
             | Self::Key
             | Self::VersionMalformed
-            | Self::VersionUnsupported
             | Self::ProtocolUnknown
             | Self::ProtocolsMalformed => Reason::RequestMalformed,
+            Self::VersionUnsupported => Reason::UpgradeRequired,
             Self::TokenMalformed | Self::CredentialsTwice => Reason::HeaderMalformed,
             Self::RandomnessUnavailable => Reason::InternalError,
         }
