@@ -139,7 +139,7 @@ def judge(work, gateway, client, swaps, lags, kept, seconds):
 def main():
     need("openssl")
     swaps = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    processes = []
+    processes, gateway = [], None
     with tempfile.TemporaryDirectory() as work:
         try:
             make_ca(work, "ca")
@@ -159,7 +159,7 @@ def main():
             client = Client(work, gateway.port)
             judge(work, gateway, client, swaps, *asyncio.run(swapping(work, client, swaps)))
         except Exception as error:
-            check("the run reaches its end", False, f"{type(error).__name__}: {error}")
+            check("the run reaches its end", False, f"{type(error).__name__}: {error}: {gateway.said()[-800:] if gateway else ''}")
         finally:
             end(processes)
     check.finish(LEAST)

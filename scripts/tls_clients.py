@@ -102,7 +102,8 @@ def versions(bench):
         done = bench.s_client(bench.tls.port, option, *OLD)
         check.equal(f"{option} is refused", None, agreed(done))
         check(f"{option}: the connection fails", done.returncode != 0, done.stdout[-300:])
-        check(f"{option}: with an alert", "alert protocol version" in both(done), done.stderr[-300:])
+        # rustls looks at the signature algorithms first, which the old versions do not name, and may stop there.
+        check(f"{option}: with an alert", re.search("alert (protocol version|handshake failure)", both(done)), done.stderr[-300:])
     for option, version in (("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")):
         done = bench.s_client(bench.tls.port, option, request=bench.request())
         check.equal(f"{option} is spoken", version, agreed(done))

@@ -498,7 +498,10 @@ fn refusals_are_statuses_and_reach_no_server() {
             let mut caller = Caller::connect(gateway.address, None, token).await;
             refused(&caller.unary("x").await.unwrap_err(), Code::Unauthenticated);
             refused(&caller.repeat("x").await.unwrap_err(), Code::Unauthenticated);
-            refused(&caller.collect(vec![Bytes::from_static(b"x")]).await.unwrap_err(), Code::Unauthenticated);
+            refused(
+                &caller.collect(vec![Bytes::from_static(b"x")]).await.unwrap_err(),
+                Code::Unauthenticated,
+            );
             refused(&caller.talk().await.unwrap_err(), Code::Unauthenticated);
         }
         let mut caller = Caller::connect(gateway.address, None, None).await;
