@@ -27,7 +27,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 use crate::telemetry::sink::{Sink, Writer};
 use crate::tokens::{Issuer, Verifier};
-use crate::upstream::SharedUpstream;
+use crate::upstream::{self, SharedUpstream};
 use crate::users::{Directory, UsersOpenError};
 use crate::worker::{self, Stopping};
 
@@ -68,6 +68,8 @@ pub enum StartError {
     Keys(KeyError),
     /// A certificate could not be loaded.
     Tls(TlsError),
+    /// The certificates of an upstream cannot be used.
+    Upstream(upstream::StartError),
     /// The system refused a thread or a runtime.
     System(io::Error),
 }
@@ -80,6 +82,7 @@ impl fmt::Display for StartError {
             Self::Users(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
+            Self::Upstream(error) => error.fmt(f),
             Self::System(error) => write!(f, "the system refused a thread: {error}"),
         }
     }
@@ -93,6 +96,7 @@ impl std::error::Error for StartError {
             Self::Users(error) => Some(error),
             Self::Keys(error) => Some(error),
             Self::Tls(error) => Some(error),
+            Self::Upstream(error) => Some(error),
             Self::System(error) => Some(error),
         }
     }
@@ -317,7 +321,8 @@ async fn assemble(
     let token_routes =
         TokenRoutes::new(people, sessions.clone(), lockout, issuer, verifier.clone(), ring, &config.tokens);
     let routes = Arc::new(RouteTable::new(&config));
-    let upstreams = config.upstreams.iter().filter_map(SharedUpstream::new).map(Arc::new).collect();
+    let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
+    let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
     let snapshot = Snapshot {
         config,
         routes,

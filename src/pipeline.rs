@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
+use crate::http::hop;
 use crate::http::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -13,11 +14,12 @@ use crate::authz;
 use crate::base::bounds;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
+use crate::connection::tunnel::Opened;
 use crate::connection::{Call, Purpose};
 use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
-use crate::identity::{self, Origin};
+use crate::identity::{self, Origin, UpstreamRequest};
 use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
 use crate::net::tls::Session;
@@ -25,14 +27,15 @@ use crate::request::{self, Exchange, Pieces};
 use crate::response::{Answer, ResponseBody};
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
-use crate::upstream::{Limits, UpstreamResponse};
+use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
+use crate::upstream::{Limits, UpgradeAnswer, Upstream, UpstreamResponse};
 
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// Serves one request. There is always an answer, and always one record.
 pub async fn serve(call: Call<'_>, request: Request<Incoming>) -> Response<ResponseBody> {
-    let Call { worker, connection, progress } = call;
+    let Call { worker, connection, progress, .. } = call;
     progress.begin();
     let id = request_id(call, &request);
     let mut record = worker.begin_record(connection, &request, &id);
@@ -42,6 +45,11 @@ pub async fn serve(call: Call<'_>, request: Request<Incoming>) -> Response<Respo
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
     connection.answers.set(connection.answers.get() + 1);
+    if let Some(mut opened) = call.tunnel.take() {
+        // Its exchange ends with the tunnel.
+        opened.record = record.take();
+        call.tunnel.set(Some(opened));
+    }
     answer.complete(id, progress, record)
 }
 
@@ -53,7 +61,7 @@ async fn exchange(
     id: &HeaderValue,
     record: &mut Option<Box<Record>>,
 ) -> Result<Answer, Refusal> {
-    let Call { worker, connection, progress } = call;
+    let Call { worker, connection, progress, .. } = call;
     let exchange = request::intake(request, worker.server.limits.max_headers)?;
     note(record, |record| record.took_in(&exchange));
     if connection.purpose == Purpose::Redirect {
@@ -83,11 +91,14 @@ async fn exchange(
         scheme: connection.scheme(),
         certificate: connection.tls.as_ref().and_then(Session::client),
     };
-    let (sealed, caller) = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
+    let (mut sealed, caller) = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
 
     progress.wait(route.timeout_ms);
     note(record, Record::upstream_begins);
-    let limits = Limits { max_body: route.max_body, progress: Rc::clone(progress) };
+    let limits = Limits { max_body: route.max_body, progress: Rc::clone(progress), interim: None };
+    if let Some((offer, client)) = sealed.take_opening() {
+        return websocket(call, upstream, sealed, &limits, (&offer, client), &caller).await;
+    }
     let sent = in_time(progress, upstream.send(sealed, &limits)).await;
     let response = sent.map_err(Refusal::from)?.map_err(|error| {
         // When the client's body was at fault, the upstream's connection broke because of it.
@@ -96,6 +107,38 @@ async fn exchange(
     note(record, Record::upstream_answered);
     let stream = open_stream(call, &response, &caller);
     Ok(Answer::Upstream(Box::new(response), stream))
+}
+
+/// Asks the upstream for a WebSocket, and leaves the tunnel to the connection when it agrees. What is not an opening that
+/// the client asked for is passed on to nobody.
+async fn websocket(
+    call: Call<'_>,
+    upstream: &Upstream,
+    sealed: UpstreamRequest,
+    limits: &Limits,
+    (offer, client): (&Offer, Incoming),
+    caller: &Caller,
+) -> Result<Answer, Refusal> {
+    let asked = upstream.send_upgrade(sealed, |headers| offer.request_fields(headers), limits);
+    let answered = in_time(call.progress, asked).await.map_err(Refusal::from)?;
+    let failed = |error| call.worker.upstream_failed(upstream, error);
+    match answered.map_err(failed)? {
+        UpgradeAnswer::Answered(response) => {
+            offer.check_answer(response.status(), response.headers())?;
+            Ok(Answer::Upstream(Box::new(response), None))
+        }
+        UpgradeAnswer::Switched { mut head, io, read_ahead } => {
+            let Agreed::Switched(switched) = offer.check_answer(head.status, &head.headers)? else {
+                return Err(Refusal::from(AnswerFault::NotSwitched));
+            };
+            hop::remove_from_response(&mut head.headers);
+            switched.client_fields(&mut head.headers);
+            let stream = caller.token().map(|token| call.worker.streams().open(token.clone(), call.progress));
+            let opened = Opened { upstream: io, read_ahead, client, stream, record: None };
+            call.tunnel.set(Some(Box::new(opened)));
+            Ok(Answer::Own(switched.status(), head.headers, Bytes::new()))
+        }
+    }
 }
 
 /// Sees that an answer that goes on ends with its caller's token. One without a token has none to end with.
@@ -139,7 +182,7 @@ async fn token_route(
     id: &HeaderValue,
     record: &mut Option<Box<Record>>,
 ) -> Result<Answer, Refusal> {
-    let Call { worker, connection, progress } = call;
+    let Call { worker, connection, progress, .. } = call;
     note(record, |record| record.route = Some(endpoint.name().to_owned()));
     if !request::fits(exchange.length(), max_token_request()) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());

@@ -9,6 +9,7 @@ use crate::net::deadline::{BodyFault, Overdue};
 use crate::request::IntakeError;
 use crate::routing::RoutingError;
 use crate::tokens::TokenFault;
+use crate::upgrade::AnswerFault;
 use crate::upstream::UpstreamError;
 
 impl From<IntakeError> for Refusal {
@@ -84,6 +85,12 @@ impl From<SealError> for Refusal {
 impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
         Self::new(error.reason(), error.detail())
+    }
+}
+
+impl From<AnswerFault> for Refusal {
+    fn from(fault: AnswerFault) -> Self {
+        Self::new(fault.reason(), fault.detail())
     }
 }
 

@@ -55,3 +55,11 @@ pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 pub const HTTP2_MAX_RESET_STREAMS: usize = 20;
 /// Streams that the gateway resets because of a client's faults before it ends the connection.
 pub const HTTP2_MAX_ERROR_RESETS: usize = 100;
+/// Largest head of an answer over HTTP/2, in bytes as RFC 9113 section 6.5.2 counts them.
+pub const MAX_ANSWER_HEADER_BYTES: u32 = 64 * 1024;
+/// Bytes of a request's body that are kept until its answer begins, so that a request that an upstream did not process
+/// can be sent again over HTTP/2.
+pub const MAX_REPLAY_BYTES: usize = 64 * 1024;
+/// After how many milliseconds without a byte an HTTP/2 connection with requests is asked whether it is alive, and after
+/// how many more it is given up.
+pub const SILENCE_MS: u64 = 10_000;

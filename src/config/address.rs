@@ -3,8 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::complaint::{Complaint, nearest, quoted};
-use super::{HostHeader, Network, Target};
+use super::{Authority, HostHeader, Network, Target};
 use crate::base::pattern::HostPattern;
+
+/// Longest path of a socket, in bytes: what the kernel takes, without the zero at its end.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// An address to listen on: an IP address or `localhost`, and a port.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Complaint> {
@@ -78,16 +81,23 @@ fn first_address(address: IpAddr, prefix_bits: u8) -> IpAddr {
     }
 }
 
-/// A target of an upstream: `http://host[:port]`.
+/// A target of an upstream: `http://`, `https://` or `h2c://` with `host[:port]`, or `unix:/path`.
 pub(super) fn target(text: &str) -> Result<Target, Complaint> {
     let fault = || Complaint::new(format!("{} is not a target", quoted(text)));
-    let form = "a target is \"http://host:port\", such as \"http://10.0.0.5:9000\"";
-    for scheme in ["https://", "h2c://", "unix:"] {
-        if text.starts_with(scheme) {
-            return Err(Complaint::not_supported(scheme).hint(form));
-        }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return socket(path);
     }
-    let Some(rest) = text.strip_prefix("http://") else {
+    let form =
+        "a target is \"http://host:port\", \"https://host:port\", \"h2c://host:port\" or \"unix:/path\"";
+    let schemes: [(&str, fn(Authority) -> Target, Option<u16>); 3] = [
+        ("http://", Target::Http, Some(80)),
+        ("https://", Target::Https, Some(443)),
+        ("h2c://", Target::H2c, None),
+    ];
+    let found = schemes
+        .into_iter()
+        .find_map(|(scheme, make, port)| text.strip_prefix(scheme).map(|rest| (scheme, rest, make, port)));
+    let Some((scheme, rest, make, default_port)) = found else {
         let looks_sound = !text.contains("://") && authority(text).is_some();
         let correction = format!("did you mean \"http://{text}\"?");
         return Err(fault().hint(if looks_sound { correction } else { form.to_owned() }));
@@ -100,13 +110,44 @@ pub(super) fn target(text: &str) -> Result<Target, Complaint> {
     if let Some(end) = rest.find(['/', '?', '#']) {
         let host = rest.get(..end).unwrap_or_default();
         return Err(Complaint::new(format!("{} has a path or a query", quoted(text))).hint(format!(
-            "write \"http://{host}\"; the path that a client sends is the path that the upstream gets"
+            "write \"{scheme}{host}\"; the path that a client sends is the path that the upstream gets"
         )));
     }
     let (host, port) = authority(rest).ok_or_else(|| fault().hint(form))?;
-    match port {
+    match port.or(default_port) {
         Some(0) => Err(Complaint::new("a target cannot have port 0").hint(form)),
-        port => Ok(Target { host, port: port.unwrap_or(80) }),
+        Some(port) => Ok(make(Authority { host, port })),
+        None => Err(Complaint::new(format!("{} has no port", quoted(text)))
+            .hint(format!("there is no usual one: write \"{scheme}{rest}:PORT\""))),
+    }
+}
+
+/// The path of a socket.
+fn socket(path: &str) -> Result<Target, Complaint> {
+    let fault = |what: &str| {
+        Complaint::new(format!("{} is not a target", quoted(&format!("unix:{path}")))).hint(what)
+    };
+    if !path.starts_with('/') || path.starts_with("//") {
+        return Err(fault("write the whole path of the socket, such as \"unix:/run/app.sock\""));
+    }
+    if path.ends_with('/') {
+        return Err(fault("that is a directory; name the socket in it"));
+    }
+    if path.len() > MAX_SOCKET_PATH_BYTES || path.contains('\0') {
+        return Err(fault("the path of a socket has at most 107 bytes, and no zero byte"));
+    }
+    Ok(Target::Unix(path.into()))
+}
+
+/// A host name or address that a certificate may be made out to, in lower case and without brackets.
+pub(super) fn server_name(text: &str) -> Result<String, Complaint> {
+    let fault = || Complaint::new(format!("{} is not a host name", quoted(text)));
+    match authority(text) {
+        Some((host, None)) => Ok(host),
+        Some((host, Some(_))) => {
+            Err(fault().hint(format!("a certificate has no port: did you mean \"{host}\"?")))
+        }
+        None => Err(fault().hint("write the name in the target's certificate, such as \"billing.internal\"")),
     }
 }
 
@@ -244,15 +285,20 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_origins() {
-        for (text, host, port) in [
-            ("http://10.0.0.5:9000", "10.0.0.5", 9000),
-            ("http://Backend/", "backend", 80),
-            ("http://[::1]:9000", "::1", 9000),
-            ("http://[::1]", "::1", 80),
-            ("http://a_b-c.example.com:1", "a_b-c.example.com", 1),
+    fn targets_are_origins_or_sockets() {
+        let at = |host: &str, port| Authority { host: host.to_owned(), port };
+        for (text, expected) in [
+            ("http://10.0.0.5:9000", Target::Http(at("10.0.0.5", 9000))),
+            ("http://Backend/", Target::Http(at("backend", 80))),
+            ("http://[::1]:9000", Target::Http(at("::1", 9000))),
+            ("http://[::1]", Target::Http(at("::1", 80))),
+            ("http://a_b-c.example.com:1", Target::Http(at("a_b-c.example.com", 1))),
+            ("https://Api.example.com", Target::Https(at("api.example.com", 443))),
+            ("https://10.0.0.5:8443/", Target::Https(at("10.0.0.5", 8443))),
+            ("h2c://[::1]:50051", Target::H2c(at("::1", 50051))),
+            ("unix:/run/app.sock", Target::Unix("/run/app.sock".into())),
         ] {
-            assert_eq!(target(text), Ok(Target { host: host.into(), port }), "{text}");
+            assert_eq!(target(text), Ok(expected), "{text}");
         }
         for text in [
             "",
@@ -277,17 +323,45 @@ mod tests {
             "http://1.2.3",
             "HTTP://a",
             "ftp://a",
+            "https://a:0",
+            "https://u@a",
+            "h2c://a",
+            "h2c://a:0",
+            "h2c://a:1/x",
+            "unix:",
+            "unix:app.sock",
+            "unix://run/app.sock",
+            "unix:/run/",
+            "unix:/a\0",
         ] {
             assert!(target(text).is_err(), "{text}");
         }
-        for text in ["https://a", "h2c://a", "unix:/run/a.sock"] {
-            assert!(
-                target(text).unwrap_err().message.ends_with("is not supported in this version"),
-                "{text}"
-            );
-        }
+        assert!(target(&format!("unix:/{}", "a".repeat(107))).is_err());
         assert_eq!(hint(target("backend:9000")), "did you mean \"http://backend:9000\"?");
+        assert_eq!(hint(target("h2c://backend")), "there is no usual one: write \"h2c://backend:PORT\"");
         assert!(!format!("{:?}", target("http://u:hunter2@a")).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_target_is_named_by_its_authority() {
+        for (text, authority) in [
+            ("http://a", "a:80"),
+            ("https://[::1]", "[::1]:443"),
+            ("h2c://a:1", "a:1"),
+            ("unix:/a", "localhost"),
+        ] {
+            assert_eq!(target(text).unwrap().authority(), authority);
+        }
+    }
+
+    #[test]
+    fn a_server_name_is_a_host_without_a_port() {
+        assert_eq!(server_name("Billing.internal"), Ok("billing.internal".to_owned()));
+        assert_eq!(server_name("[::1]"), Ok("::1".to_owned()));
+        assert_eq!(hint(server_name("a:443")), "a certificate has no port: did you mean \"a\"?");
+        for text in ["", "*.a", "a b", "https://a", "1.2.3"] {
+            assert!(server_name(text).is_err(), "{text}");
+        }
     }
 
     #[test]

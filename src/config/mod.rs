@@ -12,6 +12,7 @@ mod problem;
 mod reader;
 mod routes;
 mod server;
+mod target;
 mod template;
 mod time;
 mod tls;
@@ -25,6 +26,7 @@ pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers,
 pub use self::environment::Environment;
 pub use self::load::{load, parse};
 pub use self::problem::{Failure, Problem};
+pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
 pub use self::template::starter;
 pub use self::tls::{
     CertificateFiles, CertificateHeader, CertificateHost, CertificatePart, ClientAuth, ClientAuthMode, Tls,
@@ -255,26 +257,8 @@ pub struct Upstream {
     pub host_header: HostHeader,
     /// Which identity headers it gets.
     pub identity: IdentityPreset,
-}
-
-/// A target of an upstream: `http://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl Target {
-    /// `host:port`, an IPv6 address in brackets.
-    pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
+    /// How targets with `https://` are verified.
+    pub tls: UpstreamTls,
 }
 
 /// `balance`

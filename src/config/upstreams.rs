@@ -8,7 +8,7 @@ use super::kind::Kind;
 use super::reader::{Located, Table, values};
 use super::server::{MAX_CONNECTIONS, non_zero, usize_from};
 use super::units;
-use super::{Balance, HostHeader, IdentityPreset, Target, Upstream};
+use super::{Balance, ClientCertificate, HostHeader, IdentityPreset, Target, Upstream, UpstreamTls};
 
 /// Reads every upstream, in the order of the names. One with a problem is in the list all the same, for the sake
 /// of the routes that name it.
@@ -45,7 +45,7 @@ fn upstream(name: Located<String>, mut table: Table<'_>) -> Upstream {
         "health_check",
         "remove it; a target that refuses a connection is passed over for that request",
     );
-    table.unsupported("tls", "remove it; targets are reached with http://");
+    let tls = tls(&mut table, &targets);
     table.unsupported("forward_token", "remove it; the client's Authorization header is not forwarded");
     table.finish();
     Upstream {
@@ -60,7 +60,36 @@ fn upstream(name: Located<String>, mut table: Table<'_>) -> Upstream {
         retries: retries.unwrap_or(1),
         host_header: host_header.unwrap_or(HostHeader::Preserve),
         identity,
+        tls,
     }
+}
+
+/// `tls`, which says something about targets that are reached over TLS only.
+fn tls(upstream: &mut Table<'_>, targets: &[Target]) -> UpstreamTls {
+    let place = upstream.key_span("tls");
+    let mut table = upstream.table("tls");
+    let reader = table.reader;
+    let mut file = |key| table.text(key).map(|path| reader.resolve(&path.value));
+    let (ca, cert, key) = (file("ca"), file("client_cert"), file("client_key"));
+    let server_name = table.parsed("server_name", Kind::Text, address::server_name);
+    if let Some(place) = place {
+        if !targets.is_empty() && !targets.iter().any(Target::is_tls) {
+            let complaint = Complaint::new("\"tls\" is of no use here: no target begins with https://");
+            reader.report(
+                &place,
+                complaint.hint("write \"https://\" in front of the targets, or remove \"tls\""),
+            );
+        }
+        for (one, other) in [("client_cert", "client_key"), ("client_key", "client_cert")] {
+            if let Some(place) = table.key_span(one).filter(|_| !table.has(other)) {
+                let complaint = Complaint::new(format!("\"{one}\" is of no use without \"{other}\""));
+                reader.report(&place, complaint.hint("name both files, or neither"));
+            }
+        }
+    }
+    table.finish();
+    let client = cert.zip(key).map(|(cert, key)| ClientCertificate { cert, key });
+    UpstreamTls { ca, server_name, client }
 }
 
 fn targets(table: &mut Table<'_>) -> Vec<Target> {

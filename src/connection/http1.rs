@@ -12,6 +12,7 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
+use super::tunnel::Slot;
 use super::{Call, ClientConnection, is_over};
 use crate::config::Limits;
 use crate::http::incoming::Incoming;
@@ -20,6 +21,7 @@ use crate::net::deadline::{Phase, Progress};
 use crate::net::guarded::{GuardedStream, Interim};
 use crate::net::transport::Transport;
 use crate::pipeline;
+use crate::upgrade::tunnel::Socket;
 use crate::worker::Worker;
 
 /// Bytes of a request's body that are read ahead of the upstream.
@@ -41,14 +43,11 @@ pub(super) async fn serve(
         Rc::clone(&interim),
         last_words,
     );
+    let tunnel = Slot::default();
     let service = service_fn(|request| {
-        let (worker, connection, progress) =
-            (Rc::clone(&worker), Rc::clone(&connection), Rc::clone(&progress));
         let request = Request::map(request, Incoming::Http1);
-        async move {
-            let call = Call { worker: &worker, connection: &connection, progress: &progress };
-            Ok::<_, Infallible>(pipeline::serve(call, request).await)
-        }
+        let call = Call { worker: &worker, connection: &connection, progress: &progress, tunnel: &tunnel };
+        async move { Ok::<_, Infallible>(pipeline::serve(call, request).await) }
     });
     let mut serving = builder(&worker.server.limits).serve_connection(TokioIo::new(stream), service);
     let mut told_to_stop = false;
@@ -74,6 +73,11 @@ pub(super) async fn serve(
         })
     })
     .await;
+    // With the answer that opens a WebSocket, HTTP has ended on the connection.
+    if let Some(opened) = tunnel.take() {
+        let parts = serving.into_parts();
+        opened.run(Socket::new(parts.io.into_inner(), parts.read_buf), &worker, &progress).await;
+    }
 }
 
 fn builder(limits: &Limits) -> Builder {

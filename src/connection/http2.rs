@@ -8,10 +8,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
 use h2::server::{Connection, SendResponse};
-use h2::{Reason, RecvStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderName, Method, Request, Response, header};
 use http_body::Body as _;
 
+use super::tunnel::{Opened, Slot, StreamSide};
 use super::{Call, ClientConnection};
 use crate::base::bounds;
 use crate::config::Limits;
@@ -22,6 +23,7 @@ use crate::net::frames::WatchedFrames;
 use crate::net::transport::Transport;
 use crate::pipeline;
 use crate::response::ResponseBody;
+use crate::upgrade::tunnel::Socket;
 use crate::worker::Worker;
 
 /// Fields that HTTP/2 does not have (RFC 9113 section 8.2.2).
@@ -165,7 +167,8 @@ async fn serve_stream(arrived: Arrived) -> Rc<Progress> {
 async fn answer(arrived: Arrived) {
     let Arrived { worker, connection, progress, request, mut respond } = arrived;
     let expects = request.headers().contains_key(header::EXPECT);
-    let call = Call { worker: &worker, connection: &connection, progress: &progress };
+    let tunnel = Slot::default();
+    let call = Call { worker: &worker, connection: &connection, progress: &progress, tunnel: &tunnel };
     let mut told_to_go_on = false;
     let served = {
         let mut serving =
@@ -186,7 +189,27 @@ async fn answer(arrived: Arrived) {
     };
     // A client that has reset its stream wants no answer; dropping what was under way ends it at the upstream as well.
     let Some(response) = served else { return };
-    send(&worker, response, &mut respond, &progress).await;
+    let (mut head, body) = response.into_parts();
+    for name in &CONNECTION_FIELDS {
+        head.headers.remove(name);
+    }
+    head.headers.entry(header::DATE).or_insert_with(|| worker.date());
+    let opened = tunnel.take();
+    let is_whole = opened.is_none() && body.is_end_stream();
+    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else { return };
+    match opened {
+        Some(opened) => carry(*opened, &mut stream, &worker, &progress).await,
+        None if is_whole => {}
+        None => send(body, &mut stream, &progress).await,
+    }
+}
+
+/// Carries the frames of a WebSocket on a stream.
+async fn carry(mut opened: Opened, stream: &mut SendStream<Bytes>, worker: &Worker, progress: &Progress) {
+    // Only an extended CONNECT opens one, and that leaves its stream there.
+    let Incoming::Http2(receive) = std::mem::replace(&mut opened.client, Incoming::Empty) else { return };
+    let client = StreamSide::new(receive, stream, progress);
+    opened.run(Socket::new(client, Bytes::new()), worker, progress).await;
 }
 
 /// Waits for the end of a stream that should be at its end, so that an empty frame at the end counts as none.
@@ -212,23 +235,8 @@ fn send_continue(respond: &mut SendResponse<Bytes>) {
     let _sent = respond.send_informational(go_on);
 }
 
-async fn send(
-    worker: &Worker,
-    response: Response<ResponseBody>,
-    respond: &mut SendResponse<Bytes>,
-    progress: &Rc<Progress>,
-) {
-    let (mut head, body) = response.into_parts();
-    for name in &CONNECTION_FIELDS {
-        head.headers.remove(name);
-    }
-    head.headers.entry(header::DATE).or_insert_with(|| worker.date());
-    let is_whole = body.is_end_stream();
-    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else { return };
-    if is_whole {
-        return;
-    }
-    match in_time(progress, outgoing::send(body, &mut stream, &**progress)).await {
+async fn send(body: ResponseBody, stream: &mut SendStream<Bytes>, progress: &Progress) {
+    match in_time(progress, outgoing::send(body, stream, progress)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an answer was not sent whole"),
         Err(_) => stream.send_reset(Reason::CANCEL),

@@ -3,6 +3,7 @@
 mod http1;
 mod http2;
 mod opening;
+pub mod tunnel;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -57,6 +58,8 @@ pub struct Call<'a> {
     pub connection: &'a ClientConnection,
     /// What the deadlines of this request look at. In HTTP/1.1 it is that of its connection.
     pub progress: &'a Rc<Progress>,
+    /// Where it leaves a WebSocket that it has opened.
+    pub tunnel: &'a tunnel::Slot,
 }
 
 /// Serves one client until either side has had enough.

@@ -1,25 +1,42 @@
 //! New connections to a target.
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::future::{Future as _, poll_fn};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::Target;
+use super::io::Wire;
+use super::multiplex::{Health, Metered};
+use super::tls::{ALPN_HTTP2, Offer, TargetTls};
+use crate::base::bounds;
+use crate::config::{Authority, Target};
 use crate::http::body::RequestBody;
+use crate::net::deadline::TickClock;
 
 /// Most bytes of an answer that are read ahead of the client, per connection.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Most header fields in an answer.
 const MAX_ANSWER_HEADERS: usize = 100;
+
+/// Most bytes of an answer that are read ahead of the client, per stream of HTTP/2.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// As much as all streams of a connection together: the streams' windows alone limit what lies in memory. With less,
+/// a few clients that do not read would hold up everybody else's answers on the same connection.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
+
+/// Most bytes of a request's body that wait to be written, per stream of HTTP/2.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why no connection could be made.
 #[derive(Debug)]
@@ -30,6 +47,10 @@ pub enum ConnectError {
     NotFound(io::Error),
     /// The target refused, or cannot be reached.
     Refused(io::Error),
+    /// There is no TLS with the target, or its certificate does not pass.
+    Tls(io::Error),
+    /// The target does not speak HTTP/2.
+    Http2(h2::Error),
     /// The gateway itself has no descriptor or port left.
     Exhausted(io::Error),
 }
@@ -40,6 +61,8 @@ impl fmt::Display for ConnectError {
             Self::TimedOut => f.write_str("no connection within connect_timeout"),
             Self::NotFound(error) => write!(f, "the target's name cannot be resolved: {error}"),
             Self::Refused(error) => write!(f, "cannot connect to the target: {error}"),
+            Self::Tls(error) => write!(f, "no TLS with the target: {error}"),
+            Self::Http2(error) => write!(f, "no HTTP/2 with the target: {error}"),
             Self::Exhausted(error) => write!(f, "the gateway has no descriptor or port left: {error}"),
         }
     }
@@ -49,78 +72,116 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::TimedOut => None,
-            Self::NotFound(error) | Self::Refused(error) | Self::Exhausted(error) => Some(error),
+            Self::NotFound(error) | Self::Refused(error) | Self::Tls(error) | Self::Exhausted(error) => {
+                Some(error)
+            }
+            Self::Http2(error) => Some(error),
         }
     }
 }
 
-/// A new connection: the half that sends requests, and the half that has to be driven.
-pub(super) type Connection =
-    (http1::SendRequest<RequestBody>, http1::Connection<TokioIo<PlainWrites>, RequestBody>);
+/// A connection of HTTP/1.1: the half that sends requests, and the half that has to be driven.
+pub(super) type Http1 = (http1::SendRequest<RequestBody>, http1::Connection<TokioIo<Wire>, RequestBody>);
 
-/// Connects to a target; every address of its name is tried in turn.
-pub(super) async fn connect(target: &Target, within: Duration) -> Result<Connection, ConnectError> {
-    let stream = match tokio::time::timeout(within, open(target)).await {
-        Ok(opened) => opened?,
-        Err(_) => return Err(ConnectError::TimedOut),
+/// A connection of HTTP/2 whose other side has said how many streams it takes.
+pub(super) struct Http2 {
+    pub(super) sender: h2::client::SendRequest<Bytes>,
+    pub(super) connection: h2::client::Connection<Metered, Bytes>,
+    pub(super) health: Rc<Health>,
+}
+
+/// A new connection.
+pub(super) enum Connection {
+    Http1(Box<Http1>),
+    Http2(Box<Http2>),
+}
+
+/// Connects to a target, with TLS where it has any, in the protocol that it speaks.
+pub(super) async fn connect(
+    target: &Target,
+    tls: Option<&TargetTls>,
+    within: Duration,
+    clock: &Rc<TickClock>,
+) -> Result<Connection, ConnectError> {
+    let opening = async {
+        let wire = open(target, tls, Offer::Both).await?;
+        if speaks_http2(target, &wire) {
+            return http2(wire, clock).await.map(|http2| Connection::Http2(Box::new(http2)));
+        }
+        http1(wire).await.map(|http1| Connection::Http1(Box::new(http1)))
     };
-    stream.set_nodelay(true).map_err(ConnectError::Refused)?;
+    tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::TimedOut))
+}
+
+/// Connects to a target in HTTP/1.1, which one of `h2c://` does not speak.
+pub(super) async fn connect_http1(
+    target: &Target,
+    tls: Option<&TargetTls>,
+    within: Duration,
+) -> Result<Http1, ConnectError> {
+    let opening = async { http1(open(target, tls, Offer::Http1).await?).await };
+    tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::TimedOut))
+}
+
+fn speaks_http2(target: &Target, wire: &Wire) -> bool {
+    match (target, wire) {
+        (Target::H2c(_), _) => true,
+        (_, Wire::Tls(stream)) => stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2),
+        (_, Wire::Tcp(_) | Wire::Unix(_)) => false,
+    }
+}
+
+async fn http1(wire: Wire) -> Result<Http1, ConnectError> {
     http1::Builder::new()
         .max_buf_size(READ_BUFFER_BYTES)
         .max_headers(MAX_ANSWER_HEADERS)
-        .handshake(TokioIo::new(PlainWrites(stream)))
+        .handshake(TokioIo::new(wire))
         .await
         .map_err(|error| ConnectError::Refused(io::Error::other(error)))
 }
 
-/// A connection on which a single piece is written by a plain system call: a vectored one of one piece costs more.
-pub(super) struct PlainWrites(TcpStream);
-
-impl AsyncRead for PlainWrites {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
+async fn http2(wire: Wire, clock: &Rc<TickClock>) -> Result<Http2, ConnectError> {
+    let health = Rc::new(Health::new(Rc::clone(clock)));
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(bounds::MAX_ANSWER_HEADER_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .enable_push(false)
+        // None before the other side has said how many it takes.
+        .initial_max_send_streams(0);
+    let wire = Metered::new(wire, Rc::clone(&health));
+    let (sender, mut connection) = builder.handshake(wire).await.map_err(ConnectError::Http2)?;
+    poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Ready(Err(error)) => Poll::Ready(Err(ConnectError::Http2(error))),
+        Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::Refused(io::ErrorKind::UnexpectedEof.into()))),
+        Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
+    Ok(Http2 { sender, connection, health })
 }
 
-impl AsyncWrite for PlainWrites {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match slices {
-            [only] => Pin::new(&mut self.0).poll_write(cx, only),
-            several => Pin::new(&mut self.0).poll_write_vectored(cx, several),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
+async fn open(target: &Target, tls: Option<&TargetTls>, offer: Offer) -> Result<Wire, ConnectError> {
+    let authority = match target {
+        Target::Http(authority) | Target::Https(authority) | Target::H2c(authority) => authority,
+        Target::Unix(path) => return UnixStream::connect(path).await.map(Wire::Unix).map_err(failed),
+    };
+    let stream = open_tcp(authority).await?;
+    stream.set_nodelay(true).map_err(ConnectError::Refused)?;
+    let Some(tls) = tls else { return Ok(Wire::Tcp(stream)) };
+    let stream = tls.connector(offer).connect(tls.name(), stream).await.map_err(ConnectError::Tls)?;
+    Ok(Wire::Tls(Box::new(stream)))
 }
 
-async fn open(target: &Target) -> Result<TcpStream, ConnectError> {
-    if let Ok(address) = target.host.parse::<IpAddr>() {
-        return TcpStream::connect(SocketAddr::new(address, target.port)).await.map_err(failed);
+/// Every address of the target's name is tried in turn.
+async fn open_tcp(authority: &Authority) -> Result<TcpStream, ConnectError> {
+    let Authority { host, port } = authority;
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return TcpStream::connect(SocketAddr::new(address, *port)).await.map_err(failed);
     }
-    let addresses =
-        tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(ConnectError::NotFound)?;
+    let addresses = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(ConnectError::NotFound)?;
     let mut last = ConnectError::NotFound(io::Error::from(io::ErrorKind::NotFound));
     for address in addresses {
         match TcpStream::connect(address).await {

@@ -1,17 +1,51 @@
 //! Upstreams: where permitted requests go, over connections that one thread owns.
 
+mod body;
 mod connect;
+mod http2;
+mod interim;
+mod io;
+mod multiplex;
 mod pool;
+mod replay;
 mod send;
 mod spare;
+mod tls;
+mod upgrade;
 
 use std::fmt;
 
 use crate::base::reason::Reason;
 
+pub use self::body::{UpstreamBody, UpstreamResponse};
 pub use self::connect::ConnectError;
+pub use self::interim::Interim;
+pub use self::io::UpstreamIo;
 pub use self::pool::{SharedTarget, SharedUpstream};
-pub use self::send::{Limits, Upstream, UpstreamBody, UpstreamResponse};
+pub use self::send::{Limits, Upstream};
+pub use self::tls::TlsError;
+pub use self::upgrade::UpgradeAnswer;
+
+/// Why an upstream cannot be used at all.
+#[derive(Debug)]
+pub struct StartError {
+    /// Its name.
+    pub upstream: String,
+    /// What is wrong with its certificates or names.
+    pub cause: TlsError,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the upstream {:?} cannot be used: {}", self.upstream, self.cause)
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
 
 /// Why there is no answer of an upstream.
 #[derive(Debug)]
@@ -24,6 +58,8 @@ pub enum UpstreamError {
     QueueTimeout,
     /// The connection broke before the head of an answer, or the answer is no HTTP.
     Broken(hyper::Error),
+    /// The same of a stream of HTTP/2.
+    BrokenStream(h2::Error),
     /// The answer is HTTP that must not be passed on.
     Unacceptable(&'static str),
 }
@@ -35,8 +71,14 @@ impl UpstreamError {
             Self::Connect(ConnectError::TimedOut) => Reason::UpstreamTimeout,
             Self::Connect(ConnectError::Exhausted(_)) => Reason::Overloaded,
             Self::QueueFull | Self::QueueTimeout => Reason::UpstreamUnavailable,
-            Self::Connect(ConnectError::Refused(_) | ConnectError::NotFound(_))
+            Self::Connect(
+                ConnectError::Refused(_)
+                | ConnectError::NotFound(_)
+                | ConnectError::Tls(_)
+                | ConnectError::Http2(_),
+            )
             | Self::Broken(_)
+            | Self::BrokenStream(_)
             | Self::Unacceptable(_) => Reason::UpstreamRefused,
         }
     }
@@ -45,12 +87,15 @@ impl UpstreamError {
     pub fn detail(&self) -> &'static str {
         match self {
             Self::Connect(ConnectError::TimedOut) => "The upstream did not accept a connection in time.",
-            Self::Connect(ConnectError::Refused(_) | ConnectError::NotFound(_)) => {
-                "The upstream cannot be reached."
-            }
+            Self::Connect(
+                ConnectError::Refused(_)
+                | ConnectError::NotFound(_)
+                | ConnectError::Tls(_)
+                | ConnectError::Http2(_),
+            ) => "The upstream cannot be reached.",
             Self::Connect(ConnectError::Exhausted(_)) => "The gateway has no connection left.",
             Self::QueueFull | Self::QueueTimeout => "All connections to the upstream are busy.",
-            Self::Broken(_) => "The upstream broke off or did not answer in HTTP.",
+            Self::Broken(_) | Self::BrokenStream(_) => "The upstream broke off or did not answer in HTTP.",
             Self::Unacceptable(_) => "The upstream's answer cannot be passed on.",
         }
     }
@@ -63,6 +108,7 @@ impl fmt::Display for UpstreamError {
             Self::QueueFull => f.write_str("the queue for connections is full"),
             Self::QueueTimeout => f.write_str("no connection became free in time"),
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
+            Self::BrokenStream(error) => write!(f, "the stream broke: {error}"),
             Self::Unacceptable(what) => f.write_str(what),
         }
     }
@@ -73,6 +119,7 @@ impl std::error::Error for UpstreamError {
         match self {
             Self::Connect(error) => Some(error),
             Self::Broken(error) => Some(error),
+            Self::BrokenStream(error) => Some(error),
             Self::QueueFull | Self::QueueTimeout | Self::Unacceptable(_) => None,
         }
     }

@@ -7,11 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
-use hyper::client::conn::http1::SendRequest;
+use http::uri::Scheme;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
-use super::UpstreamError;
-use super::connect::connect;
+use super::connect::{Connection, Http1, Http2, connect, connect_http1};
+use super::io::Wire;
+use super::multiplex::{Multiplexed, Stream, Waited, drive};
+use super::tls::{TargetTls, TlsClient, TlsError};
+use super::{StartError, UpstreamError};
 use crate::base::bounds;
 use crate::config::{self, Target};
 use crate::http::body::RequestBody;
@@ -30,28 +35,47 @@ pub struct SharedUpstream {
 pub struct SharedTarget {
     target: Target,
     authority: HeaderValue,
+    tls: Option<TargetTls>,
     open: AtomicUsize,
     /// Requests of all threads that wait for a connection.
     wanted: AtomicUsize,
 }
 
 impl SharedUpstream {
-    /// An upstream without connections; `None` when it has no target, which no checked configuration says.
-    pub fn new(settings: &config::Upstream) -> Option<Self> {
-        let mut targets = settings.targets.iter().map(|target| {
-            let authority = HeaderValue::from_str(&target.authority()).ok()?;
-            let (open, wanted) = (AtomicUsize::new(0), AtomicUsize::new(0));
-            Some(Arc::new(SharedTarget { target: target.clone(), authority, open, wanted }))
-        });
-        let first = targets.next()??;
-        let others = targets.collect::<Option<_>>()?;
-        Some(Self { settings: settings.clone(), first, others })
+    /// An upstream without connections. The certificates that it needs are read.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], which names the upstream.
+    pub fn new(settings: &config::Upstream) -> Result<Self, StartError> {
+        let failed = |cause| StartError { upstream: settings.name.clone(), cause };
+        let needed = settings.targets.iter().any(Target::is_tls);
+        let tls = needed.then(|| TlsClient::load(&settings.tls)).transpose().map_err(failed)?;
+        let mut targets = settings.targets.iter().map(|target| SharedTarget::new(target, tls.as_ref()));
+        // No checked configuration has an upstream without a target.
+        let none = || failed(TlsError::Name(String::new()));
+        let first = targets.next().ok_or_else(none)?.map_err(failed)?;
+        let others = targets.collect::<Result<_, _>>().map_err(failed)?;
+        Ok(Self { settings: settings.clone(), first, others })
+    }
+}
+
+impl SharedTarget {
+    fn new(target: &Target, tls: Option<&TlsClient>) -> Result<Arc<Self>, TlsError> {
+        let authority = target.authority();
+        let authority = HeaderValue::from_str(&authority).map_err(|_| TlsError::Name(authority))?;
+        let tls = match (target, tls) {
+            (Target::Https(at), Some(tls)) => Some(tls.target(&at.host)?),
+            (Target::Http(_) | Target::Https(_) | Target::H2c(_) | Target::Unix(_), _) => None,
+        };
+        let (open, wanted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Ok(Arc::new(Self { target: target.clone(), authority, tls, open, wanted }))
     }
 }
 
 /// A place among the connections that a target may have; given back when the connection is gone.
 #[derive(Debug)]
-struct Place(Arc<SharedTarget>);
+pub(super) struct Place(Arc<SharedTarget>);
 
 impl Place {
     fn take(target: &Arc<SharedTarget>, most: usize) -> Option<Self> {
@@ -78,6 +102,8 @@ pub(super) struct Pool {
     shared: Arc<SharedTarget>,
     clock: Rc<TickClock>,
     idle: RefCell<Vec<Idle>>,
+    /// `None` where the target speaks HTTP/1.1 only.
+    http2: Option<Box<Multiplexed>>,
     in_flight: Cell<usize>,
     waiting: Cell<usize>,
     freed: Rc<Notify>,
@@ -96,8 +122,43 @@ struct PoolLimits {
 /// A connection that is in use. Dropped before its answer has ended, it closes.
 pub(super) struct Lease {
     sender: Option<SendRequest<RequestBody>>,
-    pool: Rc<Pool>,
+    in_flight: InFlight,
     reused: bool,
+}
+
+/// What a request is sent on.
+pub(super) enum Leased {
+    /// A connection of its own.
+    Http1(Lease),
+    /// A stream of a connection that others use too.
+    Http2(Stream),
+}
+
+/// A connection for one request that may become something else than HTTP.
+pub(super) struct Exclusive {
+    pub(super) http1: Http1,
+    pub(super) place: Place,
+    pub(super) in_flight: InFlight,
+}
+
+/// Counts a request as long as it is under way.
+pub(super) struct InFlight(Rc<Pool>);
+
+impl InFlight {
+    pub(super) fn begin(pool: &Rc<Pool>) -> Self {
+        pool.in_flight.set(pool.in_flight.get() + 1);
+        Self(Rc::clone(pool))
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+    }
 }
 
 impl Pool {
@@ -112,10 +173,15 @@ impl Pool {
             max_connections: settings.max_connections.get(),
             max_queue: settings.max_queue,
         };
+        let http2 = match shared.target {
+            Target::Https(_) | Target::H2c(_) => Some(Box::default()),
+            Target::Http(_) | Target::Unix(_) => None,
+        };
         Self {
             shared: Arc::clone(shared),
             clock: Rc::clone(clock),
             idle: RefCell::default(),
+            http2,
             in_flight: Cell::new(0),
             waiting: Cell::new(0),
             freed: Rc::new(Notify::new()),
@@ -133,17 +199,58 @@ impl Pool {
         &self.shared.authority
     }
 
+    /// How requests name the target's scheme (RFC 9113 section 8.3.1).
+    pub(super) fn scheme(&self) -> Scheme {
+        if self.shared.target.is_tls() { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+
+    /// Whether the target can be spoken to in HTTP/1.1.
+    pub(super) fn takes_http1(&self) -> bool {
+        !matches!(self.shared.target, Target::H2c(_))
+    }
+
     /// Takes a connection: the one that was used last, or a new one, or the next that is given back.
-    pub(super) async fn lease(self: &Rc<Self>) -> Result<Lease, UpstreamError> {
+    pub(super) async fn lease(self: &Rc<Self>) -> Result<Leased, UpstreamError> {
+        let mut patient = true;
         loop {
             if let Some(sender) = self.next_ready().await {
-                return Ok(self.lend(sender, true));
+                return Ok(Leased::Http1(self.lend(sender, true)));
+            }
+            if let Some(http2) = &self.http2 {
+                if let Some(stream) = http2.next_stream(self) {
+                    return Ok(Leased::Http2(stream));
+                }
+                if patient && http2.is_opening() {
+                    patient = http2.wait_for_opening().await == Waited::Opened;
+                    continue;
+                }
             }
             if let Some(place) = Place::take(&self.shared, self.limits.max_connections) {
-                return self.open(place).await.map(|sender| self.lend(sender, false));
+                return self.open(place).await;
             }
             self.wait().await?;
         }
+    }
+
+    /// Opens a connection of HTTP/1.1 that nobody else uses, before or after. An idle one makes room for it.
+    pub(super) async fn exclusive(self: &Rc<Self>) -> Result<Exclusive, UpstreamError> {
+        let place = loop {
+            if let Some(place) = Place::take(&self.shared, self.limits.max_connections) {
+                break place;
+            }
+            drop(self.idle.borrow_mut().pop());
+            self.wait().await?;
+        };
+        let in_flight = InFlight::begin(self);
+        let SharedTarget { target, tls, .. } = &*self.shared;
+        let http1 = connect_http1(target, tls.as_ref(), self.limits.connect_timeout).await;
+        Ok(Exclusive { http1: http1.map_err(UpstreamError::Connect)?, place, in_flight })
+    }
+
+    /// Makes an ordinary connection of one that was opened for one request.
+    pub(super) fn adopt(&self, (sender, connection): Http1, place: Place, in_flight: InFlight) -> Lease {
+        self.drive(connection, place);
+        Lease { sender: Some(sender), in_flight, reused: false }
     }
 
     /// The most recently used connection that is still good. Those that the target has closed are let go.
@@ -156,10 +263,37 @@ impl Pool {
         }
     }
 
-    async fn open(self: &Rc<Self>, place: Place) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        let (sender, connection) = connect(&self.shared.target, self.limits.connect_timeout)
-            .await
-            .map_err(UpstreamError::Connect)?;
+    async fn open(self: &Rc<Self>, place: Place) -> Result<Leased, UpstreamError> {
+        let opening = self.http2.as_deref().map(Multiplexed::begin_opening);
+        let SharedTarget { target, tls, .. } = &*self.shared;
+        let connected = connect(target, tls.as_ref(), self.limits.connect_timeout, &self.clock).await;
+        match (connected.map_err(UpstreamError::Connect)?, &self.http2) {
+            (Connection::Http1(opened), http2) => {
+                let (sender, connection) = *opened;
+                if let Some(http2) = http2 {
+                    http2.note_http1();
+                }
+                self.drive(connection, place);
+                Ok(Leased::Http1(self.lend(sender, false)))
+            }
+            (Connection::Http2(opened), Some(http2)) => {
+                let Http2 { sender, connection, health } = *opened;
+                let stream = http2.add(sender, Rc::clone(&health), self);
+                tokio::task::spawn_local(drive(connection, health, place, Rc::clone(&self.freed)));
+                if let Some(opening) = opening {
+                    opening.succeed();
+                }
+                stream
+                    .map(Leased::Http2)
+                    .ok_or(UpstreamError::Unacceptable("the upstream took its connection back at once"))
+            }
+            (Connection::Http2(_), None) => {
+                Err(UpstreamError::Unacceptable("the upstream speaks HTTP/2 unasked"))
+            }
+        }
+    }
+
+    fn drive(&self, connection: http1::Connection<TokioIo<Wire>, RequestBody>, place: Place) {
         let freed = Rc::clone(&self.freed);
         tokio::task::spawn_local(async move {
             // How it ended is known to the request that it ended; an unused one may end as it likes.
@@ -169,12 +303,17 @@ impl Pool {
             drop(place);
             freed.notify_one();
         });
-        Ok(sender)
+    }
+
+    /// Tells one who waits that a stream has ended.
+    pub(super) fn stream_ended(&self) {
+        if self.waiting.get() > 0 {
+            self.freed.notify_one();
+        }
     }
 
     fn lend(self: &Rc<Self>, sender: SendRequest<RequestBody>, reused: bool) -> Lease {
-        self.in_flight.set(self.in_flight.get() + 1);
-        Lease { sender: Some(sender), pool: Rc::clone(self), reused }
+        Lease { sender: Some(sender), in_flight: InFlight::begin(self), reused }
     }
 
     /// Waits until a connection may be free. Another thread may have freed it, so now and then one looks.
@@ -189,7 +328,8 @@ impl Pool {
             let look = Duration::from_millis(bounds::TICK_MS);
             let told = tokio::time::timeout(look, self.freed.notified()).await.is_ok();
             let room = self.shared.open.load(Ordering::Acquire) < self.limits.max_connections;
-            if told || room || !self.idle.borrow().is_empty() {
+            let stream = self.http2.as_ref().is_some_and(|http2| http2.has_room());
+            if told || room || stream || !self.idle.borrow().is_empty() {
                 return Ok(());
             }
             if self.clock.now_ms() >= deadline_ms {
@@ -207,6 +347,9 @@ impl Pool {
         });
         let surplus = self.wanted_elsewhere().min(idle.len());
         idle.drain(..surplus);
+        if let Some(http2) = &self.http2 {
+            http2.sweep(now_ms, self.limits.idle_timeout_ms, self.wanted_elsewhere().saturating_sub(surplus));
+        }
     }
 
     /// Requests of other threads that wait because the target has as many connections as it may have.
@@ -247,22 +390,17 @@ impl Lease {
     /// Gives the connection back after an answer was read to its end. A connection belongs to its thread; so that
     /// another thread gets its turn, it is closed when only others wait.
     pub(super) fn give_back(mut self) {
-        let wanted_here = self.pool.waiting.get() > 0 || self.pool.wanted_elsewhere() == 0;
+        let pool = self.in_flight.pool();
+        let wanted_here = pool.waiting.get() > 0 || pool.wanted_elsewhere() == 0;
         if let Some(sender) = self.sender.take()
             && !sender.is_closed()
             && wanted_here
         {
-            let since_ms = self.pool.clock.now_ms();
-            self.pool.idle.borrow_mut().push(Idle { sender, since_ms });
-            if self.pool.waiting.get() > 0 {
-                self.pool.freed.notify_one();
+            let since_ms = pool.clock.now_ms();
+            pool.idle.borrow_mut().push(Idle { sender, since_ms });
+            if pool.waiting.get() > 0 {
+                pool.freed.notify_one();
             }
         }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.pool.in_flight.set(self.pool.in_flight.get().saturating_sub(1));
     }
 }

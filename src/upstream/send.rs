@@ -2,23 +2,22 @@
 
 use std::cell::Cell;
 use std::num::NonZeroU64;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body::{Body, Frame, SizeHint};
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
 
 use super::UpstreamError;
-use super::pool::{Lease, Pool, SharedUpstream};
+use super::body::{Hold, UpstreamResponse, accept};
+use super::http2::{self, Attempt};
+use super::interim::Interim;
+use super::pool::{Lease, Leased, Pool, SharedUpstream};
 use super::spare::{Spare, Spares};
+use super::upgrade::{self, UpgradeAnswer};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::config::{Balance, HostHeader, IdentityPreset};
 use crate::http::body::RequestBody;
-use crate::http::hop;
-use crate::http::incoming::{Incoming, ReadError};
+use crate::http::incoming::Incoming;
 use crate::identity::UpstreamRequest;
 use crate::net::deadline::{Progress, TickClock};
 use crate::request::{BodyLength, Pieces};
@@ -47,25 +46,18 @@ pub struct Limits {
     pub max_body: Option<NonZeroU64>,
     /// The state of the client's connection, which the body keeps up to date.
     pub progress: Rc<Progress>,
-}
-
-/// The head of an answer, and its body.
-pub type UpstreamResponse = Response<UpstreamBody>;
-
-/// A body that an upstream is sending. Read to its end, it gives its connection back; dropped earlier, it closes it.
-pub struct UpstreamBody {
-    incoming: Incoming,
-    lease: Option<Lease>,
-    /// The state of the client's connection, which knows whether the request is sent whole.
-    progress: Rc<Progress>,
+    /// Who is told of informational answers; nobody costs nothing.
+    pub interim: Option<Interim>,
 }
 
 /// Why one attempt failed, and what may be done about it.
-enum Failure {
+pub(super) enum Failure {
     /// The target had closed the connection while it lay idle. Nothing was sent, and the request is where it was.
     Stale,
     /// Nothing was sent, and the request is where it was.
     NotSent(UpstreamError),
+    /// The target refused to process the request now. The request is where it was.
+    Refused(UpstreamError),
     /// It broke before an answer. A request that may be sent twice is where it was.
     Broke(UpstreamError),
     /// It makes no sense to try again.
@@ -124,13 +116,21 @@ impl Upstream {
         limits: &Limits,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let mut request = Some(self.compose(request, limits));
+        let mut read = Vec::new();
         let mut retries = self.shared.settings.retries;
+        let mut refused = false;
         loop {
-            let error = match self.attempt(self.choose(), &mut request, &limits.progress).await {
+            let attempt = Attempt { place: &mut request, read: &mut read };
+            let error = match self.attempt(self.choose(), attempt, limits).await {
                 Ok(response) => return Ok(response),
                 // That is nobody's failure, and each connection can be stale only once.
                 Err(Failure::Stale) => continue,
-                Err(Failure::NotSent(error) | Failure::Broke(error)) => error,
+                // Nor is the first refusal: the target was full for a moment.
+                Err(Failure::Refused(_)) if !refused => {
+                    refused = true;
+                    continue;
+                }
+                Err(Failure::NotSent(error) | Failure::Broke(error) | Failure::Refused(error)) => error,
                 Err(Failure::Final(error)) => return Err(error),
             };
             if retries == 0 || request.is_none() {
@@ -138,6 +138,38 @@ impl Upstream {
             }
             retries -= 1;
         }
+    }
+
+    /// Sends a request that asks for another protocol, on a connection of HTTP/1.1 of its own, and waits for the head of
+    /// its answer. `upgrade_fields` sets the fields that ask. It is sent once; only connecting is tried again.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`]; among them that no target speaks HTTP/1.1.
+    pub async fn send_upgrade(
+        &self,
+        request: UpstreamRequest,
+        upgrade_fields: impl FnOnce(&mut HeaderMap),
+        limits: &Limits,
+    ) -> Result<UpgradeAnswer, UpstreamError> {
+        let mut request = self.compose(request, limits);
+        let mut retries = self.shared.settings.retries;
+        let (pool, exclusive) = loop {
+            let chosen = Some(self.choose()).filter(|pool| pool.takes_http1());
+            let pool = chosen
+                .or_else(|| self.pools.iter().find(|pool| pool.takes_http1()))
+                .ok_or(UpstreamError::Unacceptable("no target of the upstream speaks HTTP/1.1"))?;
+            match pool.exclusive().await {
+                Ok(exclusive) => break (pool, exclusive),
+                Err(UpstreamError::Connect(_)) if retries > 0 => retries -= 1,
+                Err(error) => return Err(error),
+            }
+        };
+        if let HostChoice::Target = self.host_header {
+            request.headers_mut().insert(header::HOST, pool.authority().clone());
+        }
+        upgrade_fields(request.headers_mut());
+        upgrade::send(pool, exclusive, request, limits).await
     }
 
     fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Request<RequestBody> {
@@ -163,26 +195,50 @@ impl Upstream {
     async fn attempt(
         &self,
         pool: &Rc<Pool>,
-        place: &mut Option<Request<RequestBody>>,
-        progress: &Rc<Progress>,
+        attempt: Attempt<'_>,
+        limits: &Limits,
     ) -> Result<UpstreamResponse, Failure> {
-        let mut lease = match pool.lease().await {
-            Ok(lease) => lease,
+        let leased = match pool.lease().await {
+            Ok(leased) => leased,
             Err(error @ UpstreamError::Connect(_)) => return Err(Failure::NotSent(error)),
             Err(error) => return Err(Failure::Final(error)),
         };
-        let gone = || Failure::Final(UpstreamError::Unacceptable("the request is gone"));
-        let mut request = place.take().ok_or_else(gone)?;
-        if let HostChoice::Target = self.host_header {
+        if let HostChoice::Target = self.host_header
+            && let Some(request) = attempt.place
+        {
             request.headers_mut().insert(header::HOST, pool.authority().clone());
         }
+        match leased {
+            Leased::Http1(lease) => self.attempt_http1(lease, attempt, limits).await,
+            // On the heap, so that the requests of HTTP/1.1 need no room for it.
+            Leased::Http2(stream) => Box::pin(http2::send(stream, attempt, pool.scheme(), limits)).await,
+        }
+    }
+
+    async fn attempt_http1(
+        &self,
+        mut lease: Lease,
+        attempt: Attempt<'_>,
+        limits: &Limits,
+    ) -> Result<UpstreamResponse, Failure> {
+        let Attempt { place, read } = attempt;
+        let gone = || Failure::Final(UpstreamError::Unacceptable("the request is gone"));
+        // What was read of the body for HTTP/2 is not put in front of it again here.
+        let mut request = place.take().filter(|_| read.is_empty()).ok_or_else(gone)?;
         let reused = lease.is_reused();
         let spare = if reused { self.spares.keep(&request) } else { None };
-        let sent = lease.sender().ok_or_else(gone)?.try_send_request(request).await;
+        let listening = limits.interim.as_ref().map(|interim| interim.listen(&mut request));
+        let sending = lease.sender().ok_or_else(gone)?.try_send_request(request);
+        let sent = match listening {
+            None => sending.await,
+            Some(listening) => Box::pin(listening.until(sending)).await,
+        };
         let mut error = match sent {
             Ok(response) => {
                 self.spares.forget(spare);
-                return accept(response, lease, Rc::clone(progress)).map_err(Failure::Final);
+                let (head, incoming) = response.into_parts();
+                let (hold, progress) = (Some(Hold::Http1(lease)), Rc::clone(&limits.progress));
+                return accept(head, Incoming::Http1(incoming), hold, progress).map_err(Failure::Final);
             }
             Err(error) => error,
         };
@@ -225,66 +281,4 @@ fn scramble(seed: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
-}
-
-/// Takes an answer that may be passed on, without what was meant for the upstream's connection only.
-fn accept(
-    response: Response<hyper::body::Incoming>,
-    lease: Lease,
-    progress: Rc<Progress>,
-) -> Result<UpstreamResponse, UpstreamError> {
-    let (mut head, incoming) = response.into_parts();
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
-    }
-    if head.headers.contains_key(header::TRANSFER_ENCODING)
-        && head.headers.contains_key(header::CONTENT_LENGTH)
-    {
-        return Err(UpstreamError::Unacceptable("the upstream's answer has two lengths"));
-    }
-    hop::remove_from_response(&mut head.headers);
-    let mut body = UpstreamBody { incoming: Incoming::Http1(incoming), lease: Some(lease), progress };
-    if body.incoming.is_end_stream() {
-        body.finish();
-    }
-    Ok(Response::from_parts(head, body))
-}
-
-impl UpstreamBody {
-    /// Gives the connection back. One on which a request is still being sent would make the next request wait for
-    /// another client; it ends with that client's body instead.
-    fn finish(&mut self) {
-        if let Some(lease) = self.lease.take()
-            && !self.progress.is_uploading()
-        {
-            lease.give_back();
-        }
-    }
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = ReadError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        match &frame {
-            None => self.finish(),
-            Some(Ok(_)) if self.incoming.is_end_stream() => self.finish(),
-            Some(Ok(_)) => {}
-            Some(Err(_)) => drop(self.lease.take()),
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
 }

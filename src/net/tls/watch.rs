@@ -135,3 +135,33 @@ fn report(certificate: &Certificate) {
         "a certificate was read again"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch::Scratch;
+
+    #[test]
+    fn a_change_is_read_until_it_has_settled_and_told_once() {
+        let scratch = Scratch::new();
+        let (cert, key) = (scratch.write("c", "1"), scratch.path("k"));
+        let mut files = Files::new(&[&cert, &key]);
+        let settle = |files: &mut Files| {
+            let steps: Vec<Step> = (0..SETTLED_LOOKS + 3).map(|_| files.look()).collect();
+            let told = steps.iter().filter(|step| **step == Step::ReadAndTell).count();
+            let read = steps.iter().filter(|step| **step == Step::Read).count();
+            (told, read, steps[0])
+        };
+        // Also before the first change, for one that came between the start and the watching.
+        assert_eq!(settle(&mut files), (1, 9, Step::Read));
+        assert_eq!(settle(&mut files), (0, 0, Step::Leave));
+        scratch.write("k", "appears");
+        assert_eq!(settle(&mut files), (1, 9, Step::Leave));
+        // A change before the end begins anew, so that nobody is told of a pair of which one half is still to come.
+        scratch.write("c", "22");
+        assert_eq!((files.look(), files.look()), (Step::Leave, Step::Read));
+        std::fs::remove_file(&key).unwrap();
+        assert_eq!(settle(&mut files), (1, 9, Step::Leave));
+        assert_eq!(settle(&mut files), (0, 0, Step::Leave));
+    }
+}

@@ -1,0 +1,178 @@
+//! Sending a request on a stream of HTTP/2 and taking its answer.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::client::ResponseFuture;
+use http::request::Parts;
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+
+use super::UpstreamError;
+use super::body::{Hold, StreamHold, Uploading, UpstreamResponse, accept};
+use super::interim::Interim;
+use super::multiplex::Stream;
+use super::replay::{Held, Replay};
+use super::send::{Failure, Limits};
+use crate::http::body::RequestBody;
+use crate::http::incoming::Incoming;
+use crate::http::outgoing::{self, Watch};
+
+/// What an attempt takes and, when it fails, puts back if it may be made again.
+pub(super) struct Attempt<'a> {
+    /// The request.
+    pub(super) place: &'a mut Option<Request<RequestBody>>,
+    /// What was read of its body already.
+    pub(super) read: &'a mut Vec<Bytes>,
+}
+
+/// Sends a request on a stream. After a failure, the request is in its place again if it may be sent again: an upstream
+/// that refused the stream, that goes away without having processed it, or that nothing was written to, has not seen it
+/// (RFC 9113 section 8.7).
+pub(super) async fn send(
+    stream: Stream,
+    attempt: Attempt<'_>,
+    scheme: Scheme,
+    limits: &Limits,
+) -> Result<UpstreamResponse, Failure> {
+    let gone = |what| Failure::Final(UpstreamError::Unacceptable(what));
+    let request = attempt.place.take().ok_or_else(|| gone("the request is gone"))?;
+    let (mut head, body) = request.into_parts();
+    let replay = Replay::new(body, std::mem::take(attempt.read));
+    let empty = replay.is_empty();
+    if let Some(length) = replay.length().filter(|_| !empty) {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let outgoing = compose(&head, scheme).ok_or_else(|| gone("the request has no authority"))?;
+    let Stream { mut sender, used } = stream;
+    let reused = used.health().has_answered();
+    let written_bytes = used.health().written_bytes();
+    let shared = Held::new(replay);
+    let begun = sender.send_request(outgoing, empty);
+    drop(sender);
+    let (result, upload) = match begun {
+        Ok((answer, sending)) => {
+            let upload = (!empty).then(|| {
+                let (body, used) = (shared.clone(), Rc::clone(&used));
+                let mut sending = sending;
+                let task = tokio::task::spawn_local(async move {
+                    if let Err(error) = outgoing::send(body, &mut sending, &Unwatched).await {
+                        tracing::debug!(%error, "a request body was not sent whole");
+                    }
+                    drop(used);
+                });
+                Uploading(task.abort_handle())
+            });
+            (receive(answer, limits.interim.as_ref()).await, upload)
+        }
+        Err(error) => (Err(error), None),
+    };
+    let error = match result {
+        Ok(response) => {
+            used.health().note_answer();
+            shared.settle();
+            let (head, incoming) = response.into_parts();
+            let incoming = Incoming::http2(incoming, &head.headers);
+            let hold = Some(Hold::Http2(StreamHold { _used: used, upload }));
+            return accept(head, incoming, hold, Rc::clone(&limits.progress)).map_err(Failure::Final);
+        }
+        Err(error) => error,
+    };
+    drop(upload);
+    let untouched = used.health().written_bytes() == written_bytes;
+    let fate = Fate::of(&error, untouched, reused);
+    let error = UpstreamError::BrokenStream(error);
+    let Some((body, read)) = shared.take().and_then(Replay::into_parts) else {
+        return Err(Failure::Final(error));
+    };
+    if fate == Fate::Unknown && !(reused && may_be_repeated(&head.method, &body)) {
+        return Err(Failure::Broke(error));
+    }
+    *attempt.place = Some(Request::from_parts(head, body));
+    *attempt.read = read;
+    Err(match fate {
+        Fate::Stale => Failure::Stale,
+        Fate::NotSent => Failure::NotSent(error),
+        Fate::Refused => Failure::Refused(error),
+        Fate::Unknown => Failure::Broke(error),
+    })
+}
+
+/// What became of a request that has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It was not processed, since the connection, which had carried others, was about to end.
+    Stale,
+    /// It was not processed, and the connection has never carried any.
+    NotSent,
+    /// It was not processed, since the upstream did not want it now.
+    Refused,
+    /// It may have been processed.
+    Unknown,
+}
+
+impl Fate {
+    fn of(error: &h2::Error, untouched: bool, reused: bool) -> Self {
+        // What the library itself will not send, such as a field that HTTP/2 forbids, it would not send again.
+        let of_connection = error.is_io() || error.is_go_away() || error.is_reset();
+        // Of the streams that a GOAWAY ends, the library ends only those above the last one that it names.
+        if (untouched && of_connection) || (error.is_go_away() && error.is_remote()) {
+            return if reused { Self::Stale } else { Self::NotSent };
+        }
+        if error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM) {
+            return Self::Refused;
+        }
+        Self::Unknown
+    }
+}
+
+fn may_be_repeated(method: &Method, body: &RequestBody) -> bool {
+    let idempotent =
+        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    idempotent && matches!(body, RequestBody::Empty)
+}
+
+/// The head as HTTP/2 has it: with the scheme, and with the authority in place of `Host` (RFC 9113 section 8.3.1).
+fn compose(head: &Parts, scheme: Scheme) -> Option<Request<()>> {
+    let host = head.headers.get(header::HOST)?;
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(scheme);
+    uri.authority = Some(Authority::try_from(host.as_bytes()).ok()?);
+    uri.path_and_query = head.uri.path_and_query().cloned();
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = Uri::from_parts(uri).ok()?;
+    *request.version_mut() = http::Version::HTTP_2;
+    let mut headers = head.headers.clone();
+    headers.remove(header::HOST);
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+/// Waits for the head of the answer, and tells of those before it.
+async fn receive(
+    mut answer: ResponseFuture,
+    interim: Option<&Interim>,
+) -> Result<Response<h2::RecvStream>, h2::Error> {
+    poll_fn(|cx| {
+        if let Some(interim) = interim {
+            while let Poll::Ready(Some(Ok(head))) = answer.poll_informational(cx) {
+                interim.tell(head);
+            }
+        }
+        Pin::new(&mut answer).poll(cx)
+    })
+    .await
+}
+
+/// What a client sends is watched where it comes in.
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn sent(&self, _: usize) {}
+    fn blocked(&self) {}
+}
