@@ -148,7 +148,7 @@ def curl_bodies(bench, variant):
         # curl asks for 100 Continue by itself from a megabyte on; here it is asked to or not.
         for expect in ("", "100-continue"):
             done = curl(bench, variant, "/hash", "--data-binary", f"@{bench.work}/body", "-H", f"Expect: {expect}", "-v",
-                        "--expect100-timeout", 10, token=bench.token)
+                        "--expect100-timeout", 3, token=bench.token)
             check.equal(f"{name}: a body of {size} bytes, expecting {expect or 'nothing'}", expected, done.stdout)
             if expect and size:
                 seen = done.stderr
