@@ -29,12 +29,22 @@ fi
 if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql; } || true
 fi
+# Clients of TLS and HTTP/2, and a server of it.
+if ! { command -v curl && command -v openssl && command -v h2load && command -v nghttpd; } >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl openssl nghttp2-client nghttp2-server; } || true
+fi
 python=python3
-if ! python3 -c 'import requests' 2>/dev/null; then
+if ! python3 -c 'import requests, h2, websockets' 2>/dev/null; then
     python=target/venv/bin/python3
     [[ -x $python ]] || python3 -m venv target/venv
-    "$python" -c 'import requests' 2>/dev/null || "$python" -m pip install -q requests
+    "$python" -c 'import requests, h2, websockets' 2>/dev/null || "$python" -m pip install -q requests h2 websockets
 fi
+# The Autobahn test suite runs on Python 2.7 only; where there is none, the matrix of websocket_clients.py stands alone.
+wstest=()
+if [[ ! -x target/venv2/bin/wstest ]] && python2.7 -m virtualenv --version >/dev/null 2>&1; then
+    python2.7 -m virtualenv -q target/venv2 && target/venv2/bin/pip install -q autobahntestsuite==0.8.2 || true
+fi
+[[ -x target/venv2/bin/wstest ]] && wstest=(target/venv2/bin/wstest)
 
 step "format" cargo fmt --check
 step "clippy" cargo clippy --locked --all-targets -- -D warnings
@@ -44,6 +54,10 @@ step "smoke" scripts/smoke.sh target/debug/tollgate
 step "client" "$python" scripts/django_client.py target/debug/tollgate
 step "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
 step "flood" "$python" scripts/login_flood.py target/debug/tollgate
+step "protocols" "$python" scripts/protocols.py target/debug/tollgate
+step "TLS" "$python" scripts/tls_clients.py target/debug/tollgate
+step "certificates" "$python" scripts/certificate_swaps.py 40 target/debug/tollgate
+step "WebSockets" "$python" scripts/websocket_clients.py target/debug/tollgate "${wstest[@]}"
 step "django" timeout 600 python3 scripts/django_interop.py target/debug/tollgate
 
 # Cargo prints "test result: ok. 12 passed; 0 failed; …", the scripts print "12 passed, 0 failed".

@@ -166,10 +166,11 @@ async fn serve_stream(arrived: Arrived) -> Rc<Progress> {
 
 async fn answer(arrived: Arrived) {
     let Arrived { worker, connection, progress, request, mut respond } = arrived;
-    let expects = request.headers().contains_key(header::EXPECT);
+    if request.headers().contains_key(header::EXPECT) {
+        progress.await_continue();
+    }
     let tunnel = Slot::default();
     let call = Call { worker: &worker, connection: &connection, progress: &progress, tunnel: &tunnel };
-    let mut told_to_go_on = false;
     let served = {
         let mut serving =
             pin!(async { pipeline::serve(call, whole_request(request, &progress).await).await });
@@ -178,9 +179,7 @@ async fn answer(arrived: Arrived) {
                 return Poll::Ready(None);
             }
             let served = serving.as_mut().poll(cx);
-            // RFC 9110 section 10.1.1: who waits for it before the body is told when the body is wanted.
-            if expects && !told_to_go_on && served.is_pending() && progress.wants_body() {
-                told_to_go_on = true;
+            if served.is_pending() && progress.takes_continue() {
                 send_continue(&mut respond);
             }
             served.map(Some)

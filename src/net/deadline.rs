@@ -99,6 +99,8 @@ pub struct Progress {
     client_ended_since_ms: Cell<Option<u64>>,
     body_wanted_since_ms: Cell<Option<u64>>,
     uploading: Cell<bool>,
+    /// The client waits to be told to send its body.
+    continue_awaited: Cell<bool>,
     read_window: Cell<Option<Window>>,
     write_window: Cell<Option<Window>>,
     waker: RefCell<Option<Waker>>,
@@ -128,6 +130,7 @@ impl Progress {
             client_ended_since_ms: Cell::new(None),
             body_wanted_since_ms: Cell::new(None),
             uploading: Cell::new(false),
+            continue_awaited: Cell::new(false),
             read_window: Cell::new(None),
             write_window: Cell::new(None),
             waker: RefCell::new(None),
@@ -145,6 +148,7 @@ impl Progress {
         self.overdue.set(None);
         self.write_blocked.set(false);
         self.client_ended_since_ms.set(None);
+        self.continue_awaited.set(false);
         self.upload_ended();
         self.begin();
     }
@@ -239,14 +243,27 @@ impl Progress {
 
     /// Notes that the request's body is waited for: from now on its limits run.
     pub fn body_wanted(&self) {
+        if self.continue_awaited.get() {
+            self.wake();
+        }
         if self.body_wanted_since_ms.get().is_none() {
             self.body_wanted_since_ms.set(Some(self.clock.now_ms()));
         }
     }
 
-    /// Whether the request's body is waited for.
-    pub fn wants_body(&self) -> bool {
-        self.body_wanted_since_ms.get().is_some()
+    /// Notes that the client waits to be told to send its body (RFC 9110 section 10.1.1). Whoever keeps its waker here is
+    /// woken when the body is wanted.
+    pub fn await_continue(&self) {
+        self.continue_awaited.set(true);
+    }
+
+    /// Whether the client has to be told now to send its body. It is told once.
+    pub fn takes_continue(&self) -> bool {
+        let due = self.continue_awaited.get() && self.body_wanted_since_ms.get().is_some();
+        if due {
+            self.continue_awaited.set(false);
+        }
+        due
     }
 
     /// Notes that a piece of the body was handed on, or that it ended: now it is the upstream's turn.

@@ -18,6 +18,7 @@ mod support;
 mod authn;
 mod contract;
 mod django;
+mod grpc;
 mod identity;
 mod intake;
 mod limits;

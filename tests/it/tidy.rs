@@ -340,13 +340,6 @@ fn every_bound_is_documented() {
         ("MAX_REPLAY_BYTES", kib(bounds::MAX_REPLAY_BYTES), "sent again"),
         ("SILENCE_MS", format!("{} seconds", bounds::SILENCE_MS / 1000), "alive"),
         ("MAX_LOG_BACKLOG_BYTES", mib(bounds::MAX_LOG_BACKLOG_BYTES), "lines"),
-        (
-            "MAX_ANSWER_HEADER_BYTES",
-            kib(usize::try_from(bounds::MAX_ANSWER_HEADER_BYTES).unwrap()),
-            "head of an answer",
-        ),
-        ("MAX_REPLAY_BYTES", kib(bounds::MAX_REPLAY_BYTES), "sent again"),
-        ("SILENCE_MS", format!("{} seconds", bounds::SILENCE_MS / 1000), "silent"),
     ];
     let manual = manual();
     let mut missing = Vec::new();
