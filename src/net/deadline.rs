@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
@@ -303,7 +303,7 @@ impl Progress {
     }
 
     /// Looks whether a limit is exceeded; if so, marks the connection and wakes its task.
-    fn check(&self, limits: &Limits) {
+    pub(super) fn check(&self, limits: &Limits) {
         if self.overdue.get().is_some() {
             self.wake();
             return;
@@ -385,37 +385,6 @@ pub async fn in_time<F: Future + Unpin>(progress: &Progress, mut future: F) -> R
         None => Pin::new(&mut future).poll(cx).map(Ok),
     })
     .await
-}
-
-/// The connections of one thread.
-#[derive(Debug, Default)]
-pub struct Watchlist {
-    connections: RefCell<Vec<Weak<Progress>>>,
-}
-
-impl Watchlist {
-    /// Puts a connection under watch until it is dropped.
-    pub fn add(&self, progress: &Rc<Progress>) {
-        self.connections.borrow_mut().push(Rc::downgrade(progress));
-    }
-
-    /// Looks at every connection once.
-    pub fn check(&self, limits: &Limits) {
-        self.connections.borrow_mut().retain(|weak| match weak.upgrade() {
-            Some(progress) => {
-                progress.check(limits);
-                true
-            }
-            None => false,
-        });
-    }
-
-    /// Wakes every connection, so that each sees that the gateway is stopping.
-    pub fn wake_all(&self) {
-        for progress in self.connections.borrow().iter().filter_map(Weak::upgrade) {
-            progress.wake();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,3 +8,4 @@ pub mod peer;
 pub mod proxy_protocol;
 pub mod tls;
 pub mod transport;
+pub mod watchlist;

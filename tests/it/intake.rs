@@ -352,20 +352,6 @@ fn what_is_not_http_is_told_so_in_our_words() {
 }
 
 #[test]
-fn the_preface_of_http_2_is_not_taken_for_a_request() {
-    let upstream = Upstream::echo();
-    let gateway = Setup::public(&upstream).start();
-    let mut client = gateway.client();
-    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    match client.try_answer_to("GET") {
-        Ok(response) => drop(response.refused(400, "request_malformed")),
-        Err(Cut::Closed | Cut::Reset) => {}
-        Err(cut) => panic!("{cut:?}"),
-    }
-    assert_eq!(upstream.count(), 0);
-}
-
-#[test]
 fn garbage_after_a_request_is_told_so_too() {
     let upstream = Upstream::echo();
     let gateway = Setup::public(&upstream).start();

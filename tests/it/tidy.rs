@@ -37,11 +37,25 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("response", &["base", "http", "net", "streams", "telemetry", "upgrade", "upstream"]),
     (
         "refusals",
-        &["authn", "authz", "base", "http", "identity", "net", "request", "routing", "tokens", "upstream"],
+        &[
+            "authn", "authz", "base", "http", "identity", "net", "request", "routing", "tokens", "upgrade",
+            "upstream",
+        ],
     ),
     (
         "snapshot",
-        &["base", "config", "endpoints", "routing", "sessions", "telemetry", "tokens", "upstream", "users"],
+        &[
+            "base",
+            "config",
+            "endpoints",
+            "net",
+            "routing",
+            "sessions",
+            "telemetry",
+            "tokens",
+            "upstream",
+            "users",
+        ],
     ),
     (
         "pipeline",
@@ -73,6 +87,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "net",
             "pipeline",
             "response",
+            "streams",
+            "telemetry",
             "upgrade",
             "upstream",
             "worker",
@@ -103,6 +119,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "admin",
             "base",
             "config",
+            "connection",
             "endpoints",
             "keys",
             "limits",
@@ -261,8 +278,10 @@ fn some_things_are_done_in_one_place() {
             for name in line.split("StatusCode::").skip(1) {
                 let name: String =
                     name.chars().take_while(|letter| letter.is_ascii_uppercase() || *letter == '_').collect();
-                let harmless =
-                    matches!(name.as_str(), "" | "OK" | "NO_CONTENT" | "CONTINUE" | "SWITCHING_PROTOCOLS");
+                let harmless = matches!(
+                    name.as_str(),
+                    "" | "OK" | "NO_CONTENT" | "CONTINUE" | "SWITCHING_PROTOCOLS" | "PERMANENT_REDIRECT"
+                );
                 if !harmless && !names {
                     wrong.push(format!("{path}:{number} names the status {name}, where a Reason belongs"));
                 }
