@@ -252,16 +252,16 @@ impl Multiplexed {
         self.http1.set(true);
     }
 
-    /// Waits while a connection is being opened: it will carry this request too. Who has waited in vain opens one.
+    /// Waits while a connection is being opened: it will carry this request too. Who has waited in vain opens one of its own.
     pub(super) async fn wait_for_opening(&self) -> Waited {
         self.opened.notified().await;
         if self.failed.get() { Waited::InVain } else { Waited::Opened }
     }
 
-    /// Notes that a connection is being opened, until the result is dropped.
+    /// Notes that a connection is being opened.
     pub(super) fn begin_opening(&self) -> Opening<'_> {
         self.opening.set(true);
-        Opening { connections: self, succeeded: false }
+        Opening { connections: self, failed: false }
     }
 
     /// Lets connections go that nobody has used for so long, and asks silent ones whether they are there. Of `wanted`
@@ -292,29 +292,29 @@ impl Multiplexed {
 /// How waiting for another's connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waited {
-    /// It is open.
+    /// It is open, or nobody waits for it any more.
     Opened,
-    /// Nobody opens one, or it failed.
+    /// It failed.
     InVain,
 }
 
-/// A connection is being opened.
+/// A connection is being opened, until this is dropped.
 pub(super) struct Opening<'a> {
     connections: &'a Multiplexed,
-    succeeded: bool,
+    failed: bool,
 }
 
 impl Opening<'_> {
-    /// Notes that it is open.
-    pub(super) fn succeed(mut self) {
-        self.succeeded = true;
+    /// Notes that it could not be opened, so that nobody waits for the next one in vain.
+    pub(super) fn fail(mut self) {
+        self.failed = true;
     }
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         self.connections.opening.set(false);
-        self.connections.failed.set(!self.succeeded);
+        self.connections.failed.set(self.failed);
         self.connections.opened.notify_waiters();
     }
 }

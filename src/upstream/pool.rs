@@ -267,7 +267,16 @@ impl Pool {
         let opening = self.http2.as_deref().map(Multiplexed::begin_opening);
         let SharedTarget { target, tls, .. } = &*self.shared;
         let connected = connect(target, tls.as_ref(), self.limits.connect_timeout, &self.clock).await;
-        match (connected.map_err(UpstreamError::Connect)?, &self.http2) {
+        let connected = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                if let Some(opening) = opening {
+                    opening.fail();
+                }
+                return Err(UpstreamError::Connect(error));
+            }
+        };
+        match (connected, &self.http2) {
             (Connection::Http1(opened), http2) => {
                 let (sender, connection) = *opened;
                 if let Some(http2) = http2 {
@@ -280,9 +289,6 @@ impl Pool {
                 let Http2 { sender, connection, health } = *opened;
                 let stream = http2.add(sender, Rc::clone(&health), self);
                 tokio::task::spawn_local(drive(connection, health, place, Rc::clone(&self.freed)));
-                if let Some(opening) = opening {
-                    opening.succeed();
-                }
                 stream
                     .map(Leased::Http2)
                     .ok_or(UpstreamError::Unacceptable("the upstream took its connection back at once"))
