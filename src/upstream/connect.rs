@@ -14,8 +14,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::health::{Health, Metered};
 use super::io::Wire;
-use super::multiplex::{Health, Metered};
 use super::tls::{ALPN_HTTP2, Offer, TargetTls};
 use crate::base::bounds;
 use crate::config::{Authority, Target};
