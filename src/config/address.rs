@@ -6,6 +6,9 @@ use super::complaint::{Complaint, nearest, quoted};
 use super::{Authority, HostHeader, Network, Target};
 use crate::base::pattern::HostPattern;
 
+/// What a host and a port become.
+type MakeTarget = fn(Authority) -> Target;
+
 /// Longest path of a socket, in bytes: what the kernel takes, without the zero at its end.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
@@ -81,9 +84,6 @@ fn first_address(address: IpAddr, prefix_bits: u8) -> IpAddr {
     }
 }
 
-/// Makes a target of one scheme.
-type Make = fn(Authority) -> Target;
-
 /// A target of an upstream: `http://`, `https://` or `h2c://` with `host[:port]`, or `unix:/path`.
 pub(super) fn target(text: &str) -> Result<Target, Complaint> {
     let fault = || Complaint::new(format!("{} is not a target", quoted(text)));
@@ -92,7 +92,7 @@ pub(super) fn target(text: &str) -> Result<Target, Complaint> {
     }
     let form =
         "a target is \"http://host:port\", \"https://host:port\", \"h2c://host:port\" or \"unix:/path\"";
-    let schemes: [(&str, Make, Option<u16>); 3] = [
+    let schemes: [(&str, MakeTarget, Option<u16>); 3] = [
         ("http://", Target::Http, Some(80)),
         ("https://", Target::Https, Some(443)),
         ("h2c://", Target::H2c, None),

@@ -14,8 +14,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::health::{Health, Metered};
 use super::io::Wire;
-use super::multiplex::{Health, Metered};
 use super::tls::{ALPN_HTTP2, Offer, TargetTls};
 use crate::base::bounds;
 use crate::config::{Authority, Target};
@@ -149,6 +149,8 @@ async fn http2(wire: Wire, clock: &Rc<TickClock>) -> Result<Http2, ConnectError>
         .max_header_list_size(bounds::MAX_ANSWER_HEADER_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .enable_push(false)
+        // Clients that leave while an answer comes make the library reset streams late, which is no fault of the target.
+        .max_local_error_reset_streams(None)
         // None before the other side has said how many it takes.
         .initial_max_send_streams(0);
     let wire = Metered::new(wire, Rc::clone(&health));

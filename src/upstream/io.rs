@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-use super::pool::{InFlight, Place};
+use super::pool::InFlight;
+use super::shared::Place;
 
 /// A stream of bytes to a target.
 pub(super) enum Wire {

@@ -2,6 +2,7 @@
 
 mod body;
 mod connect;
+mod health;
 mod http2;
 mod interim;
 mod io;
@@ -9,6 +10,7 @@ mod multiplex;
 mod pool;
 mod replay;
 mod send;
+mod shared;
 mod spare;
 mod tls;
 mod upgrade;
@@ -21,8 +23,8 @@ pub use self::body::{UpstreamBody, UpstreamResponse};
 pub use self::connect::ConnectError;
 pub use self::interim::Interim;
 pub use self::io::UpstreamIo;
-pub use self::pool::{SharedTarget, SharedUpstream};
 pub use self::send::{Limits, Upstream};
+pub use self::shared::{SharedTarget, SharedUpstream};
 pub use self::tls::TlsError;
 pub use self::upgrade::UpgradeAnswer;
 

@@ -2,134 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
-use h2::{Ping, PingPong};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use super::io::Wire;
-use super::pool::{InFlight, Place, Pool};
-use crate::base::bounds;
-use crate::net::deadline::TickClock;
+use super::health::{Health, Metered};
+use super::pool::{InFlight, Pool};
+use super::shared::Place;
 
 /// How long a connection is kept at least before it makes room for another thread's, in milliseconds.
 const MIN_AGE_MS: u64 = 1000;
-
-/// How long a silent connection on which no request was begun since is not asked again, in milliseconds. Servers of
-/// gRPC end connections that ask more often while streams rest.
-const PROBE_INTERVAL_MS: u64 = 5 * 60 * 1000;
-
-/// The state of one connection.
-#[derive(Debug)]
-pub(super) struct Health {
-    clock: Rc<TickClock>,
-    opened_ms: u64,
-    /// Requests under way.
-    streams: Cell<usize>,
-    idle_since_ms: Cell<u64>,
-    /// Whether any answer has come.
-    answered: Cell<bool>,
-    written_bytes: Cell<u64>,
-    read_ms: Cell<u64>,
-    probe: Cell<Probe>,
-    /// When it was asked last, unless a request was begun since.
-    asked_ms: Cell<Option<u64>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-/// Whether the other side is asked if it is still there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
-    /// There is no need.
-    None,
-    /// A PING is to be sent (RFC 9113 section 6.7).
-    Due,
-    /// It was sent at this time.
-    Sent(u64),
-    /// Nothing has come since: the connection is given up.
-    Failed,
-}
-
-impl Health {
-    pub(super) fn new(clock: Rc<TickClock>) -> Self {
-        let now_ms = clock.now_ms();
-        Self {
-            clock,
-            opened_ms: now_ms,
-            streams: Cell::new(0),
-            idle_since_ms: Cell::new(now_ms),
-            answered: Cell::new(false),
-            written_bytes: Cell::new(0),
-            read_ms: Cell::new(now_ms),
-            probe: Cell::new(Probe::None),
-            asked_ms: Cell::new(None),
-            waker: RefCell::new(None),
-        }
-    }
-
-    /// Bytes that were handed to the connection, so that somebody can see that nothing was.
-    pub(super) fn written_bytes(&self) -> u64 {
-        self.written_bytes.get()
-    }
-
-    /// Whether the connection has ever carried an answer.
-    pub(super) fn has_answered(&self) -> bool {
-        self.answered.get()
-    }
-
-    /// Notes that an answer has come.
-    pub(super) fn note_answer(&self) {
-        self.answered.set(true);
-    }
-
-    /// Has the other side asked whether it is there, when requests wait and nothing has come for long.
-    fn check(&self) {
-        let now_ms = self.clock.now_ms();
-        let silent = |since_ms: u64| now_ms.saturating_sub(since_ms) >= bounds::SILENCE_MS;
-        let asked = self.asked_ms.get().is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < PROBE_INTERVAL_MS);
-        match self.probe.get() {
-            Probe::None if self.streams.get() > 0 && !asked && silent(self.read_ms.get()) => {
-                self.set(Probe::Due);
-            }
-            Probe::Sent(at_ms) if silent(at_ms.max(self.read_ms.get())) => self.set(Probe::Failed),
-            Probe::None | Probe::Due | Probe::Sent(_) | Probe::Failed => {}
-        }
-    }
-
-    fn set(&self, probe: Probe) {
-        self.probe.set(probe);
-        if let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Sends a PING that is due and takes the answer.
-    fn poll_probe(&self, ping_pong: &mut PingPong, cx: &mut Context<'_>) {
-        match self.probe.get() {
-            Probe::Due if ping_pong.send_ping(Ping::opaque()).is_ok() => {
-                self.probe.set(Probe::Sent(self.clock.now_ms()));
-                self.asked_ms.set(Some(self.clock.now_ms()));
-            }
-            Probe::Sent(_) if matches!(ping_pong.poll_pong(cx), Poll::Ready(Ok(_))) => {
-                self.probe.set(Probe::None);
-            }
-            Probe::None | Probe::Due | Probe::Sent(_) | Probe::Failed => {}
-        }
-    }
-
-    fn keep_waker(&self, waker: &Waker) {
-        let mut kept = self.waker.borrow_mut();
-        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-            *kept = Some(waker.clone());
-        }
-    }
-}
 
 /// Drives a connection to its end.
 pub(super) async fn drive(
@@ -141,7 +27,7 @@ pub(super) async fn drive(
     let mut ping_pong = connection.ping_pong();
     poll_fn(|cx| {
         health.keep_waker(cx.waker());
-        if health.probe.get() == Probe::Failed {
+        if health.is_lost() {
             tracing::debug!("an upstream connection is silent and given up");
             return Poll::Ready(());
         }
@@ -199,11 +85,7 @@ impl Used {
 
 impl Drop for Used {
     fn drop(&mut self) {
-        let left = self.health.streams.get().saturating_sub(1);
-        self.health.streams.set(left);
-        if left == 0 {
-            self.health.idle_since_ms.set(self.health.clock.now_ms());
-        }
+        self.health.end();
         self.in_flight.pool().stream_ended();
     }
 }
@@ -252,16 +134,16 @@ impl Multiplexed {
         self.http1.set(true);
     }
 
-    /// Waits while a connection is being opened: it will carry this request too. Who has waited in vain opens one.
+    /// Waits while a connection is being opened: it will carry this request too. Who has waited in vain opens one of its own.
     pub(super) async fn wait_for_opening(&self) -> Waited {
         self.opened.notified().await;
         if self.failed.get() { Waited::InVain } else { Waited::Opened }
     }
 
-    /// Notes that a connection is being opened, until the result is dropped.
+    /// Notes that a connection is being opened.
     pub(super) fn begin_opening(&self) -> Opening<'_> {
         self.opening.set(true);
-        Opening { connections: self, succeeded: false }
+        Opening { connections: self, failed: false }
     }
 
     /// Lets connections go that nobody has used for so long, and asks silent ones whether they are there. Of `wanted`
@@ -292,29 +174,29 @@ impl Multiplexed {
 /// How waiting for another's connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waited {
-    /// It is open.
+    /// It is open, or nobody waits for it any more.
     Opened,
-    /// Nobody opens one, or it failed.
+    /// It failed.
     InVain,
 }
 
-/// A connection is being opened.
+/// A connection is being opened, until this is dropped.
 pub(super) struct Opening<'a> {
     connections: &'a Multiplexed,
-    succeeded: bool,
+    failed: bool,
 }
 
 impl Opening<'_> {
-    /// Notes that it is open.
-    pub(super) fn succeed(mut self) {
-        self.succeeded = true;
+    /// Notes that it could not be opened, so that nobody waits for the next one in vain.
+    pub(super) fn fail(mut self) {
+        self.failed = true;
     }
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         self.connections.opening.set(false);
-        self.connections.failed.set(!self.succeeded);
+        self.connections.failed.set(self.failed);
         self.connections.opened.notify_waiters();
     }
 }
@@ -336,71 +218,8 @@ impl Open {
 
     fn begin(&self, pool: &Rc<Pool>) -> Option<Stream> {
         let sender = self.sender.clone()?;
-        self.health.streams.set(self.health.streams.get() + 1);
-        self.health.asked_ms.set(None);
+        self.health.begin();
         let used = Used { health: Rc::clone(&self.health), in_flight: InFlight::begin(pool) };
         Some(Stream { sender, used: Rc::new(used) })
-    }
-}
-
-/// A connection that counts what it carries.
-pub(super) struct Metered {
-    wire: Wire,
-    health: Rc<Health>,
-}
-
-impl Metered {
-    pub(super) fn new(wire: Wire, health: Rc<Health>) -> Self {
-        Self { wire, health }
-    }
-
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = written {
-            let total = self.health.written_bytes.get().wrapping_add(bytes as u64);
-            self.health.written_bytes.set(total);
-        }
-        written
-    }
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.wire).poll_read(cx, buffer);
-        if read.is_ready() {
-            self.health.read_ms.set(self.health.clock.now_ms());
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.wire).poll_write(cx, bytes);
-        self.note(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.wire).poll_write_vectored(cx, slices);
-        self.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.wire.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }

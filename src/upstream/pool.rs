@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -12,84 +12,15 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
+use super::UpstreamError;
 use super::connect::{Connection, Http1, Http2, connect, connect_http1};
 use super::io::Wire;
 use super::multiplex::{Multiplexed, Stream, Waited, drive};
-use super::tls::{TargetTls, TlsClient, TlsError};
-use super::{StartError, UpstreamError};
+use super::shared::{Place, SharedTarget};
 use crate::base::bounds;
 use crate::config::{self, Target};
 use crate::http::body::RequestBody;
 use crate::net::deadline::TickClock;
-
-/// What all threads know of an upstream.
-#[derive(Debug)]
-pub struct SharedUpstream {
-    pub(super) settings: config::Upstream,
-    pub(super) first: Arc<SharedTarget>,
-    pub(super) others: Vec<Arc<SharedTarget>>,
-}
-
-/// What all threads know of a target. It is touched when a connection opens or closes, never per request.
-#[derive(Debug)]
-pub struct SharedTarget {
-    target: Target,
-    authority: HeaderValue,
-    tls: Option<TargetTls>,
-    open: AtomicUsize,
-    /// Requests of all threads that wait for a connection.
-    wanted: AtomicUsize,
-}
-
-impl SharedUpstream {
-    /// An upstream without connections. The certificates that it needs are read.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`], which names the upstream.
-    pub fn new(settings: &config::Upstream) -> Result<Self, StartError> {
-        let failed = |cause| StartError { upstream: settings.name.clone(), cause };
-        let needed = settings.targets.iter().any(Target::is_tls);
-        let tls = needed.then(|| TlsClient::load(&settings.tls)).transpose().map_err(failed)?;
-        let mut targets = settings.targets.iter().map(|target| SharedTarget::new(target, tls.as_ref()));
-        // No checked configuration has an upstream without a target.
-        let none = || failed(TlsError::Name(String::new()));
-        let first = targets.next().ok_or_else(none)?.map_err(failed)?;
-        let others = targets.collect::<Result<_, _>>().map_err(failed)?;
-        Ok(Self { settings: settings.clone(), first, others })
-    }
-}
-
-impl SharedTarget {
-    fn new(target: &Target, tls: Option<&TlsClient>) -> Result<Arc<Self>, TlsError> {
-        let authority = target.authority();
-        let authority = HeaderValue::from_str(&authority).map_err(|_| TlsError::Name(authority))?;
-        let tls = match (target, tls) {
-            (Target::Https(at), Some(tls)) => Some(tls.target(&at.host)?),
-            (Target::Http(_) | Target::Https(_) | Target::H2c(_) | Target::Unix(_), _) => None,
-        };
-        let (open, wanted) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Ok(Arc::new(Self { target: target.clone(), authority, tls, open, wanted }))
-    }
-}
-
-/// A place among the connections that a target may have; given back when the connection is gone.
-#[derive(Debug)]
-pub(super) struct Place(Arc<SharedTarget>);
-
-impl Place {
-    fn take(target: &Arc<SharedTarget>, most: usize) -> Option<Self> {
-        let more = |open: usize| (open < most).then_some(open + 1);
-        target.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Self(Arc::clone(target)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// A connection that nobody uses.
 struct Idle {
@@ -267,7 +198,16 @@ impl Pool {
         let opening = self.http2.as_deref().map(Multiplexed::begin_opening);
         let SharedTarget { target, tls, .. } = &*self.shared;
         let connected = connect(target, tls.as_ref(), self.limits.connect_timeout, &self.clock).await;
-        match (connected.map_err(UpstreamError::Connect)?, &self.http2) {
+        let connected = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                if let Some(opening) = opening {
+                    opening.fail();
+                }
+                return Err(UpstreamError::Connect(error));
+            }
+        };
+        match (connected, &self.http2) {
             (Connection::Http1(opened), http2) => {
                 let (sender, connection) = *opened;
                 if let Some(http2) = http2 {
@@ -280,9 +220,6 @@ impl Pool {
                 let Http2 { sender, connection, health } = *opened;
                 let stream = http2.add(sender, Rc::clone(&health), self);
                 tokio::task::spawn_local(drive(connection, health, place, Rc::clone(&self.freed)));
-                if let Some(opening) = opening {
-                    opening.succeed();
-                }
                 stream
                     .map(Leased::Http2)
                     .ok_or(UpstreamError::Unacceptable("the upstream took its connection back at once"))
@@ -412,7 +349,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::{Environment, parse};
     use crate::net::deadline::Progress;
-    use crate::upstream::{Interim, Limits};
+    use crate::upstream::{Interim, Limits, SharedUpstream};
 
     /// A pool of connections to this target.
     pub(crate) fn pool(target: &str, lines: &str) -> Rc<Pool> {

@@ -226,7 +226,8 @@ fn an_upstream_that_goes_away_again_and_again_loses_no_request() {
     let seen = seen.lock().unwrap();
     let distinct: HashSet<&String> = seen.iter().collect();
     assert_eq!((seen.len(), distinct.len()), (300, 300), "every request came once");
-    assert!(upstream.connections() >= 300 / 7, "{} connections", upstream.connections());
+    // Those that are under way when it says so are finished: six clients, so six more at most.
+    assert!(upstream.connections() >= 300 / 13, "{} connections", upstream.connections());
 }
 
 #[test]

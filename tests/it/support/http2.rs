@@ -46,7 +46,6 @@ pub(crate) struct Manner {
 struct Seen {
     connections: AtomicUsize,
     requests: AtomicUsize,
-    open: AtomicUsize,
     heads: Mutex<Vec<Request<()>>>,
     /// Certificates that the other side has shown.
     shown: AtomicUsize,

@@ -1,0 +1,79 @@
+//! What all threads know of upstreams and their targets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::HeaderValue;
+
+use super::StartError;
+use super::tls::{TargetTls, TlsClient, TlsError};
+use crate::config::{self, Target};
+
+/// What all threads know of an upstream.
+#[derive(Debug)]
+pub struct SharedUpstream {
+    pub(super) settings: config::Upstream,
+    pub(super) first: Arc<SharedTarget>,
+    pub(super) others: Vec<Arc<SharedTarget>>,
+}
+
+/// What all threads know of a target. It is touched when a connection opens or closes, never per request.
+#[derive(Debug)]
+pub struct SharedTarget {
+    pub(super) target: Target,
+    pub(super) authority: HeaderValue,
+    pub(super) tls: Option<TargetTls>,
+    pub(super) open: AtomicUsize,
+    /// Requests of all threads that wait for a connection.
+    pub(super) wanted: AtomicUsize,
+}
+
+impl SharedUpstream {
+    /// An upstream without connections. The certificates that it needs are read.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], which names the upstream.
+    pub fn new(settings: &config::Upstream) -> Result<Self, StartError> {
+        let failed = |cause| StartError { upstream: settings.name.clone(), cause };
+        let needed = settings.targets.iter().any(Target::is_tls);
+        let tls = needed.then(|| TlsClient::load(&settings.tls)).transpose().map_err(failed)?;
+        let mut targets = settings.targets.iter().map(|target| SharedTarget::new(target, tls.as_ref()));
+        // No checked configuration has an upstream without a target.
+        let none = || failed(TlsError::Name(String::new()));
+        let first = targets.next().ok_or_else(none)?.map_err(failed)?;
+        let others = targets.collect::<Result<_, _>>().map_err(failed)?;
+        Ok(Self { settings: settings.clone(), first, others })
+    }
+}
+
+impl SharedTarget {
+    fn new(target: &Target, tls: Option<&TlsClient>) -> Result<Arc<Self>, TlsError> {
+        let authority = target.authority();
+        let authority = HeaderValue::from_str(&authority).map_err(|_| TlsError::Name(authority))?;
+        let tls = match (target, tls) {
+            (Target::Https(at), Some(tls)) => Some(tls.target(&at.host)?),
+            (Target::Http(_) | Target::Https(_) | Target::H2c(_) | Target::Unix(_), _) => None,
+        };
+        let (open, wanted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Ok(Arc::new(Self { target: target.clone(), authority, tls, open, wanted }))
+    }
+}
+
+/// A place among the connections that a target may have; given back when the connection is gone.
+#[derive(Debug)]
+pub(super) struct Place(Arc<SharedTarget>);
+
+impl Place {
+    pub(super) fn take(target: &Arc<SharedTarget>, most: usize) -> Option<Self> {
+        let more = |open: usize| (open < most).then_some(open + 1);
+        target.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Self(Arc::clone(target)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
