@@ -97,7 +97,8 @@ async fn exchange(
 
     progress.wait(route.timeout_ms);
     note(record, Record::upstream_begins);
-    let limits = Limits { max_body: route.max_body, progress: Rc::clone(progress), interim: None };
+    let limits =
+        Limits { max_body: route.max_body, progress: Rc::clone(progress), interim: call.interim.cloned() };
     if let Some((offer, client)) = sealed.take_opening() {
         let asked = websocket(call, upstream, sealed, &limits, (&offer, client), &caller);
         return Box::pin(asked).await;

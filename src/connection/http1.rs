@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::Request;
+use http::{Request, Version};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -18,10 +18,11 @@ use crate::config::Limits;
 use crate::http::incoming::Incoming;
 use crate::last_words::LastAnswer;
 use crate::net::deadline::{Phase, Progress};
-use crate::net::guarded::{GuardedStream, Interim};
+use crate::net::guarded::{GuardedStream, Interim as GuardedInterim};
 use crate::net::transport::Transport;
 use crate::pipeline;
 use crate::upgrade::tunnel::Socket;
+use crate::upstream::Interim;
 use crate::worker::Worker;
 
 /// Bytes of a request's body that are read ahead of the upstream.
@@ -34,7 +35,7 @@ pub(super) async fn serve(
     connection: Rc<ClientConnection>,
     progress: Rc<Progress>,
 ) {
-    let interim: Interim = Rc::new(RefCell::default());
+    let interim: GuardedInterim = Rc::new(RefCell::default());
     let last_words = LastAnswer { worker: Rc::clone(&worker), connection: Rc::clone(&connection) };
     let stream = GuardedStream::new(
         transport,
@@ -44,9 +45,13 @@ pub(super) async fn serve(
         last_words,
     );
     let tunnel = Slot::default();
+    let told = interim_answers(interim);
     let service = service_fn(|request| {
         let request = Request::map(request, Incoming::Http1);
-        let call = Call { worker: &worker, connection: &connection, progress: &progress, tunnel: &tunnel };
+        // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
+        let interim = (request.version() == Version::HTTP_11).then_some(&told);
+        let call =
+            Call { worker: &worker, connection: &connection, progress: &progress, interim, tunnel: &tunnel };
         async move { Ok::<_, Infallible>(pipeline::serve(call, request).await) }
     });
     let mut serving = builder(&worker.server.limits).serve_connection(TokioIo::new(stream), service);
@@ -78,6 +83,22 @@ pub(super) async fn serve(
         let parts = serving.into_parts();
         opened.run(Socket::new(parts.io.into_inner(), parts.read_buf), &worker, &progress).await;
     }
+}
+
+/// Writes interim answers where the connection takes them from when it is written to next, which is at the end of the
+/// very poll in which they are told.
+fn interim_answers(waiting: GuardedInterim) -> Interim {
+    Interim::new(move |answer| {
+        let mut waiting = waiting.borrow_mut();
+        waiting.extend_from_slice(b"HTTP/1.1 ");
+        waiting.extend_from_slice(answer.status().to_string().as_bytes());
+        for (name, value) in answer.headers() {
+            for piece in [b"\r\n", name.as_str().as_bytes(), b": ", value.as_bytes()] {
+                waiting.extend_from_slice(piece);
+            }
+        }
+        waiting.extend_from_slice(b"\r\n\r\n");
+    })
 }
 
 fn builder(limits: &Limits) -> Builder {

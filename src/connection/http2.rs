@@ -1,5 +1,6 @@
 //! A connection that speaks HTTP/2. All of its streams are served by the connection's own task.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -24,6 +25,7 @@ use crate::net::transport::Transport;
 use crate::pipeline;
 use crate::response::ResponseBody;
 use crate::upgrade::tunnel::Socket;
+use crate::upstream::Interim;
 use crate::worker::Worker;
 
 /// Fields that HTTP/2 does not have (RFC 9113 section 8.2.2).
@@ -170,7 +172,16 @@ async fn answer(arrived: Arrived) {
         progress.await_continue();
     }
     let tunnel = Slot::default();
-    let call = Call { worker: &worker, connection: &connection, progress: &progress, tunnel: &tunnel };
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let waiting = Rc::clone(&told);
+    let interim = Interim::new(move |answer| waiting.borrow_mut().push(answer));
+    let call = Call {
+        worker: &worker,
+        connection: &connection,
+        progress: &progress,
+        interim: Some(&interim),
+        tunnel: &tunnel,
+    };
     let served = {
         let mut serving =
             pin!(async { pipeline::serve(call, whole_request(request, &progress).await).await });
@@ -181,6 +192,10 @@ async fn answer(arrived: Arrived) {
             let served = serving.as_mut().poll(cx);
             if served.is_pending() && progress.takes_continue() {
                 send_continue(&mut respond);
+            }
+            for answer in told.borrow_mut().drain(..) {
+                // A stream that is gone meanwhile is found by the next poll.
+                let _sent = respond.send_informational(answer);
             }
             served.map(Some)
         })

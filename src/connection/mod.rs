@@ -17,6 +17,7 @@ use self::opening::Opened;
 use crate::net::deadline::{Overdue, Phase, Progress};
 use crate::net::peer::Peer;
 use crate::net::tls::{Protocol, Session};
+use crate::upstream::Interim;
 use crate::worker::Worker;
 
 /// A client's connection, as its requests see it.
@@ -60,6 +61,8 @@ pub struct Call<'a> {
     pub connection: &'a ClientConnection,
     /// What the deadlines of this request look at. In HTTP/1.1 it is that of its connection.
     pub progress: &'a Rc<Progress>,
+    /// Who is told of informational answers, if the client understands them.
+    pub interim: Option<&'a Interim>,
     /// Where it leaves a WebSocket that it has opened.
     pub tunnel: &'a tunnel::Slot,
 }

@@ -15,7 +15,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::health::{Health, Metered};
-use super::io::Wire;
+use super::interim::Heard;
+use super::io::{HeardWire, Wire};
 use super::tls::{ALPN_HTTP2, Offer, TargetTls};
 use crate::base::bounds;
 use crate::config::{Authority, Target};
@@ -81,7 +82,17 @@ impl std::error::Error for ConnectError {
 }
 
 /// A connection of HTTP/1.1: the half that sends requests, and the half that has to be driven.
-pub(super) type Http1 = (http1::SendRequest<RequestBody>, http1::Connection<TokioIo<Wire>, RequestBody>);
+pub(super) type Http1 = (Sender, Driven);
+
+/// The half of a connection of HTTP/1.1 that has to be driven.
+pub(super) type Driven = http1::Connection<TokioIo<HeardWire>, RequestBody>;
+
+/// The half of a connection of HTTP/1.1 that sends requests.
+pub(super) struct Sender {
+    pub(super) requests: http1::SendRequest<RequestBody>,
+    /// What comes before their answers.
+    pub(super) heard: Rc<Heard>,
+}
 
 /// A connection of HTTP/2 whose other side has said how many streams it takes.
 pub(super) struct Http2 {
@@ -132,12 +143,14 @@ fn speaks_http2(target: &Target, wire: &Wire) -> bool {
 }
 
 async fn http1(wire: Wire) -> Result<Http1, ConnectError> {
-    http1::Builder::new()
+    let heard = Rc::new(Heard::default());
+    let (requests, driven) = http1::Builder::new()
         .max_buf_size(READ_BUFFER_BYTES)
         .max_headers(MAX_ANSWER_HEADERS)
-        .handshake(TokioIo::new(wire))
+        .handshake(TokioIo::new(HeardWire::new(wire, Rc::clone(&heard))))
         .await
-        .map_err(|error| ConnectError::Refused(io::Error::other(error)))
+        .map_err(|error| ConnectError::Refused(io::Error::other(error)))?;
+    Ok((Sender { requests, heard }, driven))
 }
 
 async fn http2(wire: Wire, clock: &Rc<TickClock>) -> Result<Http2, ConnectError> {

@@ -8,13 +8,10 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::Scheme;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
 use super::UpstreamError;
-use super::connect::{Connection, Http1, Http2, connect, connect_http1};
-use super::io::Wire;
+use super::connect::{Connection, Driven, Http1, Http2, Sender, connect, connect_http1};
 use super::multiplex::{Multiplexed, Stream, Waited, drive};
 use super::shared::{Place, SharedTarget};
 use crate::base::bounds;
@@ -24,7 +21,7 @@ use crate::net::deadline::TickClock;
 
 /// A connection that nobody uses.
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    sender: Sender,
     since_ms: u64,
 }
 
@@ -52,7 +49,7 @@ struct PoolLimits {
 
 /// A connection that is in use. Dropped before its answer has ended, it closes.
 pub(super) struct Lease {
-    sender: Option<SendRequest<RequestBody>>,
+    sender: Option<Sender>,
     in_flight: InFlight,
     reused: bool,
 }
@@ -185,10 +182,12 @@ impl Pool {
     }
 
     /// The most recently used connection that is still good. Those that the target has closed are let go.
-    async fn next_ready(&self) -> Option<SendRequest<RequestBody>> {
+    async fn next_ready(&self) -> Option<Sender> {
         loop {
             let mut sender = self.idle.borrow_mut().pop()?.sender;
-            if sender.is_ready() || (!sender.is_closed() && sender.ready().await.is_ok()) {
+            if sender.requests.is_ready()
+                || (!sender.requests.is_closed() && sender.requests.ready().await.is_ok())
+            {
                 return Some(sender);
             }
         }
@@ -230,7 +229,7 @@ impl Pool {
         }
     }
 
-    fn drive(&self, connection: http1::Connection<TokioIo<Wire>, RequestBody>, place: Place) {
+    fn drive(&self, connection: Driven, place: Place) {
         let freed = Rc::clone(&self.freed);
         tokio::task::spawn_local(async move {
             // How it ended is known to the request that it ended; an unused one may end as it likes.
@@ -249,7 +248,7 @@ impl Pool {
         }
     }
 
-    fn lend(self: &Rc<Self>, sender: SendRequest<RequestBody>, reused: bool) -> Lease {
+    fn lend(self: &Rc<Self>, sender: Sender, reused: bool) -> Lease {
         Lease { sender: Some(sender), in_flight: InFlight::begin(self), reused }
     }
 
@@ -280,7 +279,8 @@ impl Pool {
         let now_ms = self.clock.now_ms();
         let mut idle = self.idle.borrow_mut();
         idle.retain(|idle| {
-            now_ms.saturating_sub(idle.since_ms) < self.limits.idle_timeout_ms && !idle.sender.is_closed()
+            now_ms.saturating_sub(idle.since_ms) < self.limits.idle_timeout_ms
+                && !idle.sender.requests.is_closed()
         });
         let surplus = self.wanted_elsewhere().min(idle.len());
         idle.drain(..surplus);
@@ -320,7 +320,7 @@ impl Lease {
     }
 
     /// The half that sends requests.
-    pub(super) fn sender(&mut self) -> Option<&mut SendRequest<RequestBody>> {
+    pub(super) fn sender(&mut self) -> Option<&mut Sender> {
         self.sender.as_mut()
     }
 
@@ -330,7 +330,7 @@ impl Lease {
         let pool = self.in_flight.pool();
         let wanted_here = pool.waiting.get() > 0 || pool.wanted_elsewhere() == 0;
         if let Some(sender) = self.sender.take()
-            && !sender.is_closed()
+            && !sender.requests.is_closed()
             && wanted_here
         {
             let since_ms = pool.clock.now_ms();

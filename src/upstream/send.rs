@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri, header};
 
 use super::UpstreamError;
 use super::body::{Hold, UpstreamResponse, accept};
+use super::connect::Sender;
 use super::http2::{self, Attempt};
 use super::interim::Interim;
 use super::pool::{Lease, Leased, Pool};
@@ -225,14 +226,14 @@ impl Upstream {
         let Attempt { place, read } = attempt;
         let gone = || Failure::Final(UpstreamError::Unacceptable("the request is gone"));
         // What was read of the body for HTTP/2 is not put in front of it again here.
-        let mut request = place.take().filter(|_| read.is_empty()).ok_or_else(gone)?;
+        let request = place.take().filter(|_| read.is_empty()).ok_or_else(gone)?;
         let reused = lease.is_reused();
         let spare = if reused { self.spares.keep(&request) } else { None };
-        let listening = limits.interim.as_ref().map(|interim| interim.listen(&mut request));
-        let sending = lease.sender().ok_or_else(gone)?.try_send_request(request);
-        let sent = match listening {
+        let Sender { requests, heard } = lease.sender().ok_or_else(gone)?;
+        let sending = requests.try_send_request(request);
+        let sent = match &limits.interim {
             None => sending.await,
-            Some(listening) => Box::pin(listening.until(sending)).await,
+            Some(interim) => heard.until(sending, interim).await,
         };
         let mut error = match sent {
             Ok(response) => {

@@ -12,6 +12,7 @@ use http::{Request, StatusCode};
 
 use super::UpstreamError;
 use super::body::{Hold, UpstreamResponse, accept};
+use super::connect::Sender;
 use super::io::UpstreamIo;
 use super::pool::{Exclusive, Pool};
 use super::send::Limits;
@@ -46,16 +47,16 @@ impl fmt::Debug for UpgradeAnswer {
 pub(super) async fn send(
     pool: &Rc<Pool>,
     exclusive: Exclusive,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     limits: &Limits,
 ) -> Result<UpgradeAnswer, UpstreamError> {
     let Exclusive { http1: (mut sender, mut connection), place, in_flight } = exclusive;
-    let listening = limits.interim.as_ref().map(|interim| interim.listen(&mut request));
     let sent = {
         let mut sending = pin!(async {
-            let sending = sender.send_request(request);
-            match listening {
-                Some(listening) => listening.until(sending).await,
+            let Sender { requests, heard } = &mut sender;
+            let sending = requests.send_request(request);
+            match &limits.interim {
+                Some(interim) => heard.until(sending, interim).await,
                 None => sending.await,
             }
         });
@@ -88,7 +89,7 @@ pub(super) async fn send(
         None => poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(UpstreamError::Broken)?,
     }
     let parts = connection.into_parts();
-    let io = UpstreamIo::new(parts.io.into_inner(), place, in_flight);
+    let io = UpstreamIo::new(parts.io.into_inner().into_wire(), place, in_flight);
     Ok(UpgradeAnswer::Switched { head, io, read_ahead: parts.read_buf })
 }
 
