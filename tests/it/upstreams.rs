@@ -305,7 +305,7 @@ fn trailers_of_http2_pass_to_who_takes_them() {
 fn large_bodies_pass_both_ways_over_http2() {
     let upstream = Http2Upstream::echo(Manner::default());
     let gateway = public(&upstream.h2c(), "").start();
-    let body: Vec<u8> = (0..8 * MIB).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let body: Vec<u8> = (0..2 * MIB).map(|at| u8::try_from(at % 251).unwrap()).collect();
     thread::scope(|scope| {
         for _ in 0..3 {
             let (mut client, body) = (gateway.client(), &body);
@@ -322,7 +322,7 @@ fn large_bodies_pass_both_ways_over_http2() {
 fn clients_that_do_not_read_hold_up_nobody_else_on_their_connection() {
     let upstream = Http2Upstream::start(Manner::default(), |call| async move {
         if call.request.uri().path() == "/long" {
-            call.ok(&vec![b'x'; 16 * MIB]).await;
+            call.ok(&vec![b'x'; 4 * MIB]).await;
         } else {
             call.echo().await;
         }
