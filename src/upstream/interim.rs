@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
@@ -86,7 +86,9 @@ impl Heard {
             if self.any.get() {
                 let answers = std::mem::take(&mut *self.answers.borrow_mut());
                 self.any.set(false);
-                answers.into_iter().for_each(|answer| interim.tell(answer));
+                for answer in answers {
+                    interim.tell(answer);
+                }
             }
             if polled.is_pending() {
                 self.keep_waker(cx.waker());
@@ -126,6 +128,8 @@ fn parse(bytes: &[u8]) -> Option<(Response<()>, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     const HINTS: &[u8] =
@@ -175,6 +179,6 @@ mod tests {
         ] {
             assert!(told(&[other]).is_empty(), "{other:?}");
         }
-        assert_eq!(told(&vec![HINTS.repeat(100).as_slice()]).len(), MAX_WAITING);
+        assert_eq!(told(&[HINTS.repeat(100).as_slice()]).len(), MAX_WAITING);
     }
 }

@@ -16,7 +16,6 @@ use super::multiplex::{Multiplexed, Stream, Waited, drive};
 use super::shared::{Place, SharedTarget};
 use crate::base::bounds;
 use crate::config::{self, Target};
-use crate::http::body::RequestBody;
 use crate::net::deadline::TickClock;
 
 /// A connection that nobody uses.
