@@ -24,7 +24,7 @@ use crate::identity::{self, Origin, UpstreamRequest};
 use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
 use crate::net::tls::Session;
-use crate::request::{self, Exchange, Pieces};
+use crate::request::{self, Exchange, IntakeError, Pieces};
 use crate::response::{Answer, ResponseBody};
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
@@ -34,14 +34,30 @@ use crate::upstream::{Limits, UpgradeAnswer, Upstream, UpstreamResponse};
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Serves one request. There is always an answer, and always one record.
-pub async fn serve(call: Call<'_>, request: Request<Incoming>) -> Response<ResponseBody> {
+/// Serves one request. There is always an answer, and always one record. The request is taken in before anything is
+/// waited for, so that the future need not hold it.
+pub fn serve<'a>(
+    call: Call<'a>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response<ResponseBody>> + use<'a> {
     let Call { worker, connection, progress, .. } = call;
     progress.begin();
     let id = request_id(call, &request);
-    let mut record = worker.begin_record(connection, &request, &id);
+    let record = worker.begin_record(connection, &request, &id);
     let dialect = Dialect::of(request.headers());
-    let answer = match exchange(call, request, &id, &mut record).await {
+    let taken = request::intake(request, worker.server.limits.max_headers);
+    finish(call, taken, dialect, id, record)
+}
+
+async fn finish(
+    call: Call<'_>,
+    taken: Result<Exchange, IntakeError>,
+    dialect: Dialect,
+    id: HeaderValue,
+    mut record: Option<Box<Record>>,
+) -> Response<ResponseBody> {
+    let Call { connection, progress, .. } = call;
+    let answer = match exchange(call, taken, &id, &mut record).await {
         Ok(answer) => answer,
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
@@ -58,12 +74,12 @@ pub async fn serve(call: Call<'_>, request: Request<Incoming>) -> Response<Respo
 /// token route, and an upstream learns of nothing that was not permitted and sealed.
 async fn exchange(
     call: Call<'_>,
-    request: Request<Incoming>,
+    taken: Result<Exchange, IntakeError>,
     id: &HeaderValue,
     record: &mut Option<Box<Record>>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, connection, progress, .. } = call;
-    let exchange = request::intake(request, worker.server.limits.max_headers)?;
+    let exchange = taken?;
     note(record, |record| record.took_in(&exchange));
     if connection.purpose == Purpose::Redirect {
         return redirect(worker.https_port, exchange);

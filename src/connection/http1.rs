@@ -52,7 +52,8 @@ pub(super) async fn serve(
         let interim = (request.version() == Version::HTTP_11).then_some(&told);
         let call =
             Call { worker: &worker, connection: &connection, progress: &progress, interim, tunnel: &tunnel };
-        async move { Ok::<_, Infallible>(pipeline::serve(call, request).await) }
+        let serving = pipeline::serve(call, request);
+        async move { Ok::<_, Infallible>(serving.await) }
     });
     let mut serving = builder(&worker.server.limits).serve_connection(TokioIo::new(stream), service);
     let mut told_to_stop = false;

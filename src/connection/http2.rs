@@ -75,15 +75,24 @@ struct Home {
     worker: Rc<Worker>,
     connection: Rc<ClientConnection>,
     progress: Rc<Progress>,
-    /// For further streams: each is under watch already.
-    spare: Vec<Rc<Progress>>,
+    /// For further streams.
+    spare: Vec<Kit>,
+}
+
+/// What a stream is served with beside its request, and what can be used again.
+struct Kit {
+    /// Under watch already.
+    progress: Rc<Progress>,
+    /// Informational answers that were told and wait to be sent.
+    told: Rc<RefCell<Vec<Response<()>>>>,
+    interim: Interim,
 }
 
 /// A stream of its own, that is to be served.
 struct Arrived {
     worker: Rc<Worker>,
     connection: Rc<ClientConnection>,
-    progress: Rc<Progress>,
+    kit: Kit,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 }
@@ -96,7 +105,7 @@ struct Serving<F> {
     ending: bool,
 }
 
-impl<F: Future<Output = Rc<Progress>>> Serving<F> {
+impl<F: Future<Output = Kit>> Serving<F> {
     /// Goes on until the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>, serve: impl Fn(Arrived) -> F) -> Poll<()> {
         self.home.progress.keep_waker(cx.waker());
@@ -133,8 +142,8 @@ impl<F: Future<Output = Rc<Progress>>> Serving<F> {
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) {
         let mut streams = std::pin::Pin::new(&mut self.streams);
-        while let Poll::Ready(Some(progress)) = streams.as_mut().poll_next(cx) {
-            self.home.keep(progress);
+        while let Poll::Ready(Some(kit)) = streams.as_mut().poll_next(cx) {
+            self.home.keep(kit);
         }
         if streams.is_empty() && self.home.progress.phase() != Phase::Idle {
             self.home.progress.enter(Phase::Idle);
@@ -144,48 +153,55 @@ impl<F: Future<Output = Rc<Progress>>> Serving<F> {
 
 impl Home {
     fn arrive(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Arrived {
-        let progress = self.spare.pop().unwrap_or_else(|| self.worker.watch());
-        progress.renew();
+        let kit = self.spare.pop().unwrap_or_else(|| Kit::new(self.worker.watch()));
+        kit.progress.renew();
         let (worker, connection) = (Rc::clone(&self.worker), Rc::clone(&self.connection));
-        Arrived { worker, connection, progress, request, respond }
+        Arrived { worker, connection, kit, request, respond }
     }
 
-    /// Keeps what a stream was watched by, unless something still refers to it.
-    fn keep(&mut self, progress: Rc<Progress>) {
-        progress.park();
-        if Rc::strong_count(&progress) == 1 {
-            self.spare.push(progress);
+    /// Keeps what a stream was served with, unless something still refers to it.
+    fn keep(&mut self, kit: Kit) {
+        kit.progress.park();
+        if Rc::strong_count(&kit.progress) == 1 {
+            kit.told.borrow_mut().clear();
+            self.spare.push(kit);
         }
     }
 }
 
-/// Serves one request from its head to the end of its answer.
-async fn serve_stream(arrived: Arrived) -> Rc<Progress> {
-    let progress = Rc::clone(&arrived.progress);
-    super::keep_waker(&progress, pin!(answer(arrived))).await;
-    progress
+impl Kit {
+    fn new(progress: Rc<Progress>) -> Self {
+        let told = Rc::new(RefCell::new(Vec::new()));
+        let waiting = Rc::clone(&told);
+        let interim = Interim::new(move |answer| waiting.borrow_mut().push(answer));
+        Self { progress, told, interim }
+    }
 }
 
-async fn answer(arrived: Arrived) {
-    let Arrived { worker, connection, progress, request, mut respond } = arrived;
+/// Serves one request from its head to the end of its answer.
+async fn serve_stream(arrived: Arrived) -> Kit {
+    let Arrived { worker, connection, kit, request, mut respond } = arrived;
+    let progress = &kit.progress;
     if request.headers().contains_key(header::EXPECT) {
         progress.await_continue();
     }
+    let (head, stream) = request.into_parts();
+    let mut body = Incoming::http2(stream, &head.headers);
+    if (head.method == Method::GET || head.method == Method::HEAD) && !body.is_end_stream() {
+        Box::pin(super::keep_waker(progress, pin!(wait_for_end(&mut body, progress)))).await;
+    }
     let tunnel = Slot::default();
-    let told = Rc::new(RefCell::new(Vec::new()));
-    let waiting = Rc::clone(&told);
-    let interim = Interim::new(move |answer| waiting.borrow_mut().push(answer));
     let call = Call {
         worker: &worker,
         connection: &connection,
-        progress: &progress,
-        interim: Some(&interim),
+        progress,
+        interim: Some(&kit.interim),
         tunnel: &tunnel,
     };
     let served = {
-        let mut serving =
-            pin!(async { pipeline::serve(call, whole_request(request, &progress).await).await });
+        let mut serving = pin!(pipeline::serve(call, Request::from_parts(head, body)));
         poll_fn(|cx| {
+            progress.keep_waker(cx.waker());
             if respond.poll_reset(cx).is_ready() {
                 return Poll::Ready(None);
             }
@@ -193,7 +209,7 @@ async fn answer(arrived: Arrived) {
             if served.is_pending() && progress.takes_continue() {
                 send_continue(&mut respond);
             }
-            for answer in told.borrow_mut().drain(..) {
+            for answer in kit.told.borrow_mut().drain(..) {
                 // A stream that is gone meanwhile is found by the next poll.
                 let _sent = respond.send_informational(answer);
             }
@@ -202,19 +218,42 @@ async fn answer(arrived: Arrived) {
         .await
     };
     // A client that has reset its stream wants no answer; dropping what was under way ends it at the upstream as well.
-    let Some(response) = served else { return };
+    if let Some(response) = served {
+        answer(&worker, response, tunnel.take(), &mut respond, progress).await;
+    }
+    kit
+}
+
+/// Waits for the end of a body that should be at its end, so that an empty frame at the end counts as none.
+async fn wait_for_end(body: &mut Incoming, progress: &Progress) {
+    let Incoming::Http2(body) = body else { return };
+    progress.body_wanted();
+    // A body that does not come in time is one all the same.
+    let _overdue = in_time(progress, poll_fn(|cx| body.poll_empty(cx))).await.is_err();
+    progress.body_served();
+}
+
+async fn answer(
+    worker: &Worker,
+    response: Response<ResponseBody>,
+    opened: Option<Box<Opened>>,
+    respond: &mut SendResponse<Bytes>,
+    progress: &Rc<Progress>,
+) {
     let (mut head, body) = response.into_parts();
-    for name in &CONNECTION_FIELDS {
-        head.headers.remove(name);
+    // Most answers have none; looking once costs less than removing each.
+    if head.headers.keys().any(|name| CONNECTION_FIELDS.contains(name)) {
+        for name in &CONNECTION_FIELDS {
+            head.headers.remove(name);
+        }
     }
     head.headers.entry(header::DATE).or_insert_with(|| worker.date());
-    let opened = tunnel.take();
     let is_whole = opened.is_none() && body.is_end_stream();
     let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else { return };
     match opened {
-        Some(opened) => carry(*opened, &mut stream, &worker, &progress).await,
+        Some(opened) => Box::pin(carry(*opened, &mut stream, worker, progress)).await,
         None if is_whole => {}
-        None => send(body, &mut stream, &progress).await,
+        None => send(body, &mut stream, progress).await,
     }
 }
 
@@ -224,22 +263,6 @@ async fn carry(mut opened: Opened, stream: &mut SendStream<Bytes>, worker: &Work
     let Incoming::Http2(receive) = std::mem::replace(&mut opened.client, Incoming::Empty) else { return };
     let client = StreamSide::new(receive, stream, progress);
     opened.run(Socket::new(client, Bytes::new()), worker, progress).await;
-}
-
-/// Waits for the end of a stream that should be at its end, so that an empty frame at the end counts as none.
-async fn whole_request(request: Request<RecvStream>, progress: &Progress) -> Request<Incoming> {
-    let (head, stream) = request.into_parts();
-    let mut body = Incoming::http2(stream, &head.headers);
-    if (head.method == Method::GET || head.method == Method::HEAD)
-        && let Incoming::Http2(body) = &mut body
-        && !body.is_end_stream()
-    {
-        progress.body_wanted();
-        // A body that does not come in time is one all the same.
-        let _overdue = in_time(progress, poll_fn(|cx| body.poll_empty(cx))).await.is_err();
-        progress.body_served();
-    }
-    Request::from_parts(head, body)
 }
 
 fn send_continue(respond: &mut SendResponse<Bytes>) {
@@ -252,7 +275,8 @@ fn send_continue(respond: &mut SendResponse<Bytes>) {
 async fn send(body: ResponseBody, stream: &mut SendStream<Bytes>, progress: &Progress) {
     let sent = {
         let sending = pin!(outgoing::send(body, stream, progress));
-        in_time(progress, sending).await
+        let in_time = pin!(in_time(progress, sending));
+        super::keep_waker(progress, in_time).await
     };
     match sent {
         Ok(Ok(())) => {}

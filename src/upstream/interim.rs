@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -78,11 +78,10 @@ impl Heard {
     }
 
     /// Tells of them until the final answer is there. What was heard before belongs to no request.
-    pub(super) async fn until<F: Future>(&self, answered: F, interim: &Interim) -> F::Output {
+    pub(super) async fn until<F: Future + Unpin>(&self, mut answered: F, interim: &Interim) -> F::Output {
         self.forget();
-        let mut answered = pin!(answered);
         poll_fn(|cx| {
-            let polled = answered.as_mut().poll(cx);
+            let polled = Pin::new(&mut answered).poll(cx);
             if self.any.get() {
                 let answers = std::mem::take(&mut *self.answers.borrow_mut());
                 self.any.set(false);

@@ -153,9 +153,10 @@ impl Pool {
                 }
             }
             if let Some(place) = Place::take(&self.shared, self.limits.max_connections) {
-                return self.open(place).await;
+                // On the heap, so that the requests that find one need no room for it.
+                return Box::pin(self.open(place)).await;
             }
-            self.wait().await?;
+            Box::pin(self.wait()).await?;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::num::NonZeroU64;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -233,7 +234,7 @@ impl Upstream {
         let sending = requests.try_send_request(request);
         let sent = match &limits.interim {
             None => sending.await,
-            Some(interim) => heard.until(sending, interim).await,
+            Some(interim) => heard.until(pin!(sending), interim).await,
         };
         let mut error = match sent {
             Ok(response) => {

@@ -56,7 +56,7 @@ pub(super) async fn send(
             let Sender { requests, heard } = &mut sender;
             let sending = requests.send_request(request);
             match &limits.interim {
-                Some(interim) => heard.until(sending, interim).await,
+                Some(interim) => heard.until(pin!(sending), interim).await,
                 None => sending.await,
             }
         });
