@@ -36,10 +36,10 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// Serves one request. There is always an answer, and always one record. The request is taken in before anything is
 /// waited for, so that the future need not hold it.
-pub fn serve<'a>(
-    call: Call<'a>,
+pub fn serve(
+    call: Call<'_>,
     request: Request<Incoming>,
-) -> impl Future<Output = Response<ResponseBody>> + use<'a> {
+) -> impl Future<Output = Response<ResponseBody>> + use<'_> {
     let Call { worker, connection, progress, .. } = call;
     progress.begin();
     let id = request_id(call, &request);

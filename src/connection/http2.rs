@@ -20,7 +20,7 @@ use crate::config::Limits;
 use crate::http::incoming::Incoming;
 use crate::http::outgoing;
 use crate::net::deadline::{Overdue, Phase, Progress, in_time};
-use crate::net::frames::WatchedFrames;
+use crate::net::frames::{Gathering, WatchedFrames};
 use crate::net::transport::Transport;
 use crate::pipeline;
 use crate::response::ResponseBody;
@@ -46,12 +46,14 @@ pub(super) async fn serve(
 ) {
     // What has come is the preface, which is no head of a request.
     progress.enter(Phase::Idle);
-    let frames = WatchedFrames::new(transport, Rc::clone(&progress));
+    let gathering = Gathering::default();
+    let frames = WatchedFrames::new(transport, Rc::clone(&progress), Rc::clone(&gathering));
     let handshake = builder(&worker.server.limits).handshake::<_, Bytes>(frames);
     let handshake = super::keep_waker(&progress, pin!(in_time(&progress, pin!(handshake)))).await;
     let Ok(Ok(frames)) = handshake else { return };
     let home = Home { worker, connection, progress, spare: Vec::new() };
-    let mut serving = Serving { frames, streams: FuturesUnordered::new(), home, ending: false };
+    let streams = FuturesUnordered::new();
+    let mut serving = Serving { frames, gathering, streams, home, ending: false };
     poll_fn(|cx| serving.poll(cx, serve_stream)).await;
 }
 
@@ -97,8 +99,11 @@ struct Arrived {
     respond: SendResponse<Bytes>,
 }
 
+type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
+
 struct Serving<F> {
     frames: Connection<WatchedFrames, Bytes>,
+    gathering: Gathering,
     streams: FuturesUnordered<F>,
     home: Home,
     /// No further streams are taken.
@@ -118,7 +123,12 @@ impl<F: Future<Output = Kit>> Serving<F> {
         }
         loop {
             self.poll_streams(cx);
-            match ready!(self.frames.poll_accept(cx)) {
+            let accepted = match self.accept(cx, true) {
+                // What this poll has to say is written at once when nothing more is to be read.
+                Poll::Pending => ready!(self.accept(cx, false)),
+                Poll::Ready(accepted) => accepted,
+            };
+            match accepted {
                 Some(Ok((request, respond))) => {
                     self.home.progress.forgive();
                     let arrived = self.home.arrive(request, respond);
@@ -132,6 +142,14 @@ impl<F: Future<Output = Kit>> Serving<F> {
                 None => return Poll::Ready(()),
             }
         }
+    }
+
+    /// Reads and writes; says which request came next. While frames are gathered, none is written.
+    fn accept(&mut self, cx: &mut Context<'_>, gather: bool) -> Poll<Option<Accepted>> {
+        self.gathering.set(gather);
+        let accepted = self.frames.poll_accept(cx);
+        self.gathering.set(false);
+        accepted
     }
 
     /// Tells the client that nothing more is taken, and finishes what was.

@@ -3,11 +3,13 @@
 //! The HTTP/2 library says nothing of a head before it is whole, so a client could take for ever over one. Frames are
 //! only counted here, never read (RFC 9113 section 4.1).
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::deadline::Progress;
@@ -78,18 +80,45 @@ impl Frames {
     }
 }
 
+/// Bytes that are gathered before they are written whatever else is to come: what one record of TLS holds.
+const GATHERED_BYTES: usize = 16 * 1024;
+
+/// Whether frames are gathered instead of being written one by one. The HTTP/2 library writes each by itself, which over
+/// TLS is a record and a system call for each answer; so whoever polls it lets it gather first, and then write.
+pub type Gathering = Rc<Cell<bool>>;
+
 /// A client's connection that speaks HTTP/2.
 #[derive(Debug)]
 pub struct WatchedFrames {
     transport: Transport,
     progress: Rc<Progress>,
     frames: Frames,
+    gathering: Gathering,
+    gathered: BytesMut,
 }
 
 impl WatchedFrames {
     /// Puts a connection under watch, of which nothing was read.
-    pub fn new(transport: Transport, progress: Rc<Progress>) -> Self {
-        Self { transport, progress, frames: Frames::new() }
+    pub fn new(transport: Transport, progress: Rc<Progress>, gathering: Gathering) -> Self {
+        Self { transport, progress, frames: Frames::new(), gathering, gathered: BytesMut::new() }
+    }
+
+    /// Writes what was gathered.
+    fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.gathered.is_empty() {
+            let outcome = Pin::new(&mut self.transport).poll_write(cx, &self.gathered);
+            let written = ready!(self.count(outcome))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.gathered.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether so many more bytes are gathered.
+    fn takes(&self, bytes: usize) -> bool {
+        self.gathering.get() && self.gathered.len() + bytes <= GATHERED_BYTES
     }
 
     fn count(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -121,6 +150,11 @@ impl AsyncRead for WatchedFrames {
 
 impl AsyncWrite for WatchedFrames {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.takes(bytes.len()) {
+            self.gathered.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        ready!(self.poll_gathered(cx))?;
         let outcome = Pin::new(&mut self.transport).poll_write(cx, bytes);
         self.count(outcome)
     }
@@ -130,6 +164,14 @@ impl AsyncWrite for WatchedFrames {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        if self.takes(bytes) {
+            for slice in slices {
+                self.gathered.extend_from_slice(slice);
+            }
+            return Poll::Ready(Ok(bytes));
+        }
+        ready!(self.poll_gathered(cx))?;
         let outcome = Pin::new(&mut self.transport).poll_write_vectored(cx, slices);
         self.count(outcome)
     }
@@ -139,10 +181,15 @@ impl AsyncWrite for WatchedFrames {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gathering.get() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_gathered(cx))?;
         Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_gathered(cx))?;
         Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }

@@ -2,15 +2,19 @@
 
 use std::io;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::access::rfc3339;
 use super::sink::Sink;
 use crate::base::clock::Clock;
 use crate::config::{Log, LogFormat, LogLevel};
+
+/// What the events of this crate are under.
+const OWN: &str = env!("CARGO_PKG_NAME");
 
 /// Sends every event of the process to the sink from now on. Only the first call has an effect.
 pub fn install(sink: Sink, log: Log, clock: Clock) {
@@ -21,17 +25,19 @@ pub fn install(sink: Sink, log: Log, clock: Clock) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(false)
-        .with_timer(UtcTime(clock))
-        .with_writer(Lines(sink));
+    // The libraries tell at length what they read and write, which may be a token.
+    let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(OWN, level);
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(false).with_timer(UtcTime(clock)).with_writer(Lines(sink));
+    let registry = tracing_subscriber::registry();
     // A second gateway in one process, as in tests, keeps the first one's log.
     let _installed_before = match log.format {
         LogFormat::Json => tracing::subscriber::set_global_default(
-            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
+            registry
+                .with(targets)
+                .with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)),
         ),
-        LogFormat::Pretty => tracing::subscriber::set_global_default(builder.finish()),
+        LogFormat::Pretty => tracing::subscriber::set_global_default(registry.with(targets).with(lines)),
     };
 }
 
