@@ -299,14 +299,11 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
                         None => tokio::time::sleep(ACCEPT_PAUSE).await,
                     }
                 };
-                // Answers are written whole, so waiting for more to send would only delay them.
-                if stream.set_nodelay(true).is_ok() {
-                    let worker = Rc::clone(&worker);
-                    tokio::task::spawn_local(async move {
-                        connection::serve(worker, stream, address, purpose).await;
-                        drop(counted);
-                    });
-                }
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(async move {
+                    connection::serve(worker, stream, address, purpose).await;
+                    drop(counted);
+                });
             }
             Err(error) => {
                 let now_ms = worker.clock.now_ms();

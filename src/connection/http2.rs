@@ -54,7 +54,8 @@ pub(super) async fn serve(
     let home = Home { worker, connection, progress, spare: Vec::new() };
     let streams = FuturesUnordered::new();
     let mut serving = Serving { frames, gathering, streams, home, ending: false };
-    poll_fn(|cx| serving.poll(cx, serve_stream)).await;
+    // On the heap, because each is moved several times before it begins.
+    poll_fn(|cx| serving.poll(cx, |arrived| Box::pin(serve_stream(arrived)))).await;
 }
 
 fn builder(limits: &Limits) -> h2::server::Builder {

@@ -76,6 +76,8 @@ fn bind_one(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Answers are written whole, so waiting for more to send would only delay them. Connections inherit it.
+    socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -97,5 +99,13 @@ mod tests {
             format!("cannot listen on {address}: the port is taken by another process")
         );
         assert!(bind_alone(address).is_err());
+    }
+
+    #[test]
+    fn connections_do_not_wait_for_more_to_send() {
+        let listener = bind_alone("127.0.0.1:0".parse().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(listener.accept().unwrap().0.nodelay().unwrap());
     }
 }

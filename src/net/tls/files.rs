@@ -26,6 +26,13 @@ impl Stamp {
     }
 }
 
+impl Stamp {
+    /// Whether it is the same file, whatever it holds now.
+    pub(super) fn is_of_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
 impl From<&Metadata> for Stamp {
     fn from(metadata: &Metadata) -> Self {
         Self {

@@ -51,8 +51,10 @@ impl Files {
     fn look(&mut self) -> Step {
         let now: Vec<Option<Stamp>> = self.paths.iter().map(|path| Stamp::of(path)).collect();
         if now != self.seen {
+            let written = |(old, new): (&Option<Stamp>, &Option<Stamp>)| old != new && !is_other(*old, *new);
+            let being_written = self.seen.iter().zip(&now).any(written);
             (self.seen, self.looks) = (now, 0);
-            return Step::Leave;
+            return if being_written { Step::Leave } else { Step::Read };
         }
         if self.looks >= SETTLED_LOOKS {
             return Step::Leave;
@@ -60,6 +62,11 @@ impl Files {
         self.looks += 1;
         if self.looks == SETTLED_LOOKS { Step::ReadAndTell } else { Step::Read }
     }
+}
+
+/// Whether a file has taken the place of another one. It is whole then, while one that was written to may go on growing.
+fn is_other(old: Option<Stamp>, new: Option<Stamp>) -> bool {
+    matches!((old, new), (Some(old), Some(new)) if !old.is_of_same_file(&new))
 }
 
 impl Watcher {
@@ -160,6 +167,10 @@ mod tests {
         // A change before the end begins anew, so that nobody is told of a pair of which one half is still to come.
         scratch.write("c", "22");
         assert_eq!((files.look(), files.look()), (Step::Leave, Step::Read));
+        // What takes the place of a file at once is whole, and is read at once.
+        let new = scratch.write("c.new", "333");
+        std::fs::rename(new, &cert).unwrap();
+        assert_eq!(files.look(), Step::Read);
         std::fs::remove_file(&key).unwrap();
         assert_eq!(settle(&mut files), (1, 9, Step::Leave));
         assert_eq!(settle(&mut files), (0, 0, Step::Leave));
