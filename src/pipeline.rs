@@ -57,7 +57,7 @@ async fn finish(
     mut record: Option<Box<Record>>,
 ) -> Response<ResponseBody> {
     let Call { connection, progress, .. } = call;
-    let answer = match exchange(call, taken, &id, &mut record).await {
+    let answer = match exchange(call, taken, dialect, &id, &mut record).await {
         Ok(answer) => answer,
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
@@ -75,6 +75,7 @@ async fn finish(
 async fn exchange(
     call: Call<'_>,
     taken: Result<Exchange, IntakeError>,
+    dialect: Dialect,
     id: &HeaderValue,
     record: &mut Option<Box<Record>>,
 ) -> Result<Answer, Refusal> {
@@ -111,6 +112,10 @@ async fn exchange(
     };
     let (mut sealed, caller) = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
 
+    if dialect == Dialect::Grpc && caller.token().is_some() {
+        // It ends with the token, however long its client is silent.
+        progress.take_time();
+    }
     progress.wait(route.timeout_ms);
     note(record, Record::upstream_begins);
     let limits =

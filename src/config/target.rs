@@ -1,5 +1,6 @@
 //! Where an upstream's requests go, and how that is secured.
 
+use std::fmt;
 use std::path::PathBuf;
 
 /// A target of an upstream.
@@ -39,6 +40,18 @@ impl Target {
         match self {
             Self::Https(_) => true,
             Self::Http(_) | Self::H2c(_) | Self::Unix(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    /// As the file would write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(authority) => write!(f, "http://{}", authority.text()),
+            Self::Https(authority) => write!(f, "https://{}", authority.text()),
+            Self::H2c(authority) => write!(f, "h2c://{}", authority.text()),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -101,6 +101,8 @@ pub struct Progress {
     uploading: Cell<bool>,
     /// The client waits to be told to send its body.
     continue_awaited: Cell<bool>,
+    /// The request's body may pause as long as it likes.
+    unhurried: Cell<bool>,
     read_window: Cell<Option<Window>>,
     write_window: Cell<Option<Window>>,
     waker: RefCell<Option<Waker>>,
@@ -131,6 +133,7 @@ impl Progress {
             body_wanted_since_ms: Cell::new(None),
             uploading: Cell::new(false),
             continue_awaited: Cell::new(false),
+            unhurried: Cell::new(false),
             read_window: Cell::new(None),
             write_window: Cell::new(None),
             waker: RefCell::new(None),
@@ -197,6 +200,7 @@ impl Progress {
     /// Begins a request: nothing is wrong with its body yet.
     pub fn begin(&self) {
         self.body_fault.set(None);
+        self.unhurried.set(false);
         self.enter(Phase::Waiting { until_ms: u64::MAX });
     }
 
@@ -282,6 +286,12 @@ impl Progress {
         self.body_served();
     }
 
+    /// Lets the body of the request at hand pause: it is one side of a conversation, and says something when there is
+    /// something to say.
+    pub fn take_time(&self) {
+        self.unhurried.set(true);
+    }
+
     /// Whether the body of the request at hand is still being sent.
     pub fn is_uploading(&self) -> bool {
         self.uploading.get()
@@ -329,13 +339,14 @@ impl Progress {
             self.write_window.set(None);
         }
         let wanted = self.body_wanted_since_ms.get();
-        if wanted.is_none() {
+        let hurried = wanted.filter(|_| !self.unhurried.get());
+        if hurried.is_none() {
             self.read_window.set(None);
         }
-        if wanted.is_some_and(|since_ms| past(since_ms, limits.body_timeout)) {
+        if hurried.is_some_and(|since_ms| past(since_ms, limits.body_timeout)) {
             return Some(Overdue::Body);
         }
-        if stalled(&self.read_window, self.read_bytes.get(), wanted.is_some()) {
+        if stalled(&self.read_window, self.read_bytes.get(), hurried.is_some()) {
             return Some(Overdue::Body);
         }
         if self.partial_since_ms.get().is_some_and(|since_ms| past(since_ms, limits.header_timeout)) {
@@ -453,6 +464,24 @@ mod tests {
             progress.read(10);
         }
         assert_eq!(verdict, Some(Overdue::Body), "ten bytes a second are too few");
+    }
+
+    #[test]
+    fn one_side_of_a_conversation_may_pause_and_the_next_request_is_hurried_again() {
+        let (progress, clock) = connection();
+        progress.begin();
+        progress.take_time();
+        progress.wait(2_000);
+        progress.body_wanted();
+        assert_eq!(
+            at(&progress, &clock, 600_000),
+            None,
+            "not even an answer is overdue, which may wait for the body"
+        );
+        progress.body_served();
+        progress.begin();
+        progress.body_wanted();
+        assert_eq!(at(&progress, &clock, 604_000), Some(Overdue::Body));
     }
 
     #[test]

@@ -555,6 +555,26 @@ fn a_stream_ends_as_unauthenticated_when_its_session_is_revoked() {
 }
 
 #[test]
+fn a_client_may_be_silent_for_longer_than_body_timeout() {
+    const BODY_TIMEOUT: Duration = Duration::from_millis(200);
+    let stage = Stage::new();
+    let gateway =
+        stage.gateway().limits(&format!("body_timeout = \"{}ms\"", BODY_TIMEOUT.as_millis())).start();
+    let (alice, _) = gateway.login("alice", PASSWORD);
+    stage.run(async {
+        let mut caller = Caller::connect(gateway.address, None, Some(&alice)).await;
+        let (sender, response) = caller.talk().await.unwrap();
+        let mut messages = response.into_inner();
+        for message in ["before", "after"] {
+            sender.send(Bytes::from_static(message.as_bytes())).await.unwrap();
+            assert_eq!(messages.message().await.unwrap().unwrap(), message);
+            // Silence is what is tested.
+            tokio::time::sleep(4 * BODY_TIMEOUT).await;
+        }
+    });
+}
+
+#[test]
 fn a_stream_ends_as_unauthenticated_when_its_token_expires() {
     let stage = Stage::new();
     let gateway = stage.gateway().tokens("stream_grace = \"0s\"").clock(NOW_MS).start();
