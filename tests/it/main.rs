@@ -20,6 +20,7 @@ mod contract;
 mod django;
 mod grpc;
 mod http2;
+mod http2_limits;
 mod identity;
 mod intake;
 mod limits;

@@ -41,7 +41,10 @@ impl Http2Client {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (send, ended) = runtime.block_on(async {
             let stream = tokio::net::TcpStream::from_std(stream).unwrap();
-            let (send, connection) = h2::client::handshake(stream).await.unwrap();
+            let mut builder = h2::client::Builder::new();
+            // So that a stream that is not read leaves room for the others.
+            builder.initial_connection_window_size(16 * 1024 * 1024);
+            let (send, connection) = builder.handshake(stream).await.unwrap();
             (send, tokio::spawn(connection))
         });
         Self { runtime, scheme, send, ended, ledger: Arc::clone(&gateway.ledger) }
