@@ -205,6 +205,7 @@ async fn serve_stream(arrived: Arrived) -> Kit {
         progress.await_continue();
     }
     let (head, stream) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
     let mut body = Incoming::http2(stream, &head.headers);
     if (head.method == Method::GET || head.method == Method::HEAD) && !body.is_end_stream() {
         Box::pin(super::keep_waker(progress, pin!(wait_for_end(&mut body, progress)))).await;
@@ -238,7 +239,7 @@ async fn serve_stream(arrived: Arrived) -> Kit {
     };
     // A client that has reset its stream wants no answer; dropping what was under way ends it at the upstream as well.
     if let Some(response) = served {
-        answer(&worker, response, tunnel.take(), &mut respond, progress).await;
+        answer(&worker, response, is_head, tunnel.take(), &mut respond, progress).await;
     }
     kit
 }
@@ -255,6 +256,7 @@ async fn wait_for_end(body: &mut Incoming, progress: &Progress) {
 async fn answer(
     worker: &Worker,
     response: Response<ResponseBody>,
+    is_head: bool,
     opened: Option<Box<Opened>>,
     respond: &mut SendResponse<Bytes>,
     progress: &Rc<Progress>,
@@ -267,7 +269,8 @@ async fn answer(
         }
     }
     head.headers.entry(header::DATE).or_insert_with(|| worker.date());
-    let is_whole = opened.is_none() && body.is_end_stream();
+    // HEAD is answered without a body (RFC 9110 section 9.3.2), which an answer of the gateway's own has.
+    let is_whole = opened.is_none() && (is_head || body.is_end_stream());
     let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else { return };
     match opened {
         Some(opened) => Box::pin(carry(*opened, &mut stream, worker, progress)).await,

@@ -44,7 +44,7 @@ impl Client {
         Self::over(socket.into(), gateway)
     }
 
-    fn over(stream: TcpStream, gateway: &Gateway) -> Self {
+    pub(crate) fn over(stream: TcpStream, gateway: &Gateway) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();

@@ -268,7 +268,13 @@ impl Authority {
 
     /// Signs a certificate for this name, which is over when it is `expired`.
     pub(crate) fn sign(&self, name: &str, expired: bool) -> Pair {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        self.sign_all(&[name], expired)
+    }
+
+    /// Signs a certificate for these names.
+    pub(crate) fn sign_all(&self, names: &[&str], expired: bool) -> Pair {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         if expired {

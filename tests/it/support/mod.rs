@@ -4,8 +4,11 @@ pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod http2;
+pub(crate) mod http2_client;
 pub(crate) mod mint;
+pub(crate) mod tls;
 pub(crate) mod upstream;
+pub(crate) mod websocket;
 pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
