@@ -98,7 +98,7 @@ async fn exchange(
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
 
-    let identified = worker.authenticator.identify(routed).await?;
+    let identified = worker.authenticator.identify(routed, connection.certified.as_ref()).await?;
     note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
     let permitted = authz::permit(identified)?;
 

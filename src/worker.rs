@@ -18,7 +18,7 @@ use crate::base::bounds;
 use crate::base::clock::Clock;
 use crate::base::ids::{RandomnessUnavailable, RequestIds};
 use crate::base::reason::Reason;
-use crate::config::Server;
+use crate::config::{CertificatePart, Server};
 use crate::connection::{self, ClientConnection, Purpose};
 use crate::endpoints::TokenRoutes;
 use crate::http::date::DateLine;
@@ -64,6 +64,8 @@ pub struct Worker {
     pub server: Server,
     /// `[tls]`
     pub tls: Option<TlsServer>,
+    /// By which part of their certificates clients are known.
+    pub certified_by: Option<CertificatePart>,
     /// Where `http_redirect` sends to: the port of HTTPS.
     pub https_port: u16,
     upstreams: Vec<Upstream>,
@@ -171,6 +173,7 @@ impl Worker {
             realm: snapshot.config.tokens.realm.clone(),
             server: snapshot.config.server.clone(),
             tls: snapshot.tls.clone(),
+            certified_by: snapshot.config.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()?.user),
             https_port: snapshot.https_port,
             upstreams,
             ids: RefCell::new(RequestIds::new()?),

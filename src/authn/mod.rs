@@ -1,6 +1,7 @@
 //! Who is calling: the Bearer token of a request becomes a user, or a refusal.
 
 mod cache;
+mod certified;
 mod credentials;
 
 use std::cell::RefCell;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use self::cache::{Entry, Epochs, TokenCache};
+pub use self::certified::Certified;
 use self::credentials::{Credentials, CredentialsMalformed};
 use crate::base::bounds;
 use crate::base::clock::Clock;
@@ -201,24 +203,40 @@ impl Authenticator {
         })
     }
 
-    /// Finds out who sent a request. On a public route nobody asks, and a bad token does not matter.
+    /// Finds out who sent a request: by its token, or without one by the certificate of its connection. On a public route
+    /// nobody asks, and a bad token does not matter.
     ///
     /// # Errors
     ///
     /// [`AuthnError`] for credentials that do not pass, on required and optional routes alike.
-    pub async fn identify<'a>(&self, routed: Routed<'a>) -> Result<Identified<'a>, AuthnError> {
+    pub async fn identify<'a>(
+        &self,
+        routed: Routed<'a>,
+        certified: Option<&Certified>,
+    ) -> Result<Identified<'a>, AuthnError> {
         let caller = match routed.route().auth {
             Auth::Public => Caller::Anonymous,
-            Auth::Required | Auth::Optional => self.caller(&routed).await?,
+            Auth::Required | Auth::Optional => self.caller(&routed, certified).await?,
         };
         Ok(Identified { routed, caller })
     }
 
-    async fn caller(&self, routed: &Routed<'_>) -> Result<Caller, AuthnError> {
-        match credentials::of(routed.exchange().headers()) {
-            Ok(Credentials::None) => Ok(Caller::Anonymous),
-            Ok(Credentials::Bearer(token)) => self.user(token).await.map(Caller::User),
-            Err(CredentialsMalformed) => Err(AuthnError::HeaderMalformed),
+    async fn caller(&self, routed: &Routed<'_>, certified: Option<&Certified>) -> Result<Caller, AuthnError> {
+        match (credentials::of(routed.exchange().headers()), certified) {
+            (Ok(Credentials::None), None) => Ok(Caller::Anonymous),
+            (Ok(Credentials::None), Some(certified)) => {
+                let known = Box::pin(self.certified(certified)).await?;
+                Ok(known.map_or(Caller::Anonymous, Caller::User))
+            }
+            (Ok(Credentials::Bearer(token)), _) => self.user(token).await.map(Caller::User),
+            (Err(CredentialsMalformed), _) => Err(AuthnError::HeaderMalformed),
+        }
+    }
+
+    fn epochs(&self) -> Epochs {
+        Epochs {
+            users: self.users_epoch.load(Ordering::Acquire),
+            revocations: self.revocations_epoch.load(Ordering::Acquire),
         }
     }
 
@@ -240,10 +258,7 @@ impl Authenticator {
 
     /// The user of a token. The usual case is a hash, a comparison of bytes and three comparisons of numbers.
     async fn user(&self, token: &[u8]) -> Result<Known, AuthnError> {
-        let now = Epochs {
-            users: self.users_epoch.load(Ordering::Acquire),
-            revocations: self.revocations_epoch.load(Ordering::Acquire),
-        };
+        let now = self.epochs();
         let entry = match self.cache.borrow_mut().find(token) {
             None => None,
             Some(entry) if entry.valid_until_ms <= self.clock.now_unix_ms() => None,

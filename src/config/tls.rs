@@ -111,6 +111,8 @@ pub struct ClientAuth {
     /// Request headers that the gateway owns, each with the part of the certificate that it gets. No two are the same
     /// to an upstream.
     pub headers: Vec<CertificateHeader>,
+    /// The part of the certificate that is a user's name, where a certificate stands for a token.
+    pub user: Option<CertificatePart>,
 }
 
 /// `mode`
@@ -248,6 +250,7 @@ fn client_auth(mut table: Table<'_>) -> Option<ClientAuth> {
     let mode = table.parsed("mode", Kind::Text, |text| {
         choose(text, &[("optional", ClientAuthMode::Optional), ("required", ClientAuthMode::Required)])
     });
+    let user = table.parsed("user", Kind::Text, |text| choose(text, &CertificatePart::ALL));
     let mut headers: Vec<CertificateHeader> = Vec::new();
     for Located { value, span } in table.named_values("headers", header) {
         let same = |other: &&CertificateHeader| plain(other.name.as_str()) == plain(value.name.as_str());
@@ -260,7 +263,7 @@ fn client_auth(mut table: Table<'_>) -> Option<ClientAuth> {
         }
     }
     table.finish();
-    Some(ClientAuth { ca: ca?, mode: mode.unwrap_or(ClientAuthMode::Required), headers })
+    Some(ClientAuth { ca: ca?, mode: mode.unwrap_or(ClientAuthMode::Required), headers, user })
 }
 
 fn header(name: &str, part: &str) -> Result<CertificateHeader, Complaint> {

@@ -14,6 +14,8 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 
 use self::opening::Opened;
+use crate::authn::Certified;
+use crate::config::CertificatePart;
 use crate::net::deadline::{Overdue, Phase, Progress};
 use crate::net::peer::Peer;
 use crate::net::tls::{Protocol, Session};
@@ -29,6 +31,8 @@ pub struct ClientConnection {
     pub purpose: Purpose,
     /// What its TLS handshake has settled, if there was one.
     pub tls: Option<Session>,
+    /// The user whom the client's certificate names, where certificates do.
+    pub certified: Option<Certified>,
     /// Answers that were given.
     pub answers: Cell<u64>,
 }
@@ -76,10 +80,24 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, p
         Ok(opened) => opened,
         Err(closed) => return closed.log(address),
     };
-    let connection = Rc::new(ClientConnection { peer, purpose, tls, answers: Cell::new(0) });
+    let certified = tls.as_ref().and_then(|session| certified(session, worker.certified_by?));
+    let connection = Rc::new(ClientConnection { peer, purpose, tls, certified, answers: Cell::new(0) });
     match protocol {
         Protocol::Http1 => http1::serve(worker, transport, connection, progress).await,
         Protocol::Http2 => http2::serve(worker, transport, connection, progress).await,
+    }
+}
+
+/// The user whom a client's certificate names by one of its parts. A part that is not there, or has no one meaning, names
+/// nobody.
+fn certified(session: &Session, part: CertificatePart) -> Option<Certified> {
+    let certificate = session.client()?;
+    match certificate.part(part) {
+        Ok(name) => name.map(|name| Certified::new(name, certificate.not_after())),
+        Err(unfit) => {
+            tracing::debug!(%unfit, "a client certificate names no user");
+            None
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 mod support;
 
 mod authn;
+mod client_certificates;
 mod contract;
 mod django;
 mod grpc;

@@ -80,6 +80,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "connection",
         &[
+            "authn",
             "base",
             "config",
             "http",

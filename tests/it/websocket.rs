@@ -92,9 +92,11 @@ fn one_is_opened_with_a_token_in_the_usual_field() {
 
 #[test]
 fn one_is_opened_with_a_token_among_the_protocols_which_nobody_else_sees() {
-    for (answer, others, chosen) in
-        [("", "", "bearer"), ("", "chat, ", "bearer"), ("sec-websocket-protocol: chat\r\n", "chat, v2, ", "chat")]
-    {
+    for (answer, others, chosen) in [
+        ("", "", "bearer"),
+        ("", "chat, ", "bearer"),
+        ("sec-websocket-protocol: chat\r\n", "chat, v2, ", "chat"),
+    ] {
         let upstream = echo(answer);
         let gateway = guarded(&upstream).start();
         let token = token(&gateway, 600);
@@ -237,7 +239,9 @@ fn one_ends_with_its_token_and_not_before() {
     is_closed(&mut clients[1], 1008, "token expired");
     says(&mut clients[2], "still here");
     let ended = |line: &serde_json::Value| line["ended_by"] == "gateway" && line["reason"] == "token_expired";
-    eventually("two lines", DEADLINE, || gateway.access_lines().iter().filter(|line| ended(line)).count() == 2);
+    eventually("two lines", DEADLINE, || {
+        gateway.access_lines().iter().filter(|line| ended(line)).count() == 2
+    });
 }
 
 #[test]
@@ -273,7 +277,9 @@ fn a_gateway_that_stops_says_so() {
 
 /// Asks for a WebSocket over HTTP/2.
 fn connect(client: &Http2Client, protocol: &'static str, fields: &[(&str, &str)]) -> Request<()> {
-    eventually("the gateway has said that it can", DEADLINE, || client.send.is_extended_connect_protocol_enabled());
+    eventually("the gateway has said that it can", DEADLINE, || {
+        client.send.is_extended_connect_protocol_enabled()
+    });
     let mut request = client.request("CONNECT", "/ws", fields);
     request.extensions_mut().insert(Protocol::from_static(protocol));
     request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
@@ -296,7 +302,8 @@ impl Stream {
         for name in ["sec-websocket-accept", "upgrade", "connection", "content-length"] {
             assert!(!head.headers.contains_key(name), "{name}");
         }
-        let protocol = head.headers.get("sec-websocket-protocol").map(|value| value.to_str().unwrap().to_owned());
+        let protocol =
+            head.headers.get("sec-websocket-protocol").map(|value| value.to_str().unwrap().to_owned());
         (Self { send, receive, ahead: Vec::new() }, protocol)
     }
 

@@ -94,7 +94,7 @@ impl Place {
             header("x-client-subject", CertificatePart::Subject),
             header("x-client-names", CertificatePart::SanDns),
         ];
-        self.tls.client_auth = Some(ClientAuth { ca, mode, headers });
+        self.tls.client_auth = Some(ClientAuth { ca, mode, headers, user: None });
         self
     }
 

@@ -122,7 +122,8 @@ async fn read(response: ResponseFuture) -> Result<Response, h2::Error> {
     let whole = read_body(&mut body).await?;
     let trailers = body.trailers().await?.unwrap_or_default();
     let fields = fields(&head.headers);
-    let raw: Vec<u8> = fields.0.iter().flat_map(|(name, value)| format!("{name}: {value}\n").into_bytes()).collect();
+    let raw: Vec<u8> =
+        fields.0.iter().flat_map(|(name, value)| format!("{name}: {value}\n").into_bytes()).collect();
     let status = head.status.as_u16();
     // As it would be in HTTP/1.1, so that the one checker reads it.
     let head = Head { line: format!("HTTP/1.1 {status} "), fields, raw };
