@@ -54,7 +54,9 @@ fn bodies_and_trailers_go_the_way_they_go_over_http1() {
     let gateway = Setup::public(&upstream).start();
     let mut client = Http2Client::connect(&gateway);
     let body = vec![b'b'; 40_000];
-    for (fields, framing) in [(&[("content-length", "40000")][..], "content-length"), (&[], "transfer-encoding")] {
+    for (fields, framing) in
+        [(&[("content-length", "40000")][..], "content-length"), (&[], "transfer-encoding")]
+    {
         let request = client.request("POST", "/", fields);
         let (response, mut stream) = client.begin(request, false);
         stream.send_data(Bytes::from(body.clone()), false).unwrap();
@@ -139,7 +141,9 @@ fn cookies_are_one_field_again() {
     let upstream = Upstream::echo();
     let gateway = Setup::public(&upstream).start();
     let mut client = Http2Client::connect(&gateway);
-    client.get("/", &[("cookie", "a=1"), ("x-between", "1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")]).expect(200);
+    client
+        .get("/", &[("cookie", "a=1"), ("x-between", "1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")])
+        .expect(200);
     assert_eq!(upstream.last().field("cookie"), "a=1; b=2; c=3; d=4");
 }
 
@@ -240,9 +244,8 @@ fn answers_without_a_body_have_none() {
 #[test]
 fn a_client_that_asks_first_is_told_to_go_on_before_it_sends() {
     let upstream = Upstream::echo();
-    let gateway = Setup::public(&upstream)
-        .route("path = \"/closed\"\nauth = \"required\"\nupstream = \"api\"")
-        .start();
+    let gateway =
+        Setup::public(&upstream).route("path = \"/closed\"\nauth = \"required\"\nupstream = \"api\"").start();
     let mut client = Http2Client::connect(&gateway);
     let request = client.request("POST", "/", &[("expect", "100-continue"), ("content-length", "5")]);
     let (mut response, mut stream) = client.begin(request, false);
@@ -272,7 +275,10 @@ fn early_hints_arrive_before_the_answer() {
     let request = client.request("GET", "/", &[]);
     let (mut response, _stream) = client.begin(request, true);
     let hints = client.run(poll_fn(|cx| response.poll_informational(cx))).unwrap().unwrap();
-    assert_eq!((hints.status().as_u16(), &hints.headers()["link"]), (103, &"</style.css>; rel=preload".parse().unwrap()));
+    assert_eq!(
+        (hints.status().as_u16(), &hints.headers()["link"]),
+        (103, &"</style.css>; rel=preload".parse().unwrap())
+    );
     go_on.open();
     let mut body = client.run(response).unwrap().into_body();
     assert_eq!(client.run(read_body(&mut body)).unwrap(), b"done");

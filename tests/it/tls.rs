@@ -168,9 +168,12 @@ fn where_clients_have_to_show_a_certificate_nobody_comes_in_without() {
     let token = mint::access("1", NOW, 600);
     for shown in [None, Some(&strange), Some(&expired)] {
         // In TLS 1.3 the client has finished before the gateway has seen what it shows.
-        let Ok(dialed) = tls.dial(gateway.address, &Hello { own: shown, ..Hello::default() }) else { continue };
+        let Ok(dialed) = tls.dial(gateway.address, &Hello { own: shown, ..Hello::default() }) else {
+            continue;
+        };
         let mut client = Client::over(dialed.stream, &gateway);
-        let _ended = client.try_send(format!("GET / HTTP/1.1\r\nhost: gw.test\r\nauthorization: Bearer {token}\r\n\r\n"));
+        let _ended = client
+            .try_send(format!("GET / HTTP/1.1\r\nhost: gw.test\r\nauthorization: Bearer {token}\r\n\r\n"));
         client.expect_end();
     }
     assert_eq!(upstream.count(), 0);
@@ -192,8 +195,15 @@ fn nobody_forges_what_a_client_certificate_says() {
     let lines = format!("{CLIENTS}\nmode = \"optional\"\n{HEADERS}");
     let gateway = tls.prepare(Setup::public(&upstream), &lines).start();
     let own = tls.authority.sign("alice.clients", false);
-    let spellings =
-        ["x-client-name", "X_Client_Name", "x_client-name", "x.client.name", "XClientName", "http-x-client-name", "HTTP_X_CLIENT_NAME"];
+    let spellings = [
+        "x-client-name",
+        "X_Client_Name",
+        "x_client-name",
+        "x.client.name",
+        "XClientName",
+        "http-x-client-name",
+        "HTTP_X_CLIENT_NAME",
+    ];
     for own in [None, Some(&own)] {
         let hello = Hello { own, ..Hello::default() };
         let mut client = tls.client_with(&gateway, &hello);

@@ -10,7 +10,6 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
 
 use super::DEADLINE;
 use super::check::Ledger;
@@ -23,8 +22,6 @@ pub(crate) struct Http2Client {
     runtime: Runtime,
     scheme: &'static str,
     pub(crate) send: SendRequest<Bytes>,
-    /// What became of the connection.
-    pub(crate) ended: JoinHandle<Result<(), h2::Error>>,
     ledger: Arc<Ledger>,
 }
 
@@ -39,15 +36,16 @@ impl Http2Client {
         stream.set_nonblocking(true).unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (send, ended) = runtime.block_on(async {
+        let send = runtime.block_on(async {
             let stream = tokio::net::TcpStream::from_std(stream).unwrap();
             let mut builder = h2::client::Builder::new();
             // So that a stream that is not read leaves room for the others.
             builder.initial_connection_window_size(16 * 1024 * 1024);
             let (send, connection) = builder.handshake(stream).await.unwrap();
-            (send, tokio::spawn(connection))
+            tokio::spawn(connection);
+            send
         });
-        Self { runtime, scheme, send, ended, ledger: Arc::clone(&gateway.ledger) }
+        Self { runtime, scheme, send, ledger: Arc::clone(&gateway.ledger) }
     }
 
     /// Waits for something that must not take long.
@@ -106,14 +104,6 @@ impl Http2Client {
         self.ledger.check(method, &response);
         Ok(response)
     }
-
-    /// Waits for the connection to end.
-    pub(crate) fn expect_end(&mut self) -> Result<(), h2::Error> {
-        let Self { runtime, ended, .. } = self;
-        runtime
-            .block_on(async { tokio::time::timeout(DEADLINE, ended).await.expect("it ends in time") })
-            .unwrap()
-    }
 }
 
 /// Reads an answer to its end.
@@ -122,7 +112,8 @@ async fn read(response: ResponseFuture) -> Result<Response, h2::Error> {
     let whole = read_body(&mut body).await?;
     let trailers = body.trailers().await?.unwrap_or_default();
     let fields = fields(&head.headers);
-    let raw: Vec<u8> = fields.0.iter().flat_map(|(name, value)| format!("{name}: {value}\n").into_bytes()).collect();
+    let raw: Vec<u8> =
+        fields.0.iter().flat_map(|(name, value)| format!("{name}: {value}\n").into_bytes()).collect();
     let status = head.status.as_u16();
     // As it would be in HTTP/1.1, so that the one checker reads it.
     let head = Head { line: format!("HTTP/1.1 {status} "), fields, raw };
