@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{Request, Version};
+use http::{Request, StatusCode, Version};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -80,7 +80,8 @@ pub(super) async fn serve(
     })
     .await;
     // With the answer that opens a WebSocket, HTTP has ended on the connection.
-    if let Some(opened) = tunnel.take() {
+    if let Some(mut opened) = tunnel.take() {
+        opened.answered(StatusCode::SWITCHING_PROTOCOLS);
         let parts = serving.into_parts();
         opened.run(Socket::new(parts.io.into_inner(), parts.read_buf), &worker, &progress).await;
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderName, Method, Request, Response, header};
+use http::{HeaderName, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::tunnel::{Opened, Slot, StreamSide};
@@ -283,13 +283,14 @@ async fn answer(
 async fn carry(mut opened: Opened, stream: &mut SendStream<Bytes>, worker: &Worker, progress: &Progress) {
     // Only an extended CONNECT opens one, and that leaves its stream there.
     let Incoming::Http2(receive) = std::mem::replace(&mut opened.client, Incoming::Empty) else { return };
+    opened.answered(StatusCode::OK);
     let client = StreamSide::new(receive, stream, progress);
     opened.run(Socket::new(client, Bytes::new()), worker, progress).await;
 }
 
 fn send_continue(respond: &mut SendResponse<Bytes>) {
     let mut go_on = Response::new(());
-    *go_on.status_mut() = http::StatusCode::CONTINUE;
+    *go_on.status_mut() = StatusCode::CONTINUE;
     // A stream that is gone meanwhile is found by the next poll.
     let _sent = respond.send_informational(go_on);
 }

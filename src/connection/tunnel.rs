@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use h2::{Reason, SendStream};
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::reason::Reason as Refused;
@@ -39,6 +40,13 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Notes what the client was answered.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        if let Some(record) = &mut self.record {
+            record.status = Some(status.as_u16());
+        }
+    }
+
     /// Carries bytes both ways until both sides have ended, or the tunnel has to end.
     pub(super) async fn run<C>(self, client: Socket<C>, worker: &Worker, progress: &Progress)
     where

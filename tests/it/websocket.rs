@@ -84,10 +84,11 @@ fn one_is_opened_with_a_token_in_the_usual_field() {
     client.send(frame(CLOSE, true, &1000_u16.to_be_bytes()));
     assert_eq!(read_frame(&mut client.wire), Ok((CLOSE, 1000_u16.to_be_bytes().to_vec())));
     client.expect_end();
+    drop(client);
     upstream.wait_until_left();
     let line = gateway.access_line(|line| line["request_id"] == id);
     assert_eq!((&line["status"], &line["user"]), (&101.into(), &"1".into()));
-    assert!(line["reason"].is_null(), "{line}");
+    assert!(line["reason"].is_null() && line["ended_by"] == "complete", "{line}");
 }
 
 #[test]
@@ -115,8 +116,12 @@ fn one_is_opened_with_a_token_among_the_protocols_which_nobody_else_sees() {
 #[test]
 fn who_may_not_come_in_opens_none_and_the_upstream_hears_nothing() {
     let upstream = echo("");
-    let gateway = guarded(&upstream)
-        .section("[[routes]]\npath = \"=/post\"\nmethods = [\"POST\"]\nauth = \"public\"\nupstream = \"api\"")
+    let gateway = Setup::new()
+        .upstream("api", &upstream, "")
+        .route("path = \"/ws\"\nauth = \"required\"\nupstream = \"api\"")
+        .route("path = \"/post\"\nmethods = [\"POST\"]\nauth = \"public\"\nupstream = \"api\"")
+        .user("alice")
+        .clock(NOW_MS)
         .start();
     let (good, old) = (token(&gateway, 600), token(&gateway, -1));
     let refused = |target: &str, fields: &str, status, reason: &str| {
@@ -132,6 +137,7 @@ fn who_may_not_come_in_opens_none_and_the_upstream_hears_nothing() {
     let both = format!("sec-websocket-protocol: bearer, {good}\r\n{}", bearer(&good));
     refused("/ws", &both, 401, "header_malformed");
     refused("/post", &bearer(&good), 405, "method_not_allowed");
+    refused("/other", &bearer(&good), 404, "route_not_found");
     refused("/ws/../x", &bearer(&good), 400, "path_ambiguous");
     assert_eq!(upstream.connections(), 0);
 }
@@ -259,7 +265,8 @@ fn one_ends_when_its_session_is_revoked_and_no_other() {
     gateway.change(async |store| session::revoke(store, true, which, &mut std::io::sink()).await.unwrap());
     is_closed(&mut clients[0], 1008, "token revoked");
     says(&mut clients[1], "still here");
-    let line = gateway.access_line(|line| line["status"] == 101);
+    let line = gateway.access_line(|line| line["path"] == "/ws");
+    assert_eq!(line["status"], 101, "{line}");
     assert_eq!((&line["ended_by"], &line["reason"]), (&"gateway".into(), &"token_revoked".into()));
 }
 
@@ -362,6 +369,8 @@ fn over_http2_they_are_streams_with_the_same_policy() {
     assert_eq!(second.read(&client), Some((CLOSE, 1000_u16.to_be_bytes().to_vec())));
     assert_eq!(second.read(&client), None);
     client.get("/ws", &[]).refused(401, "credentials_missing");
+    let line = gateway.access_line(|line| line["reason"] == "token_expired");
+    assert_eq!((&line["status"], &line["ended_by"]), (&200.into(), &"gateway".into()), "{line}");
 }
 
 #[test]

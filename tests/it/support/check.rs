@@ -60,13 +60,17 @@ impl Ledger {
             id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         let chosen = self.chosen_ids.lock().unwrap().iter().any(|chosen| chosen == id);
         assert!(own_id || chosen, "request id: {}", shown());
-        for name in
-            ["keep-alive", "proxy-connection", "te", "upgrade", "proxy-authenticate", "http2-settings"]
-        {
+        for name in ["keep-alive", "proxy-connection", "te", "proxy-authenticate", "http2-settings"] {
             assert!(!response.head.fields.has(name), "{name}: {}", shown());
         }
+        // Who has to change says to what (RFC 9110 section 15.5.22).
+        let (upgrade, connections) = match status {
+            426 => (Some("websocket"), &["upgrade"][..]),
+            _ => (None, &["close", "keep-alive"][..]),
+        };
+        assert_eq!(response.head.fields.one("upgrade"), upgrade, "{}", shown());
         if let Some(connection) = response.head.fields.one("connection") {
-            assert!(matches!(connection, "close" | "keep-alive"), "connection: {}", shown());
+            assert!(connections.contains(&connection), "connection: {}", shown());
         }
         for name in [
             "content-length",

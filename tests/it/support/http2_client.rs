@@ -10,7 +10,6 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
 
 use super::DEADLINE;
 use super::check::Ledger;
@@ -23,8 +22,6 @@ pub(crate) struct Http2Client {
     runtime: Runtime,
     scheme: &'static str,
     pub(crate) send: SendRequest<Bytes>,
-    /// What became of the connection.
-    pub(crate) ended: JoinHandle<Result<(), h2::Error>>,
     ledger: Arc<Ledger>,
 }
 
@@ -39,15 +36,16 @@ impl Http2Client {
         stream.set_nonblocking(true).unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (send, ended) = runtime.block_on(async {
+        let send = runtime.block_on(async {
             let stream = tokio::net::TcpStream::from_std(stream).unwrap();
             let mut builder = h2::client::Builder::new();
             // So that a stream that is not read leaves room for the others.
             builder.initial_connection_window_size(16 * 1024 * 1024);
             let (send, connection) = builder.handshake(stream).await.unwrap();
-            (send, tokio::spawn(connection))
+            tokio::spawn(connection);
+            send
         });
-        Self { runtime, scheme, send, ended, ledger: Arc::clone(&gateway.ledger) }
+        Self { runtime, scheme, send, ledger: Arc::clone(&gateway.ledger) }
     }
 
     /// Waits for something that must not take long.
@@ -105,14 +103,6 @@ impl Http2Client {
         let response = self.run(read(response))?;
         self.ledger.check(method, &response);
         Ok(response)
-    }
-
-    /// Waits for the connection to end.
-    pub(crate) fn expect_end(&mut self) -> Result<(), h2::Error> {
-        let Self { runtime, ended, .. } = self;
-        runtime
-            .block_on(async { tokio::time::timeout(DEADLINE, ended).await.expect("it ends in time") })
-            .unwrap()
     }
 }
 
