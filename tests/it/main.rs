@@ -36,3 +36,4 @@ mod tls;
 mod tokens;
 mod upstreams;
 mod websocket;
+mod websocket_http2;
