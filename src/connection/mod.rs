@@ -104,7 +104,8 @@ async fn unless_stopping<F: Future + Unpin>(
         progress.keep_waker(cx.waker());
         match Pin::new(&mut future).poll(cx) {
             Poll::Pending if worker.is_stopping() => Poll::Ready(None),
-            polled => polled.map(Some),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(output) => Poll::Ready(Some(output)),
         }
     })
     .await
