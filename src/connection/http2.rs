@@ -49,8 +49,9 @@ pub(super) async fn serve(
     let gathering = Gathering::default();
     let frames = WatchedFrames::new(transport, Rc::clone(&progress), Rc::clone(&gathering));
     let handshake = builder(&worker.server.limits).handshake::<_, Bytes>(frames);
-    let handshake = super::keep_waker(&progress, pin!(in_time(&progress, pin!(handshake)))).await;
-    let Ok(Ok(frames)) = handshake else { return };
+    let handshake =
+        super::unless_stopping(&worker, &progress, pin!(in_time(&progress, pin!(handshake)))).await;
+    let Some(Ok(Ok(frames))) = handshake else { return };
     let home = Home { worker, connection, progress, spare: Vec::new() };
     let streams = FuturesUnordered::new();
     let mut serving = Serving { frames, gathering, streams, home, ending: false };

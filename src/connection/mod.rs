@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use tokio::net::TcpStream;
 
@@ -74,11 +75,11 @@ pub struct Call<'a> {
 /// Serves one client until either side has had enough.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, purpose: Purpose) {
     let progress = worker.watch();
-    let opened =
-        keep_waker(&progress, Box::pin(opening::open(&worker, stream, address, purpose, &progress))).await;
-    let Opened { transport, peer, tls, protocol } = match opened {
-        Ok(opened) => opened,
-        Err(closed) => return closed.log(address),
+    let opening = Box::pin(opening::open(&worker, stream, address, purpose, &progress));
+    let Opened { transport, peer, tls, protocol } = match unless_stopping(&worker, &progress, opening).await {
+        Some(Ok(opened)) => opened,
+        Some(Err(closed)) => return closed.log(address),
+        None => return,
     };
     let certified = tls.as_ref().and_then(|session| certified(session, worker.certified_by?));
     let connection = Rc::new(ClientConnection { peer, purpose, tls, certified, answers: Cell::new(0) });
@@ -106,6 +107,24 @@ async fn keep_waker<F: Future + Unpin>(progress: &Progress, mut future: F) -> F:
     poll_fn(|cx| {
         progress.keep_waker(cx.waker());
         Pin::new(&mut future).poll(cx)
+    })
+    .await
+}
+
+/// Waits for what comes before the first request, within the deadlines. `None` when the gateway stops first: nothing is in
+/// flight then.
+async fn unless_stopping<F: Future + Unpin>(
+    worker: &Worker,
+    progress: &Progress,
+    mut future: F,
+) -> Option<F::Output> {
+    poll_fn(|cx| {
+        progress.keep_waker(cx.waker());
+        match Pin::new(&mut future).poll(cx) {
+            Poll::Pending if worker.is_stopping() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+        }
     })
     .await
 }

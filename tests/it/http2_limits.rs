@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::http2_client::{
     DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, Http2Client, PING, RST_STREAM, get_block,
 };
+use crate::support::tls::{Hello, Tls};
 use crate::support::upstream::ok;
 use crate::support::{DEADLINE, Gateway, Latch, Setup, Then, Upstream, eventually};
 
@@ -190,6 +191,28 @@ fn a_gateway_that_drains_says_so_and_finishes_what_is_in_flight() {
     expect_end(&mut silent);
     eventually("every thread has ended", DEADLINE, || has_ended(&gateway));
     assert_eq!(upstream.count(), 2);
+}
+
+#[test]
+fn a_gateway_that_drains_waits_for_nobody_who_has_not_begun() {
+    let (tls, upstream) = (Tls::new(), Upstream::echo());
+    let gateway = tls.prepare(Setup::public(&upstream), "").start();
+    let silent = gateway.client();
+    let mut half = gateway.client();
+    half.send([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]);
+    // These have finished their handshakes.
+    let hello = |protocols| Hello { protocols, ..Hello::default() };
+    let http1 = tls.dial(gateway.address, &hello(&["http/1.1"])).unwrap();
+    let http2 = tls.dial(gateway.address, &hello(&["h2"])).unwrap();
+    gateway.running().drain();
+    eventually("every thread has ended", Duration::from_secs(3), || has_ended(&gateway));
+    drop((silent, half, http1, http2));
+    // In the clear, with half of the preface.
+    let gateway = Setup::public(&upstream).start();
+    let mut half = gateway.client();
+    half.send("PRI * HTTP/2.0\r\n");
+    gateway.running().drain();
+    eventually("every thread has ended", Duration::from_secs(3), || has_ended(&gateway));
 }
 
 fn has_ended(gateway: &Gateway) -> bool {

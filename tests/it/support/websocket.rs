@@ -1,4 +1,4 @@
-//! WebSockets in bytes: the opening, and frames of RFC 6455 section 5.2.
+//! The WebSocket protocol in bytes: the opening, and frames of RFC 6455 section 5.2.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
