@@ -26,7 +26,7 @@ SLACK_MIB = 32
 FACTOR = 1.5
 FLOODS = 3
 # Differences below this say more about the machine than about the gateway, in seconds.
-NOISE = 0.0005
+NOISE = 0.002
 QUIET_SECONDS = 4
 PACE = 0.004
 passed = failed = 0

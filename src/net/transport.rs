@@ -65,6 +65,10 @@ impl AsyncRead for Transport {
             let piece = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(self.ahead.get(..piece).unwrap_or_default());
             self.ahead.advance(piece);
+            if self.ahead.is_empty() {
+                // An empty end would keep the whole buffer for as long as the connection lives.
+                self.ahead = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         match &mut self.kind {
