@@ -34,6 +34,9 @@ use crate::worker::{self, Stopping};
 /// Threads of the control plane.
 const CONTROL_THREADS: usize = 2;
 
+/// What is said of a private key that is not private.
+const EXPOSED_KEY: &str = "everybody on this machine may read this private key: set its file's mode to 0600";
+
 /// How long the end waits for the store to close.
 const STORE_CLOSE: Duration = Duration::from_secs(2);
 
@@ -301,6 +304,11 @@ async fn assemble(
 ) -> Result<(Snapshot, Store), StartError> {
     let tls = config.tls.as_ref().map(|tls| TlsServer::load(tls, clock.clone()));
     let tls = tls.transpose().map_err(StartError::Tls)?;
+    for certificate in tls.iter().flat_map(TlsServer::certificates) {
+        if let Some(key) = &certificate.exposed_key {
+            tracing::warn!(key = %key.display(), "{EXPOSED_KEY}");
+        }
+    }
     let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
     let directory =
         Directory::open(&config.users, Some(&store), clock.clone()).await.map_err(StartError::Users)?;
@@ -308,10 +316,7 @@ async fn assemble(
         Sessions::open(store.clone(), clock.clone(), &config.tokens).await.map_err(StartError::Store)?;
     let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(StartError::Keys)?);
     for key in ring.keys().filter(|key| key.is_exposed()) {
-        tracing::warn!(
-            kid = key.kid(),
-            "everybody on this machine may read this private key: set its file's mode to 0600"
-        );
+        tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");
     }
     let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
     let issuer = Issuer::new(Arc::clone(&ring), &config.tokens);
