@@ -49,7 +49,8 @@ fi
 step "format" cargo fmt --check
 step "clippy" cargo clippy --locked --all-targets -- -D warnings
 step "tests" cargo test --locked --no-fail-fast
-step "build" cargo build --locked
+# With the tests, because they ask for more features of some libraries, which would all be built anew without.
+step "build" cargo build --locked --bins --tests
 step "smoke" scripts/smoke.sh target/debug/tollgate
 step "client" "$python" scripts/django_client.py target/debug/tollgate
 step "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
