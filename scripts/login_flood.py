@@ -25,8 +25,9 @@ SLACK_MIB = 32
 # How much slower proxied traffic may become, and in how many floods the median of it is taken.
 FACTOR = 1.5
 FLOODS = 3
-# Differences below this say more about the machine than about the gateway, in seconds.
-NOISE = 0.002
+# Differences below this say more about the machine than about the gateway, in seconds. A build without optimisation takes
+# a hundredth of the flood's time to read and refuse 500 requests, which is where the 99th percentile lies.
+NOISE = {"debug": 0.005, "release": 0.0005}
 QUIET_SECONDS = 4
 PACE = 0.004
 passed = failed = 0
@@ -214,6 +215,7 @@ def measured(pid, port, token, count):
 def main():
     program = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "target/debug/tollgate")
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 500
+    noise = NOISE["debug" if "/debug/" in program else "release"]
     with tempfile.TemporaryDirectory() as work:
         listen, upstream = free_port(), free_port()
         config = f"{work}/gateway.toml"
@@ -247,7 +249,7 @@ def main():
     for round in rounds:
         round.judge(count)
     typical = rounds[len(rounds) // 2]
-    check("proxied traffic goes on", typical.slowdown < FACTOR or typical.busy_p99 < typical.quiet_p99 + NOISE)
+    check("proxied traffic goes on", typical.slowdown < FACTOR or typical.busy_p99 < typical.quiet_p99 + noise)
     print(f"{passed} passed, {failed} failed")
     sys.exit(failed > 0)
 
