@@ -10,13 +10,14 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderName, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::tunnel::{Opened, Slot, StreamSide};
 use super::{Call, ClientConnection};
 use crate::base::bounds;
 use crate::config::Limits;
+use crate::http::hop;
 use crate::http::incoming::Incoming;
 use crate::http::outgoing;
 use crate::net::deadline::{Overdue, Phase, Progress, in_time};
@@ -27,15 +28,6 @@ use crate::response::ResponseBody;
 use crate::upgrade::tunnel::Socket;
 use crate::upstream::Interim;
 use crate::worker::Worker;
-
-/// Fields that HTTP/2 does not have (RFC 9113 section 8.2.2).
-static CONNECTION_FIELDS: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 /// Serves the requests of a connection, many at a time.
 pub(super) async fn serve(
@@ -263,12 +255,8 @@ async fn answer(
     progress: &Rc<Progress>,
 ) {
     let (mut head, body) = response.into_parts();
-    // Most answers have none; looking once costs less than removing each.
-    if head.headers.keys().any(|name| CONNECTION_FIELDS.contains(name)) {
-        for name in &CONNECTION_FIELDS {
-            head.headers.remove(name);
-        }
-    }
+    // HTTP/2 has no fields of the connection (RFC 9113 section 8.2.2), which an answer of the gateway's own may have.
+    hop::remove_from_response(&mut head.headers);
     head.headers.entry(header::DATE).or_insert_with(|| worker.date());
     // HEAD is answered without a body (RFC 9110 section 9.3.2), which an answer of the gateway's own has.
     let is_whole = opened.is_none() && (is_head || body.is_end_stream());
