@@ -27,7 +27,7 @@ import h2.config
 import h2.connection
 import h2.events
 
-from harness import Checks, end, free_port, must, program_from, run, wait_for
+from harness import Checks, end, free_port, must, program_from, run
 from search import Secrets, control, files
 
 PROGRAM = program_from(sys.argv)
@@ -144,7 +144,12 @@ class Gateway:
         # With a mask that keeps nobody out: the program itself has to.
         self.process = subprocess.Popen([PROGRAM, "run", "--config", self.config], stdout=self.log, stderr=self.log,
                                         env={**os.environ, **self.environment}, preexec_fn=lambda: os.umask(0))
-        wait_for(self.port, self.process)
+        # The ports are open before everything is read.
+        deadline = time.monotonic() + 20
+        while b"the gateway serves" not in self.said():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not start: {self.said()[-600:]!r}")
+            time.sleep(0.02)
         return self
 
     def said(self):
@@ -250,7 +255,7 @@ def logins(gateway):
         ("a password in a list", f'{{"username":"alice","password":[{quoted}]}}', JSON),
         ("a password in an object", f'{{"username":"alice","password":{{"p":{quoted}}}}}', JSON),
         ("a password as a name", json.dumps({PASSWORD: "alice"}), JSON),
-        ("a password twice", f'{{"username":"alice","password":{quoted},"password":{quoted}}}', JSON),
+        ("a password twice", f'{{"username":"alice","password":{quoted},"password":[{quoted}]}}', JSON),
         ("JSON that is a string", quoted, JSON),
         ("a password without a user", json.dumps({"password": PASSWORD}), JSON),
         ("a password in the user's place", json.dumps({"username": PASSWORD, "password": WRONG}), JSON),
@@ -261,7 +266,7 @@ def logins(gateway):
         ("a multipart form without an end", *multipart([("username", "alice"), ("password", PASSWORD)], close=False)),
         ("a multipart form with another limit", multipart([("password", PASSWORD)])[0], [("Content-Type", f"multipart/form-data; boundary={QUERY}")]),
         ("an unknown type", PASSWORD, [("Content-Type", "text/plain")]),
-        ("a type with a secret", PASSWORD, [("Content-Type", f"application/{QUERY}")]),
+        ("a type that is none", PASSWORD, [("Content-Type", QUERY)]),
         ("a body that is too long", json.dumps({"username": "alice", "password": PASSWORD, "more": "x" * 70000}), JSON),
     ]
     for what, body, kind in broken:
@@ -280,7 +285,7 @@ def tampered(token):
 
 def tokens(gateway, access, refresh, expired):
     """Tokens that pass and that do not, wherever a client may put one."""
-    unsigned = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode() + "." + access.split(".")[1] + "." + access.split(".")[2]
+    unsigned = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode() + "." + access.split(".")[1] + "."
     secrets.keep_token("unsigned token", unsigned)
     bad = [tampered(access), expired, unsigned, access[:-1], access + "A", access.replace(".", "!", 1), f"{access} {access}", f"{access},", refresh]
     for number, token in enumerate([access, *bad]):
@@ -360,7 +365,7 @@ def over_http2(gateway, access, forged):
             (f"/x?access_token={access}", [("authorization", f"Bearer {forged}")]),
             ("/x", [("cookie", f"jwt={access}"), ("cookie", COOKIE)]),
             (f"/api/token/?{QUERY}", []),
-            (f"/away?{QUERY}", [("x-request-id", access), ("user-agent", NASTY.translate({13: 32, 10: 32, 0: 32}))]),
+            (f"/away?{QUERY}", [("x-request-id", access), ("user-agent", "\u202e\u2066\u009b\u0085")]),
             ("/" + ESCAPED, [("referer", ESCAPED)]),
         ]
         for number, (path, fields) in enumerate(wanted):
@@ -422,10 +427,10 @@ def lines(gateway):
         check("every answer has its record", not missing and len(gateway.ids) > 100, f"{missing[:3]} of {len(gateway.ids)}")
         check.equal("one request is one record", gateway.sent, len(records))
     else:
-        first = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z +(\d+ +\S+ .* user=\S+ route=|(TRACE|DEBUG|INFO|WARN|ERROR) )")
+        first = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z +(\d+ .* user=\S+ route=|(TRACE|DEBUG|INFO|WARN|ERROR) )")
         strange = [line for line in found if not first.match(line)]
         check("every line begins as one", not strange, strange[:2])
-        records = [line for line in found if re.match(r"^\S+ +\d+ +\S+ .* user=", line)]
+        records = [line for line in found if re.match(r"^\S+ +\d+ .* user=", line)]
         check.equal("one request is one record in plain text", gateway.sent, len(records))
 
 
@@ -534,7 +539,7 @@ def life(upstream, log_format, trusted):
         gateway.stop()
     lines(gateway)
     store(gateway)
-    seen = [name for name in secrets.find(upstream.seen) if not name.startswith(("access token", "secret of a query", "cookie"))]
+    seen = [name for name in secrets.find(upstream.seen) if not name.startswith(("access token", "unsigned token (its end)", "secret of a query", "cookie"))]
     check("what was not meant for the upstream does not reach it", not seen, seen[:3])
     check("Authorization does not reach the upstream", b"authorization:" not in upstream.seen.lower())
     check("the upstream was reached", upstream.seen.count(b"HTTP/1.1") > 5)
@@ -678,15 +683,19 @@ def start_failures(upstream):
         command(*words, "--config", secret_config, environment={"CANARY_HMAC": HMAC_VARIABLE}, code=0)
     for url in (f"postgres://u:{DATABASE}@127.0.0.1:1/db", f"mysql://u:{DATABASE}@127.0.0.1:1/db", f"postgres://u:{DATABASE}@127.0.0.1:{upstream.port}/db", f"postgres://127.0.0.1:1/db?password={DATABASE}&user=u"):
         source = text_file("failures/url", url)
-        for line in (f'url = "{url}"', f'url_file = "{source}"', 'url_env = "CANARY_URL"'):
+        # A server that never answers takes its time, once is enough.
+        silent = str(upstream.port) in url
+        for line in ('url_env = "CANARY_URL"',) if silent else (f'url = "{url}"', f'url_file = "{source}"', 'url_env = "CANARY_URL"'):
             config = text_file("failures/gateway.toml", f'{base}[users]\nsource = "django"\n[users.django]\n{line}\n')
             done = command("check", "--config", config, environment={"CANARY_URL": url})
         try:
-            done = run(PROGRAM, "run", "--config", config, env={**os.environ, "CANARY_URL": url}, timeout=4)
+            done = run(PROGRAM, "run", "--config", config, env={**os.environ, "CANARY_URL": url}, timeout=1.5)
             said = spoken(done)
         except subprocess.TimeoutExpired as late:
             said = str(late.stdout or "") + str(late.stderr or "")
         secrets.absent(check, "what a start without its database says", said)
+        if silent:
+            continue
         config = text_file("failures/store.toml", base)
         command("user", "import", "--from", "-", "--config", config, stdin=url + "\n", code=1)
         command("user", "import", "--from", url, "--config", config, code=1)
