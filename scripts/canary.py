@@ -415,6 +415,7 @@ def lines(gateway):
     """One record for every request, each of them a line of its own without control bytes."""
     said = gateway.said()
     bad = sorted(set(said) - set(range(32, 127)) - {10})
+    check("nothing panics", b"panicked" not in said)
     check(f"the log ({gateway.format}) holds printable ASCII only", not bad, f"{bad} in {next((line for line in said.splitlines() if set(line) & set(bad)), b'')!r}")
     found = [line for line in said.decode(errors="replace").split("\n") if line]
     if gateway.format == "json":
@@ -681,23 +682,26 @@ def start_failures(upstream):
     secret_config = text_file("failures/secret.toml", f'{base}[[tokens.keys]]\nkid = "a"\nalg = "HS256"\nsecret = "{HMAC}"\n[[tokens.keys]]\nkid = "b"\nalg = "HS256"\nsecret_env = "CANARY_HMAC"\n')
     for words in (("check",), ("key", "list"), ("key", "export-jwks")):
         command(*words, "--config", secret_config, environment={"CANARY_HMAC": HMAC_VARIABLE}, code=0)
-    for url in (f"postgres://u:{DATABASE}@127.0.0.1:1/db", f"mysql://u:{DATABASE}@127.0.0.1:1/db", f"postgres://u:{DATABASE}@127.0.0.1:{upstream.port}/db", f"postgres://127.0.0.1:1/db?password={DATABASE}&user=u"):
-        source = text_file("failures/url", url)
-        # A server that never answers takes its time, once is enough.
-        silent = str(upstream.port) in url
-        for line in ('url_env = "CANARY_URL"',) if silent else (f'url = "{url}"', f'url_file = "{source}"', 'url_env = "CANARY_URL"'):
-            config = text_file("failures/gateway.toml", f'{base}[users]\nsource = "django"\n[users.django]\n{line}\n')
-            done = command("check", "--config", config, environment={"CANARY_URL": url})
+    # One that is not there is tried for two seconds, so not every way to name one is tried with each.
+    urls = [
+        (f"postgres://u:{DATABASE}@127.0.0.1:1/db", 'url = "{}"'),
+        (f"mysql://u:{DATABASE}@127.0.0.1:1/db", 'url_file = "input"'),
+        (f"postgres://u:{DATABASE}@127.0.0.1:{upstream.port}/db", 'url_env = "CANARY_URL"'),
+        (f"postgres://127.0.0.1:1/db?password={DATABASE}&user=u", 'url = "{}"'),
+    ]
+    for number, (url, line) in enumerate(urls):
+        text_file("failures/input", url)
+        config = text_file("failures/gateway.toml", f'{base}[users]\nsource = "django"\n[users.django]\n{line.format(url)}\n')
+        command("check", "--config", config, environment={"CANARY_URL": url})
         try:
             done = run(PROGRAM, "run", "--config", config, env={**os.environ, "CANARY_URL": url}, timeout=1.5)
             said = spoken(done)
         except subprocess.TimeoutExpired as late:
             said = str(late.stdout or "") + str(late.stderr or "")
         secrets.absent(check, "what a start without its database says", said)
-        if silent:
-            continue
         config = text_file("failures/store.toml", base)
-        command("user", "import", "--from", "-", "--config", config, stdin=url + "\n", code=1)
+        if number < 2:
+            command("user", "import", "--from", "-", "--config", config, stdin=url + "\n", code=1)
         command("user", "import", "--from", url, "--config", config, code=1)
     config = text_file("failures/store.toml", base)
     plain, line_hash = secrets.new("plain password"), secrets.new("hash of a line", "{}{}")
@@ -748,12 +752,38 @@ def changes(upstream):
                 wire.sendall(f"GET /x?{QUERY} HTTP/1.1\r\nHost: other.test\r\nAuthorization: Bearer {QUERY}\r\nConnection: close\r\n\r\n".encode())
                 secrets.absent(check, "a refusal over TLS", wire.recv(65536))
                 gateway.sent += 1
+            modes(gateway.place)
         finally:
             gateway.stop()
         secrets.absent(check, f"the log of changes ({log_format})", gateway.said())
         said = gateway.said()
         bad = sorted(set(said) - set(range(32, 127)) - {10})
         check(f"the log of changes ({log_format}) holds printable ASCII only", not bad, [line for line in said.splitlines() if set(line) & set(bad)][:1])
+
+
+def commands_make_private_files():
+    """What the commands write for themselves is for its owner only, whatever the mask of the shell."""
+    umask = os.umask(0)
+    try:
+        place = os.path.join(work, "made")
+        command("cert", "self-signed", "--host", "gw.test", "--out-dir", place, code=0)
+        command("key", "generate", "--alg", "HS256", "--out", os.path.join(place, "secret"), code=0)
+        for name in ("key.pem", "secret"):
+            check.equal(f"mode of {name}", "0o600", oct(stat.S_IMODE(os.stat(os.path.join(place, name)).st_mode)))
+        demo = subprocess.Popen([PROGRAM, "demo", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": place})
+        try:
+            said = json.loads(demo.stdout.readline())
+            kept = [name for name in os.listdir(place) if name.startswith("tollgate-demo-")]
+            check.equal("the demonstration has a directory", 1, len(kept))
+            modes(place, kept)
+            with open(f"/proc/{demo.pid}/cmdline", "rb") as file:
+                check("its password is no argument", said["password"].encode() not in file.read())
+        finally:
+            demo.send_signal(signal.SIGTERM)
+            demo.communicate(timeout=20)
+        check.equal("it leaves nothing", [], [name for name in os.listdir(place) if name.startswith("tollgate-demo-")])
+    finally:
+        os.umask(umask)
 
 
 def planted():
@@ -782,6 +812,7 @@ def main():
         check.section("a life in JSON", life, upstream, "json", False)
         check.section("a life in plain text", life, upstream, "pretty", True)
         check.section("changes", changes, upstream)
+        check.section("what commands make", commands_make_private_files)
         for path in files(work):
             name = os.path.relpath(path, work)
             if name.endswith("log"):
