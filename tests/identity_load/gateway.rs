@@ -1,8 +1,9 @@
 //! The real program, as a process of its own.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, mpsc};
@@ -16,7 +17,7 @@ use crate::http1::Stream;
 use crate::people::{PASSWORD, USERS, name_of};
 
 /// How long a start or an end may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running gateway.
 pub(crate) struct Gateway {
@@ -42,9 +43,10 @@ impl Gateway {
         let connectors = if tls { Some(certify(place, &mut text)?) } else { None };
         fs::write(&config, text)?;
         let hash = output(program, &config, &["hash-password"], PASSWORD)?;
-        let users: String = (0..USERS).map(|user| format!("{}:{}\n", name_of(user), hash.trim())).collect();
+        let users: Vec<String> =
+            (0..USERS).map(|user| format!("{}:{}\n", name_of(user), hash.trim())).collect();
         let list = place.join("users.htpasswd");
-        fs::write(&list, users)?;
+        fs::write(&list, users.concat())?;
         output(program, &config, &["user", "import", "--from", &list.display().to_string()], "")?;
 
         let mut process = Command::new(program)
@@ -133,7 +135,8 @@ fn serves_at(line: &str) -> Option<SocketAddr> {
 fn certify(place: &Path, text: &mut String) -> io::Result<[TlsConnector; 2]> {
     let made = rcgen::generate_simple_self_signed(vec!["gw.test".to_owned()]).map_err(io::Error::other)?;
     fs::write(place.join("cert.pem"), made.cert.pem())?;
-    fs::write(place.join("key.pem"), made.signing_key.serialize_pem())?;
+    let mut key = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join("key.pem"))?;
+    key.write_all(made.signing_key.serialize_pem().as_bytes())?;
     text.push_str(
         "[tls]\n[[tls.certificates]]\nhosts = [\"gw.test\"]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n",
     );

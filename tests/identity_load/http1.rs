@@ -202,14 +202,12 @@ pub(crate) async fn in_time<T>(what: impl Future<Output = io::Result<T>>) -> io:
 
 /// Counts requests whose answer did not come.
 pub(crate) fn lost(ledger: &Ledger, ticket: &Ticket, error: &io::Error) {
-    match error.kind() {
-        io::ErrorKind::TimedOut => {
-            ledger.fault(Count::Stuck, || format!("{}: no answer in time", ticket.describe()));
-        }
-        io::ErrorKind::InvalidData => {
-            ledger.fault(Count::Unexpected, || format!("{}: no HTTP: {error}", ticket.describe()));
-        }
-        _ => ledger.add(Count::Broken),
+    if error.kind() == io::ErrorKind::TimedOut {
+        ledger.fault(Count::Stuck, || format!("{}: no answer in time", ticket.describe()));
+    } else if error.kind() == io::ErrorKind::InvalidData {
+        ledger.fault(Count::Unexpected, || format!("{}: no HTTP: {error}", ticket.describe()));
+    } else {
+        ledger.add(Count::Broken);
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) enum Count {
     Refreshed,
     /// Logouts that were answered.
     Revoked,
-    /// Right messages on WebSockets.
+    /// Right messages on `WebSocket`s.
     Messages,
 }
 

@@ -1,7 +1,8 @@
 //! Whether anybody ever gets what is somebody else's, under load: 500 users, four upstreams that are killed all the time
 //! and say which request they saw and as whose, sessions that are refreshed and end, clients that break off.
 //!
-//! Usage: `cargo test --test identity_load -- [--program PATH] [ANSWERS]`
+//! Usage: `cargo test --test identity_load -- [--program PATH] ANSWERS`. Without a number, as among all other tests,
+//! nothing is done.
 
 #![expect(
     clippy::unwrap_used,
@@ -31,8 +32,6 @@ use ledger::{Count, Counts, Ledger, WAYS, Way};
 use people::People;
 use upstream::{Fault, Upstreams};
 
-/// Right answers, unless another number is given.
-const ANSWERS: u64 = 1_000_000;
 /// Right answers of a load in which something goes wrong on purpose.
 const TRIAL_ANSWERS: u64 = 3_000;
 /// The slowest load that is waited for, in answers a second.
@@ -68,7 +67,12 @@ impl Checks {
 }
 
 fn main() -> ExitCode {
-    let (program, answers) = arguments();
+    let (program, Some(answers)) = arguments() else {
+        println!(
+            "a load runs with the number of answers to wait for: cargo test --test identity_load -- 200000"
+        );
+        return ExitCode::SUCCESS;
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut checks = Checks::default();
     let place = std::env::temp_dir().join(format!("tollgate-identity-{}", std::process::id()));
@@ -82,15 +86,16 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(checks.failed > 0))
 }
 
-fn arguments() -> (PathBuf, u64) {
+fn arguments() -> (PathBuf, Option<u64>) {
     let mut program = PathBuf::from(env!("CARGO_BIN_EXE_tollgate"));
-    let mut answers = ANSWERS;
+    let mut answers = None;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         if word == "--program" {
             program = words.next().expect("--program has a path").into();
-        } else {
-            answers = word.parse().expect("the number of answers");
+        } else if let Ok(number) = word.parse() {
+            // What else there is chooses among the tests of others.
+            answers = Some(number);
         }
     }
     (program, answers)
@@ -154,13 +159,17 @@ async fn see_that_faults_are_found(
         let before = ledger.counts();
         upstreams.make(fault);
         let forget = |forget| {
-            worlds.iter().for_each(|world| world.people.forget_logouts.store(forget, Ordering::SeqCst));
+            for world in worlds {
+                world.people.forget_logouts.store(forget, Ordering::SeqCst);
+            }
         };
         forget(fault == Fault::None);
         load(worlds, ledger, TRIAL_ANSWERS).await;
         forget(false);
         upstreams.make(Fault::None);
-        worlds.iter().for_each(|world| world.people.forget_ended());
+        for world in worlds {
+            world.people.forget_ended();
+        }
         let found = ledger.counts().since(&before);
         println!("on purpose, {fault:?}: {} of {count:?}", found.of(count));
         checks.hold(found.of(count) > 0, &format!("{fault:?} is found as {count:?}"));

@@ -171,6 +171,11 @@ impl People {
             if let Err(error) = turn.await {
                 ledger.fault(Count::Unexpected, || format!("a token route: {error}"));
                 http = Http1::connect(gateway).await.expect("the gateway serves");
+                // Nobody is left with a session that counts as ended.
+                if self.of(user).ends() {
+                    let again = log_in(&mut http, user).await.expect("a login succeeds");
+                    *self.current[user].lock().unwrap() = Arc::new(again);
+                }
             }
         }
     }

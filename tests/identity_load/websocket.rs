@@ -1,4 +1,4 @@
-//! Clients of WebSockets: whoever opened one is who its upstream talks to, message for message.
+//! Clients of `WebSocket`s: whoever opened one is who its upstream talks to, message for message.
 
 use std::io;
 use std::sync::Arc;
