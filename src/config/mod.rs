@@ -5,6 +5,7 @@ mod complaint;
 mod django;
 mod environment;
 mod excerpt;
+mod hidden;
 mod keys;
 mod kind;
 mod load;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::complaint::{Complaint, choose, quoted};
+use super::hidden;
 use super::keys;
 use super::kind::Kind;
 use super::reader::{Located, Reader, Table, values};
@@ -24,6 +25,12 @@ pub(super) fn store(root: &mut Table<'_>) -> Store {
     let mut table = root.table("store");
     let reader = table.reader;
     let path = table.parsed("url", Kind::Text, |url| sqlite_path(reader, url));
+    if let (None, Some(url)) = (&path, table.value("url"))
+        && url.get_ref().as_str().is_some_and(|text| text.contains('@') && !text.contains("://"))
+    {
+        // It may be the URL of another database without its beginning, with a password.
+        hidden::hide_value(reader.source, url);
+    }
     table.finish();
     Store { path: path.unwrap_or_else(|| reader.resolve(DEFAULT_STORE)) }
 }

@@ -119,9 +119,11 @@ impl Upstream {
         let mut read = Vec::new();
         let mut retries = self.shared.settings.retries;
         let mut refused = false;
+        let mut failed = None;
         loop {
             let attempt = Attempt { place: &mut request, read: &mut read };
-            let error = match self.attempt(self.choose(), attempt, limits).await {
+            let pool = self.choose(failed);
+            let error = match self.attempt(pool, attempt, limits).await {
                 Ok(response) => return Ok(response),
                 // That is nobody's failure, and each connection can be stale only once.
                 Err(Failure::Stale) => continue,
@@ -137,6 +139,7 @@ impl Upstream {
                 return Err(error);
             }
             retries -= 1;
+            failed = Some(pool);
         }
     }
 
@@ -154,14 +157,18 @@ impl Upstream {
     ) -> Result<UpgradeAnswer, UpstreamError> {
         let mut request = self.compose(request, limits);
         let mut retries = self.shared.settings.retries;
+        let mut failed = None;
         let (pool, exclusive) = loop {
-            let chosen = Some(self.choose()).filter(|pool| pool.takes_http1());
+            let chosen = Some(self.choose(failed)).filter(|pool| pool.takes_http1());
             let pool = chosen
                 .or_else(|| self.pools.iter().find(|pool| pool.takes_http1()))
                 .ok_or(UpstreamError::Unacceptable("no target of the upstream speaks HTTP/1.1"))?;
             match pool.exclusive().await {
                 Ok(exclusive) => break (pool, exclusive),
-                Err(UpstreamError::Connect(_)) if retries > 0 => retries -= 1,
+                Err(UpstreamError::Connect(_)) if retries > 0 => {
+                    retries -= 1;
+                    failed = Some(pool);
+                }
                 Err(error) => return Err(error),
             }
         };
@@ -250,14 +257,18 @@ impl Upstream {
         })
     }
 
-    /// Chooses a target.
-    fn choose(&self) -> &Rc<Pool> {
+    /// Chooses a target; where there are several, not the one that has just failed: with nothing in flight it would look
+    /// like the best of all.
+    fn choose(&self, failed: Option<&Rc<Pool>>) -> &Rc<Pool> {
+        let has_failed =
+            |pool: Option<&Rc<Pool>>| pool.zip(failed).is_some_and(|(pool, failed)| Rc::ptr_eq(pool, failed));
         let count = self.pools.len() as u64;
         let turn = self.turn.get().wrapping_add(1);
         self.turn.set(turn);
         let at =
             |index: u64| usize::try_from(index % count.max(1)).ok().and_then(|index| self.pools.get(index));
         let chosen = match self.shared.settings.balance {
+            Balance::RoundRobin if has_failed(at(turn)) => at(turn.wrapping_add(1)),
             Balance::RoundRobin => at(turn),
             Balance::LeastRequest if count < 2 => at(0),
             Balance::LeastRequest => {
@@ -266,6 +277,8 @@ impl Upstream {
                 let one = at(random);
                 let other = at(random + 1 + (random >> 32) % (count - 1));
                 match (one, other) {
+                    (one, other) if has_failed(one) => other,
+                    (one, other) if has_failed(other) => one,
                     (Some(one), Some(other)) if other.in_flight() < one.in_flight() => Some(other),
                     (one, other) => one.or(other),
                 }
