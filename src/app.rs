@@ -18,6 +18,7 @@ use crate::connection::Purpose;
 use crate::endpoints::TokenRoutes;
 use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
+use crate::limits::rates::Rates;
 use crate::net::listener::{self, BindError};
 use crate::net::tls::{TlsError, TlsServer};
 use crate::routing::RouteTable;
@@ -326,11 +327,13 @@ async fn assemble(
     let token_routes =
         TokenRoutes::new(people, sessions.clone(), lockout, issuer, verifier.clone(), ring, &config.tokens);
     let routes = Arc::new(RouteTable::new(&config));
+    let rates = Arc::new(Rates::new(&config, &clock));
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
     let snapshot = Snapshot {
         config,
         routes,
+        rates,
         upstreams,
         tls,
         https_port,

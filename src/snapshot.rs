@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::endpoints::TokenRoutes;
+use crate::limits::rates::Rates;
 use crate::net::tls::TlsServer;
 use crate::routing::RouteTable;
 use crate::sessions::Sessions;
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub config: Config,
     /// The compiled routes.
     pub routes: Arc<RouteTable>,
+    /// How many requests may come.
+    pub rates: Arc<Rates>,
     /// The upstreams, in the order of the configuration.
     pub upstreams: Vec<Arc<SharedUpstream>>,
     /// TLS towards clients.

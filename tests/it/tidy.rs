@@ -27,8 +27,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("upgrade", &["base"]),
     ("request", &["base", "http", "upgrade"]),
     ("routing", &["base", "config", "request"]),
-    ("authn", &["base", "config", "request", "routing", "sessions", "tokens", "users"]),
-    ("authz", &["authn", "base", "config", "request", "routing"]),
+    ("admission", &["config", "limits", "net", "routing"]),
+    (
+        "authn",
+        &["admission", "base", "config", "request", "routing", "sessions", "tokens", "users"],
+    ),
+    ("authz", &["authn", "base", "config", "limits", "request", "routing"]),
     ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing", "upgrade"]),
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
     ("endpoints", &["base", "config", "keys", "limits", "sessions", "tokens", "users"]),
@@ -38,8 +42,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "refusals",
         &[
-            "authn", "authz", "base", "http", "identity", "net", "request", "routing", "tokens", "upgrade",
-            "upstream",
+            "authn", "authz", "base", "http", "identity", "limits", "net", "request", "routing", "tokens",
+            "upgrade", "upstream",
         ],
     ),
     (
@@ -48,6 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "base",
             "config",
             "endpoints",
+            "limits",
             "net",
             "routing",
             "sessions",
@@ -60,6 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
+            "admission",
             "authn",
             "authz",
             "base",
@@ -67,6 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "endpoints",
             "http",
             "identity",
+            "limits",
             "net",
             "request",
             "response",
@@ -105,6 +112,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
             "identity",
             "connection",
+            "limits",
             "net",
             "request",
             "routing",
