@@ -24,7 +24,7 @@ pub const RATE_KEYS: usize = 57_344;
 pub const MAX_RATES_OF_ROUTE: usize = 8;
 /// Requests that a client network may make to the token routes in a second, for each data-plane thread, when nothing else
 /// is configured.
-pub const TOKEN_ROUTES_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(4_999);
+pub const TOKEN_ROUTES_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9_999);
 /// Longest user name, in bytes.
 pub const MAX_USERNAME_BYTES: usize = 255;
 /// Largest body of a request to a token route, in bytes.

@@ -28,6 +28,8 @@ pub struct RateLimit {
     pub key: LimitKey,
     /// What all of them have to keep, the shortest unit first, each unit once. There is one at least.
     pub rates: Vec<Rate>,
+    /// Whether clients are told how much is left before they have used it up. Of what nobody has configured they are not.
+    pub is_told: bool,
 }
 
 /// `key`: whose requests are counted together.
@@ -96,22 +98,20 @@ pub(super) fn of_token_routes(
 fn token_routes(workers: NonZeroU32) -> RateLimit {
     let count = workers.saturating_mul(bounds::TOKEN_ROUTES_RATE);
     let rate = Rate { count, unit: RateUnit::Second, burst: count };
-    RateLimit { name: TOKEN_ROUTES.to_owned(), key: LimitKey::Network, rates: vec![rate] }
+    RateLimit { name: TOKEN_ROUTES.to_owned(), key: LimitKey::Network, rates: vec![rate], is_told: false }
 }
 
 fn limit(name: Located<String>, mut table: Table<'_>) -> RateLimit {
     table.reader.accept(&name.span, check_name(&name.value));
-    table.require(
-        "key",
-        "add key = \"user\", \"ip\" or \"header:NAME\": whose requests are counted together",
-    );
+    table
+        .require("key", "add key = \"user\", \"ip\" or \"header:NAME\": whose requests are counted together");
     let key = table.parsed("key", Kind::Text, key);
     table.require("rate", "add rate = \"100/s\", or several such as [\"100/s\", \"10000/h\"]");
     let rates = rates(&mut table);
     let burst = table.integer("burst", 1..=units::MAX_REQUESTS).and_then(NonZeroU32::new);
     let rates = with_burst(&table, rates, burst);
     table.finish();
-    RateLimit { name: name.value, key: key.unwrap_or(LimitKey::Network), rates }
+    RateLimit { name: name.value, key: key.unwrap_or(LimitKey::Network), rates, is_told: true }
 }
 
 fn key(text: &str) -> Result<LimitKey, Complaint> {
@@ -166,7 +166,8 @@ fn with_burst(table: &Table<'_>, rates: Vec<Located<Rate>>, burst: Option<NonZer
     let mut values: Vec<Rate> = rates.into_iter().map(|rate| rate.value).collect();
     if let Some((first, burst)) = values.first_mut().zip(burst) {
         first.burst = burst;
-        let seconds = u64::from(burst.get()).saturating_mul(first.unit.seconds()) / u64::from(first.count.get());
+        let seconds =
+            u64::from(burst.get()).saturating_mul(first.unit.seconds()) / u64::from(first.count.get());
         if seconds > MAX_RECOVERY_SECONDS
             && let Some(value) = table.value("burst")
         {

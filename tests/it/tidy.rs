@@ -28,10 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("request", &["base", "http", "upgrade"]),
     ("routing", &["base", "config", "request"]),
     ("admission", &["config", "limits", "net", "routing"]),
-    (
-        "authn",
-        &["admission", "base", "config", "request", "routing", "sessions", "tokens", "users"],
-    ),
+    ("authn", &["admission", "base", "config", "request", "routing", "sessions", "tokens", "users"]),
     ("authz", &["authn", "base", "config", "limits", "request", "routing"]),
     ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing", "upgrade"]),
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
@@ -333,7 +330,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 30] = [
+    let documented: [(&str, String, &str); 33] = [
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -346,6 +343,13 @@ fn every_bound_is_documented() {
         ("MAX_PASSWORD_BYTES", format!("{} bytes", grouped(bounds::MAX_PASSWORD_BYTES)), "password"),
         ("MAX_TRACKED_LOGINS", grouped(bounds::MAX_TRACKED_LOGINS), "failed logins"),
         ("NETWORK_ATTEMPTS_FACTOR", format!("{} times", bounds::NETWORK_ATTEMPTS_FACTOR), "network"),
+        ("RATE_KEYS", grouped(bounds::RATE_KEYS), "keys"),
+        ("MAX_RATES_OF_ROUTE", format!("at most {} rates", bounds::MAX_RATES_OF_ROUTE), "route"),
+        (
+            "TOKEN_ROUTES_RATE",
+            format!("{} requests a second", grouped(small(bounds::TOKEN_ROUTES_RATE.get()))),
+            "client network",
+        ),
         ("MAX_USERNAME_BYTES", format!("{} bytes", bounds::MAX_USERNAME_BYTES), "user name"),
         ("MAX_TOKEN_REQUEST_BYTES", kib(bounds::MAX_TOKEN_REQUEST_BYTES), "token route"),
         ("MAX_FORM_FIELDS", format!("{} form fields", bounds::MAX_FORM_FIELDS), "token route"),

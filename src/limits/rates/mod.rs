@@ -53,6 +53,7 @@ struct Rate {
 pub struct Plan {
     limits: Box<[usize]>,
     policy: HeaderValue,
+    is_told: bool,
 }
 
 /// At which point a request is counted.
@@ -151,10 +152,19 @@ impl Rates {
         sender: Sender<'_>,
         told: &mut Told<'a>,
     ) -> Result<(), Exceeded> {
-        told.policy = Some(&plan.policy);
+        if plan.is_told {
+            told.policy = Some(&plan.policy);
+        }
         let mut steps = self.steps(plan, turn, sender);
+        if steps.iter().all(Option::is_none) {
+            return Ok(());
+        }
         let now_ns = self.watch.now_ns();
         let passed = take_all(&mut steps, now_ns);
+        if passed && !plan.is_told {
+            return Ok(());
+        }
+        told.policy = Some(&plan.policy);
         let mut retry_after_ns = 0;
         for step in steps.iter().flatten() {
             let standing = step.rate.rule.standing(step.arrival_ns, now_ns);
@@ -233,8 +243,7 @@ impl Step<'_> {
 
     fn take(&mut self, now_ns: u64) -> bool {
         let rule = self.rate.rule;
-        let taken =
-            self.rate.table.advance(self.key, |arrival_ns| rule.after_one_more(arrival_ns, now_ns));
+        let taken = self.rate.table.advance(self.key, |arrival_ns| rule.after_one_more(arrival_ns, now_ns));
         match taken {
             Some(arrival_ns) => self.arrival_ns = arrival_ns,
             None => self.arrival_ns = self.rate.table.arrival_ns(self.key),
@@ -283,13 +292,12 @@ impl Plan {
         let used = || indices.iter().filter_map(|index| limits.get(*index));
         let items: Vec<String> = used()
             .flat_map(|limit| limit.rates.iter().map(move |rate| (limit, rate)))
-            .map(|(limit, rate)| {
-                format!("{};q={};w={}", label(limit, rate), rate.count, rate.unit.seconds())
-            })
+            .map(|(limit, rate)| format!("{};q={};w={}", label(limit, rate), rate.count, rate.unit.seconds()))
             .collect();
         // Names are plain ASCII, and without a rate there is nothing to tell or to limit.
         let policy = HeaderValue::try_from(items.join(", ")).ok().filter(|_| !items.is_empty())?;
-        Some(Self { limits: indices.into(), policy })
+        let is_told = used().all(|limit| limit.is_told);
+        Some(Self { limits: indices.into(), policy, is_told })
     }
 }
 
