@@ -210,8 +210,14 @@ impl Rates {
 /// costs the others nothing.
 fn take_all(steps: &mut Steps<'_>, now_ns: u64) -> bool {
     let several = steps.iter().flatten().nth(1).is_some();
-    if several && !steps.iter_mut().flatten().fold(true, |all, step| step.look(now_ns) && all) {
-        return false;
+    if several {
+        let mut all = true;
+        for step in steps.iter_mut().flatten() {
+            all &= step.look(now_ns);
+        }
+        if !all {
+            return false;
+        }
     }
     let mut taken = 0;
     for step in steps.iter_mut().flatten() {
@@ -261,8 +267,9 @@ impl Step<'_> {
 impl Turn {
     fn is_for(self, key: &LimitKey) -> bool {
         match (self, key) {
-            (Self::Only, _) | (Self::Arrival, LimitKey::Network | LimitKey::Header(_)) => true,
-            (Self::Known, LimitKey::User) => true,
+            (Self::Only, _)
+            | (Self::Arrival, LimitKey::Network | LimitKey::Header(_))
+            | (Self::Known, LimitKey::User) => true,
             (Self::Arrival, LimitKey::User) | (Self::Known, LimitKey::Network | LimitKey::Header(_)) => false,
         }
     }
