@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::client::request;
 use crate::support::gateway::PASSWORD;
 use crate::support::http2_client::Http2Client;
-use crate::support::{Gateway, Setup, Upstream, mint};
+use crate::support::{Gateway, Setup, Upstream, mint, websocket};
 
 const NOW_MS: i64 = 1_800_000_000_000;
 const TRUSTING: &str = "trusted_proxies = [\"127.0.0.1\"]";
@@ -253,6 +253,45 @@ fn what_an_upstream_tells_of_its_own_limits_stays_beside() {
     let gateway = limited(&upstream, "public", "key = \"ip\"\nrate = \"9/s\"").start();
     let response = gateway.client().get("/", "").expect(200);
     assert_eq!(response.head.fields.all("ratelimit"), ["\"own\";r=7", "\"most\";r=8;t=1"]);
+}
+
+#[test]
+fn a_websocket_counts_once_and_one_too_many_is_not_opened() {
+    let upstream = websocket::echo("");
+    let gateway = limited(&upstream, "public", "key = \"ip\"\nrate = \"1/m\"").start();
+    let opening = websocket::opening("");
+    let mut client = gateway.client();
+    client.send(request("GET", "/ws", &opening, b""));
+    let head = client.head();
+    assert_eq!(head.line, "HTTP/1.1 101 Switching Protocols");
+    assert_eq!(head.fields.one("ratelimit"), Some("\"most\";r=0;t=60"));
+    for _ in 0..5 {
+        client.send(websocket::frame(websocket::TEXT, true, b"one more"));
+        assert_eq!(websocket::read_frame(&mut client.wire), Ok((websocket::TEXT, b"one more".to_vec())));
+    }
+    gateway.client().get("/ws", &opening).refused(429, "rate_limited");
+    assert_eq!(upstream.count(), 1);
+}
+
+#[test]
+fn who_is_refused_with_a_body_is_heard_again_or_knows_that_the_connection_ends() {
+    let upstream = Upstream::echo();
+    let gateway =
+        limited(&upstream, "public", "key = \"ip\"\nrate = \"1/m\"").tokens("limit = \"most\"").start();
+    gateway.client().get("/", "").expect(200);
+    for target in ["/", "/api/token/"] {
+        // What the body holds is no request, whether it is read or not.
+        let body = request("GET", "/free", "", b"");
+        let mut client = gateway.client();
+        let refused = client.call("POST", target, "", &body).refused(429, "rate_limited");
+        if refused.field("connection") == "close" {
+            client.expect_end();
+        } else {
+            client.get("/free", "").expect(200);
+        }
+    }
+    assert!(upstream.requests().iter().skip(1).all(|request| request.target() == "/free"));
+    assert!(upstream.count() <= 3);
 }
 
 fn login(gateway: &Gateway, fields: &str) -> crate::support::Response {
