@@ -12,7 +12,7 @@ use super::excerpt::{Source, Span};
 use super::hidden;
 use super::problem::Failure;
 use super::reader::{Reader, Table};
-use super::{Config, routes, server, tls, tokens, upstreams, users};
+use super::{Config, limits, routes, server, tls, tokens, upstreams, users};
 use crate::base::bounds;
 
 /// Reads and checks a configuration file. Paths in it are relative to its directory.
@@ -73,11 +73,11 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let server = server::server(&mut root);
     let tls = tls::tls(&mut root);
     let store = tokens::store(&mut root);
-    let tokens = tokens::tokens(&mut root, &store);
+    let mut limits = limits::limits(&mut root);
+    let tokens = tokens::tokens(&mut root, &store, &mut limits, server.workers);
     let users = users::users(&mut root);
     let upstreams = upstreams::upstreams(&mut root);
-    let routes = routes::routes(&mut root, &upstreams);
-    root.unsupported("limits", "remove it; requests are not limited by rate");
+    let routes = routes::routes(&mut root, &upstreams, &limits);
     let log = server::log(&mut root);
     root.unsupported("tests", "remove it; \"tollgate check\" checks everything else");
     for (key, missing, hint) in [
@@ -97,7 +97,7 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
         }
     }
     root.finish();
-    Config { server, tls, store, tokens, users, upstreams, routes, log }
+    Config { server, tls, store, tokens, users, limits, upstreams, routes, log }
 }
 
 /// Whether a key is not there or holds nothing.

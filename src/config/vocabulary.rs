@@ -3,7 +3,7 @@
 use super::complaint::nearest;
 
 /// Keys, and the table where each belongs.
-const HOMES: [(&str, &[&str]); 13] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("[server]", &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout"]),
     ("[server.limits]", &["max_header_bytes", "max_headers", "header_timeout", "body_timeout", "min_rate"]),
     ("[server.limits] or [[routes]]", &["max_body"]),
@@ -35,6 +35,7 @@ const HOMES: [(&str, &[&str]); 13] = [
         "[upstreams.NAME]",
         &["targets", "balance", "connect_timeout", "response_timeout", "retries", "host_header", "identity"],
     ),
+    ("[limits.NAME]", &["rate", "burst"]),
     ("[[routes]]", &["host", "methods", "auth", "upstream", "timeout"]),
 ];
 
