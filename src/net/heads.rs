@@ -180,13 +180,12 @@ impl Chunked {
         let digit = || char::from(byte).to_digit(16).map(u64::from);
         Body::Chunked(match (self, byte) {
             (Self::Size(size) | Self::Extension(size), b'\r') => Self::SizeEnd(size),
-            (Self::Size(size), b';' | b' ' | b'\t') => Self::Extension(size),
+            (Self::Size(size), b';' | b' ' | b'\t') | (Self::Extension(size), _) => Self::Extension(size),
             (Self::Size(size), _) => match (size.checked_mul(16), digit()) {
                 (Some(size), Some(digit)) => Self::Size(size | digit),
                 (_, _) => return Body::Lost,
             },
-            (Self::Extension(size), _) => Self::Extension(size),
-            (Self::SizeEnd(0), b'\n') | (Self::TrailerEnd, b'\n') => Self::LineBegin,
+            (Self::SizeEnd(0) | Self::TrailerEnd, b'\n') => Self::LineBegin,
             (Self::SizeEnd(size), b'\n') => Self::Data(size),
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::Size(0),
