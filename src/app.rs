@@ -38,10 +38,13 @@ const CONTROL_THREADS: usize = 2;
 const EXPOSED_KEY: &str = "everybody on this machine may read this private key: set its file's mode to 0600";
 
 /// How long the end waits for the store to close.
-const STORE_CLOSE: Duration = Duration::from_secs(2);
+const STORE_CLOSE: Duration = Duration::from_secs(1);
+
+/// How long the end waits for what the control plane is still doing, such as asking for the name of a database.
+const CONTROL_STOP: Duration = Duration::from_millis(250);
 
 /// How long the end waits for the log to be written.
-const LOG_FLUSH: Duration = Duration::from_secs(2);
+const LOG_FLUSH: Duration = Duration::from_millis(500);
 
 /// A gateway that runs.
 pub struct Gateway {
@@ -52,6 +55,7 @@ pub struct Gateway {
     stopping: watch::Sender<Stopping>,
     ready: Arc<AtomicBool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    /// What runs on the control plane for as long as the gateway does.
     watchers: Vec<tokio::task::JoinHandle<()>>,
     control: Option<Runtime>,
     store: Store,
@@ -129,13 +133,13 @@ impl Gateway {
         let https_port = bound.addresses.first().map_or(443, SocketAddr::port);
         let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port))?;
         let snapshot = Arc::new(snapshot);
-        let watchers = spawn_watchers(&snapshot, &control);
+        let mut watchers = spawn_watchers(&snapshot, &control);
         let ready = Arc::new(AtomicBool::new(false));
         let admin = match bound.admin {
             Some((listener, address)) => {
                 let _entered = control.enter();
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
-                control.spawn(admin::serve(listener, Arc::clone(&ready)));
+                watchers.push(control.spawn(admin::serve(listener, Arc::clone(&ready))));
                 Some(address)
             }
             None => None,
@@ -202,9 +206,13 @@ impl Gateway {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Whether a data-plane thread has ended though nobody told it to: its share of the clients is not served.
+    /// Whether something has ended though nobody told it to: a data-plane thread, whose share of the clients is not served,
+    /// what looks for revocations and other changes, or the log.
     pub fn has_failed(&self) -> bool {
-        *self.stopping.borrow() == Stopping::No && self.threads.iter().any(JoinHandle::is_finished)
+        *self.stopping.borrow() == Stopping::No
+            && (self.threads.iter().any(JoinHandle::is_finished)
+                || self.watchers.iter().any(tokio::task::JoinHandle::is_finished)
+                || !self.log.is_running())
     }
 
     /// Ends everything now and waits until it has ended.
@@ -223,10 +231,10 @@ impl Gateway {
             }
         }
         if let Some(control) = self.control.take() {
-            // Nobody looks for changes any more when the store is closed.
+            // Nobody looks for changes any more when the store is closed. Who ended before has panicked, and that was told.
             self.watchers.drain(..).for_each(|watcher| watcher.abort());
             self.close_store(&control);
-            control.shutdown_timeout(Duration::from_secs(1));
+            control.shutdown_timeout(CONTROL_STOP);
             tracing::info!("the gateway has stopped");
             self.log.flush(LOG_FLUSH);
         }
@@ -308,6 +316,9 @@ async fn assemble(
         if let Some(key) = &certificate.exposed_key {
             tracing::warn!(key = %key.display(), "{EXPOSED_KEY}");
         }
+    }
+    if let Err(error) = clock.credible_unix_ms() {
+        tracing::error!(%error, "no token is issued until the clock is set");
     }
     let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
     let directory =

@@ -1,12 +1,14 @@
 //! The story of a request: each stage takes the proof of the one before.
 
 use std::num::NonZeroU64;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 
 use crate::http::hop;
 use crate::http::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
@@ -57,7 +59,8 @@ async fn finish(
     mut record: Option<Box<Record>>,
 ) -> Response<ResponseBody> {
     let Call { connection, progress, .. } = call;
-    let answer = match exchange(call, taken, dialect, &id, &mut record).await {
+    let outcome = unless_panicking(exchange(call, taken, dialect, &id, &mut record)).await;
+    let answer = match outcome {
         Ok(answer) => answer,
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
@@ -68,6 +71,14 @@ async fn finish(
         call.tunnel.set(Some(opened));
     }
     answer.complete(id, progress, record)
+}
+
+/// Makes a refusal of a panic, so that it costs one request and not all those of its connection. The connection ends, for
+/// nobody knows what was read of it.
+async fn unless_panicking<T>(stages: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    // What the stages share with other requests is in cells, which are whole between any two steps.
+    let caught = AssertUnwindSafe(stages).catch_unwind().await;
+    caught.unwrap_or_else(|_| Err(Refusal::new(Reason::InternalError, "The gateway failed.").closing()))
 }
 
 /// The stages. Their order matters: nothing is routed that was not checked, nobody is asked for a token who goes to a

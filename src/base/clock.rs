@@ -1,8 +1,11 @@
 //! The clock, as a value that is passed in: tests move time, nothing waits for it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::UNIX_EPOCH;
+
+use super::bounds;
 
 /// Wall-clock time, in milliseconds since 1970-01-01T00:00:00Z. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +15,33 @@ pub enum Clock {
     System,
     /// A clock that only tests move.
     Manual(Arc<AtomicI64>),
+    /// A clock that does what a test has written, such as fail on a certain thread.
+    Scripted(Script),
 }
+
+/// What a scripted clock does when it is asked.
+#[derive(Clone)]
+pub struct Script(Arc<dyn Fn() -> i64 + Send + Sync>);
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Script(..)")
+    }
+}
+
+/// The clock of the machine shows a time before [`bounds::EARLIEST_UNIX_MS`], so that nobody can say when a token ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockIsWrong;
+
+impl fmt::Display for ClockIsWrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the clock of this machine is wrong: it shows a time before this version was made, so set it",
+        )
+    }
+}
+
+impl std::error::Error for ClockIsWrong {}
 
 impl Clock {
     /// A clock that stands at `unix_ms` until the returned handle is stored to.
@@ -21,11 +50,27 @@ impl Clock {
         (Self::Manual(Arc::clone(&hand)), hand)
     }
 
+    /// A clock that asks a function of a test, which returns milliseconds since 1970.
+    pub fn scripted(script: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self::Scripted(Script(Arc::new(script)))
+    }
+
+    /// Milliseconds since 1970, where a token is issued by them.
+    ///
+    /// # Errors
+    ///
+    /// [`ClockIsWrong`]
+    pub fn credible_unix_ms(&self) -> Result<i64, ClockIsWrong> {
+        let now_ms = self.now_unix_ms();
+        if now_ms < bounds::EARLIEST_UNIX_MS { Err(ClockIsWrong) } else { Ok(now_ms) }
+    }
+
     /// Milliseconds since 1970. A machine set before 1970 reads as 0.
     pub fn now_unix_ms(&self) -> i64 {
         match self {
             Self::System => system_unix_ms(),
             Self::Manual(hand) => hand.load(Ordering::Acquire),
+            Self::Scripted(Script(script)) => script(),
         }
     }
 
@@ -54,5 +99,20 @@ mod tests {
         assert_eq!((clock.now_unix_ms(), clock.now_unix_seconds()), (1_999, 1));
         hand.store(2_000, Ordering::Release);
         assert_eq!(clock.clone().now_unix_seconds(), 2);
+    }
+
+    #[test]
+    fn a_clock_that_begins_in_1970_is_not_believed() {
+        let (clock, hand) = Clock::manual(86_400_000);
+        assert_eq!(clock.credible_unix_ms(), Err(ClockIsWrong));
+        hand.store(bounds::EARLIEST_UNIX_MS - 1, Ordering::Release);
+        assert_eq!(clock.credible_unix_ms(), Err(ClockIsWrong));
+        hand.store(bounds::EARLIEST_UNIX_MS, Ordering::Release);
+        assert_eq!(clock.credible_unix_ms(), Ok(bounds::EARLIEST_UNIX_MS));
+    }
+
+    #[test]
+    fn a_scripted_clock_does_as_it_is_written() {
+        assert_eq!(Clock::scripted(|| 7_000).clone().now_unix_seconds(), 7);
     }
 }

@@ -124,7 +124,7 @@ mod tests {
                 .bind(sid)
                 .bind(user_id)
                 .bind(started)
-                .execute(store.pool())
+                .execute(store.pool().unwrap())
                 .await
                 .unwrap();
         }

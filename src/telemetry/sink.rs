@@ -46,12 +46,20 @@ impl Sink {
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            let mut told = 0;
+            let mut broken_off = false;
             for message in queue {
                 match message {
                     Message::Lines(bytes) => {
-                        // A closed output loses lines; there is nobody left to tell.
-                        let _lost = output.write_all(&bytes).and_then(|()| output.flush());
+                        // What was written of a lost line is no part of the next one.
+                        let separator: &[u8] = if broken_off { b"\n" } else { b"" };
+                        let written = output.write_all(separator).and_then(|()| output.write_all(&bytes));
+                        broken_off = written.and_then(|()| output.flush()).is_err();
+                        if broken_off {
+                            shared.drop_lines(&bytes);
+                        }
                         shared.waiting_bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
+                        told = if broken_off { told } else { shared.tell_of_dropped_lines(told) };
                     }
                     Message::Flush(done) => drop(done),
                 }
@@ -69,17 +77,34 @@ impl Sink {
         let waiting = self.state.waiting_bytes.fetch_add(length, Ordering::AcqRel);
         if waiting + length > bounds::MAX_LOG_BACKLOG_BYTES {
             self.state.waiting_bytes.fetch_sub(length, Ordering::AcqRel);
-            let lines = memchr::memchr_iter(b'\n', &bytes).count();
-            self.state.dropped_lines.fetch_add(lines as u64, Ordering::AcqRel);
+            self.state.drop_lines(&bytes);
             return;
         }
         // The thread ends only when every sender is gone.
         let _gone = self.lines.send(Message::Lines(bytes));
     }
 
-    /// Lines that were dropped because the output was too slow.
+    /// Lines that were dropped because the output was too slow, or took none.
     pub fn dropped_lines(&self) -> u64 {
         self.state.dropped_lines.load(Ordering::Acquire)
+    }
+}
+
+impl State {
+    fn drop_lines(&self, lines: &[u8]) {
+        let lines = memchr::memchr_iter(b'\n', lines).count();
+        self.dropped_lines.fetch_add(lines as u64, Ordering::AcqRel);
+    }
+
+    /// Tells of lines that were dropped beyond those that were told of, once the output takes lines again and has caught
+    /// up. Returns how many are told of.
+    fn tell_of_dropped_lines(&self, told: u64) -> u64 {
+        let dropped = self.dropped_lines.load(Ordering::Acquire);
+        if dropped == told || self.waiting_bytes.load(Ordering::Acquire) > 0 {
+            return told;
+        }
+        tracing::warn!(lines = dropped - told, "the log's reader was too slow or gone: lines were dropped");
+        dropped
     }
 }
 
@@ -128,6 +153,71 @@ mod tests {
         writer.flush(Duration::from_secs(10));
         assert_eq!(*written.lock().unwrap(), b"one\ntwo\n");
         assert!(writer.is_running());
+    }
+
+    /// An output that takes half of what it is given and then fails, as long as it is full.
+    struct Device {
+        full: Arc<std::sync::atomic::AtomicBool>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Device {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let mut written = self.written.lock().unwrap();
+            if !self.full.load(Ordering::Acquire) {
+                written.extend_from_slice(bytes);
+                return Ok(bytes.len());
+            }
+            if bytes.len() < 4 {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            written.extend_from_slice(&bytes[..bytes.len() / 2]);
+            Ok(bytes.len() / 2)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_an_output_does_not_take_are_counted_and_later_ones_are_whole() {
+        let (full, written) = (Arc::default(), Arc::default());
+        let device = Device { full: Arc::clone(&full), written: Arc::clone(&written) };
+        let (sink, writer) = Sink::start(device).unwrap();
+        full.store(true, Ordering::Release);
+        sink.write(b"this is lost\n".to_vec());
+        sink.write(b"this\nas well\n".to_vec());
+        writer.flush(Duration::from_secs(10));
+        assert_eq!(sink.dropped_lines(), 3);
+        full.store(false, Ordering::Release);
+        sink.write(b"whole\n".to_vec());
+        writer.flush(Duration::from_secs(10));
+        assert!(written.lock().unwrap().ends_with(b"\nwhole\n"));
+        assert!(writer.is_running());
+    }
+
+    /// An output that panics.
+    struct Faulty;
+
+    impl Write for Faulty {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            panic!("on purpose");
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_output_is_noticed() {
+        let (sink, writer) = Sink::start(Faulty).unwrap();
+        sink.write(b"one\n".to_vec());
+        while writer.is_running() {
+            std::thread::yield_now();
+        }
+        sink.write(b"two\n".to_vec());
     }
 
     #[test]

@@ -137,7 +137,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("lifecycle", &["app"]),
-    ("cli", &["app", "base", "config", "keys", "lifecycle", "net", "sessions", "store", "tokens", "users"]),
+    (
+        "cli",
+        &[
+            "app",
+            "base",
+            "config",
+            "keys",
+            "lifecycle",
+            "net",
+            "sessions",
+            "store",
+            "telemetry",
+            "tokens",
+            "users",
+        ],
+    ),
     ("lib", &[]),
     ("main", &[]),
 ];
