@@ -1,5 +1,7 @@
 //! The composition root: the only module that knows everybody. It binds everything first, and only then serves.
 
+mod bound;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -11,6 +13,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use self::bound::Bound;
 use crate::admin;
 use crate::base::clock::Clock;
 use crate::config::{Config, UserSource};
@@ -18,7 +21,7 @@ use crate::connection::Purpose;
 use crate::endpoints::TokenRoutes;
 use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
-use crate::net::listener::{self, BindError};
+use crate::net::listener::BindError;
 use crate::net::tls::{TlsError, TlsServer};
 use crate::routing::RouteTable;
 use crate::sessions::Sessions;
@@ -258,48 +261,6 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// Every socket, bound before anything serves.
-struct Bound {
-    addresses: Vec<SocketAddr>,
-    admin: Option<(TcpListener, SocketAddr)>,
-    /// Where requests are sent to HTTPS.
-    redirect: Option<SocketAddr>,
-    /// Per worker, one listener for each address.
-    workers: Vec<Vec<(TcpListener, Purpose)>>,
-}
-
-impl Bound {
-    fn bind(config: &Config) -> Result<Self, StartError> {
-        let count = config.server.workers.get();
-        let mut workers: Vec<Vec<(TcpListener, Purpose)>> = (0..count).map(|_| Vec::new()).collect();
-        let mut bind = |address: SocketAddr, purpose: Purpose| {
-            let listeners = listener::bind(address, count).map_err(StartError::Bind)?;
-            let bound = listeners.first().map(TcpListener::local_addr).transpose();
-            for (worker, listener) in workers.iter_mut().zip(listeners) {
-                worker.push((listener, purpose));
-            }
-            bound.map_err(StartError::System)
-        };
-        let mut addresses = Vec::new();
-        for address in &config.server.listen {
-            addresses.extend(bind(*address, Purpose::Serve)?);
-        }
-        let redirect = match config.server.http_redirect {
-            Some(address) => bind(address, Purpose::Redirect)?,
-            None => None,
-        };
-        let admin = match config.server.admin {
-            Some(address) => {
-                let listener = listener::bind_alone(address).map_err(StartError::Bind)?;
-                let address = listener.local_addr().map_err(StartError::System)?;
-                Some((listener, address))
-            }
-            None => None,
-        };
-        Ok(Self { addresses, admin, redirect, workers })
     }
 }
 

@@ -208,6 +208,13 @@ class Faulty(Gateway):
     def login(self, user="alice", **options):
         return self.post("/api/token/", {"username": user, "password": PASSWORD}, **options)
 
+    def known_login(self):
+        """A login whose access token every thread has seen, by connections enough to reach each."""
+        pair = self.login().json()
+        for _ in range(30):
+            self.get("/who", token=pair["access"])
+        return pair
+
     def refresh(self, token, **options):
         return self.post("/api/token/refresh/", {"refresh": token}, **options)
 

@@ -127,8 +127,7 @@ def in_1970(trial, false, port):
 def descriptors(trial):
     port, _ = trial.upstream()
     gateway = trial.gateway("descriptors", port).start(under=["prlimit", "--nofile=64", "--"])
-    pair = gateway.login().json()
-    gateway.get(token=pair["access"])
+    pair = gateway.known_login()
     clients = []
     for _ in range(200):
         try:
@@ -247,8 +246,7 @@ def frozen(trial):
     port, _ = trial.upstream()
     limits = '[server.limits]\nheader_timeout = "2s"\nbody_timeout = "2s"\nidle_timeout = "30s"'
     gateway = trial.gateway("frozen", port, server=limits).start()
-    pair = gateway.login().json()
-    gateway.get(token=pair["access"])
+    pair = gateway.known_login()
     head = f"Host: x\r\nAuthorization: Bearer {pair['access']}\r\n".encode()
     heads, bodies, waiting = ([connect(gateway.port) for _ in range(20)] for _ in range(3))
     for one in heads:

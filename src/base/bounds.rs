@@ -4,9 +4,6 @@
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Longest time from now to a token's `exp`, in seconds: 366 days. A token that practically never ends is refused.
 pub const MAX_TOKEN_LIFETIME_SECONDS: i64 = 366 * 24 * 60 * 60;
-/// No token is issued by a clock that shows an earlier time than this, in milliseconds since 1970: 2026-11-01T00:00:00Z,
-/// when there was no such version yet.
-pub const EARLIEST_UNIX_MS: i64 = 1_793_491_200_000;
 /// Longest `jti`, `sid` or user id in a token, in bytes.
 pub const MAX_IDENTIFIER_BYTES: usize = 255;
 /// Most members in a token's header or payload.

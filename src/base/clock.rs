@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::UNIX_EPOCH;
 
-use super::bounds;
+/// No token is issued by a clock that shows an earlier time than this, in milliseconds since 1970: 2026-11-01T00:00:00Z,
+/// when there was no such version yet.
+pub const EARLIEST_UNIX_MS: i64 = 1_793_491_200_000;
 
 /// Wall-clock time, in milliseconds since 1970-01-01T00:00:00Z. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +31,7 @@ impl fmt::Debug for Script {
     }
 }
 
-/// The clock of the machine shows a time before [`bounds::EARLIEST_UNIX_MS`], so that nobody can say when a token ends.
+/// The clock of the machine shows a time before [`EARLIEST_UNIX_MS`], so that nobody can say when a token ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockIsWrong;
 
@@ -62,7 +64,7 @@ impl Clock {
     /// [`ClockIsWrong`]
     pub fn credible_unix_ms(&self) -> Result<i64, ClockIsWrong> {
         let now_ms = self.now_unix_ms();
-        if now_ms < bounds::EARLIEST_UNIX_MS { Err(ClockIsWrong) } else { Ok(now_ms) }
+        if now_ms < EARLIEST_UNIX_MS { Err(ClockIsWrong) } else { Ok(now_ms) }
     }
 
     /// Milliseconds since 1970. A machine set before 1970 reads as 0.
@@ -105,10 +107,10 @@ mod tests {
     fn a_clock_that_begins_in_1970_is_not_believed() {
         let (clock, hand) = Clock::manual(86_400_000);
         assert_eq!(clock.credible_unix_ms(), Err(ClockIsWrong));
-        hand.store(bounds::EARLIEST_UNIX_MS - 1, Ordering::Release);
+        hand.store(EARLIEST_UNIX_MS - 1, Ordering::Release);
         assert_eq!(clock.credible_unix_ms(), Err(ClockIsWrong));
-        hand.store(bounds::EARLIEST_UNIX_MS, Ordering::Release);
-        assert_eq!(clock.credible_unix_ms(), Ok(bounds::EARLIEST_UNIX_MS));
+        hand.store(EARLIEST_UNIX_MS, Ordering::Release);
+        assert_eq!(clock.credible_unix_ms(), Ok(EARLIEST_UNIX_MS));
     }
 
     #[test]

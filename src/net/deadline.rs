@@ -9,50 +9,10 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
 
+pub use super::tick::TickClock;
 use crate::base::bounds;
 use crate::config::Limits;
-
-/// A clock that is read at every tick, in milliseconds since the thread began. Reading it costs nothing.
-///
-/// It stands still while its thread does, but for [`MAX_STEP_MS`]: what a client sent meanwhile waits to be read, and
-/// nobody is too slow because the machine was suspended.
-#[derive(Debug)]
-pub struct TickClock {
-    /// The last tick.
-    ticked: Cell<Instant>,
-    now_ms: Cell<u64>,
-}
-
-/// Most milliseconds that pass from one tick to the next.
-const MAX_STEP_MS: u64 = 5 * bounds::TICK_MS;
-
-impl Default for TickClock {
-    fn default() -> Self {
-        Self { ticked: Cell::new(Instant::now()), now_ms: Cell::new(1) }
-    }
-}
-
-impl TickClock {
-    /// The time of the last tick.
-    pub fn now_ms(&self) -> u64 {
-        self.now_ms.get()
-    }
-
-    /// Takes the time.
-    pub fn tick(&self) {
-        let last = self.ticked.get();
-        let elapsed = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // What is left of a millisecond counts at the next tick.
-        self.ticked.set(if elapsed > MAX_STEP_MS {
-            Instant::now()
-        } else {
-            last + Duration::from_millis(elapsed)
-        });
-        self.now_ms.set(self.now_ms.get().saturating_add(elapsed.min(MAX_STEP_MS)));
-    }
-}
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -439,7 +399,7 @@ mod tests {
     }
 
     fn at(progress: &Progress, clock: &TickClock, ms: u64) -> Option<Overdue> {
-        clock.now_ms.set(1 + ms);
+        clock.set(1 + ms);
         progress.exceeded(&limits())
     }
 

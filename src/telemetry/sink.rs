@@ -4,9 +4,12 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::bounds;
+
+/// How often is told that lines were dropped.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// The way to the log. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,26 +44,15 @@ impl Sink {
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub fn start(mut output: impl Write + Send + 'static) -> std::io::Result<(Self, Writer)> {
+    pub fn start(output: impl Write + Send + 'static) -> std::io::Result<(Self, Writer)> {
         let (lines, queue) = mpsc::channel();
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
-            let mut told = 0;
-            let mut broken_off = false;
+            let mut sheet = Sheet { output, broken_off: false, told: 0, told_at: None };
             for message in queue {
                 match message {
-                    Message::Lines(bytes) => {
-                        // What was written of a lost line is no part of the next one.
-                        let separator: &[u8] = if broken_off { b"\n" } else { b"" };
-                        let written = output.write_all(separator).and_then(|()| output.write_all(&bytes));
-                        broken_off = written.and_then(|()| output.flush()).is_err();
-                        if broken_off {
-                            shared.drop_lines(&bytes);
-                        }
-                        shared.waiting_bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
-                        told = if broken_off { told } else { shared.tell_of_dropped_lines(told) };
-                    }
+                    Message::Lines(bytes) => sheet.write(&bytes, &shared),
                     Message::Flush(done) => drop(done),
                 }
             }
@@ -95,16 +87,46 @@ impl State {
         let lines = memchr::memchr_iter(b'\n', lines).count();
         self.dropped_lines.fetch_add(lines as u64, Ordering::AcqRel);
     }
+}
 
-    /// Tells of lines that were dropped beyond those that were told of, once the output takes lines again and has caught
-    /// up. Returns how many are told of.
-    fn tell_of_dropped_lines(&self, told: u64) -> u64 {
-        let dropped = self.dropped_lines.load(Ordering::Acquire);
-        if dropped == told || self.waiting_bytes.load(Ordering::Acquire) > 0 {
-            return told;
+/// What the thread writes on.
+struct Sheet<W> {
+    output: W,
+    /// Something of the last line was not written.
+    broken_off: bool,
+    /// Dropped lines that were told of, and when that was last.
+    told: u64,
+    told_at: Option<Instant>,
+}
+
+impl<W: Write> Sheet<W> {
+    fn write(&mut self, lines: &[u8], state: &State) {
+        // What was written of a lost line is no part of the next one.
+        let separator: &[u8] = if self.broken_off { b"\n" } else { b"" };
+        let written = self.output.write_all(separator).and_then(|()| self.output.write_all(lines));
+        self.broken_off = written.and_then(|()| self.output.flush()).is_err();
+        if self.broken_off {
+            state.drop_lines(lines);
         }
-        tracing::warn!(lines = dropped - told, "the log's reader was too slow or gone: lines were dropped");
-        dropped
+        state.waiting_bytes.fetch_sub(lines.len(), Ordering::AcqRel);
+        if !self.broken_off {
+            self.tell_of_dropped_lines(state);
+        }
+    }
+
+    /// Tells, at most once in [`TELL_EVERY`], how many lines were dropped since it was told last. The output takes lines
+    /// again, and there is room for this one.
+    fn tell_of_dropped_lines(&mut self, state: &State) {
+        let dropped = state.dropped_lines.load(Ordering::Acquire);
+        if dropped == self.told || self.told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return;
+        }
+        tracing::warn!(
+            lines = dropped - self.told,
+            "lines of this log were dropped: its reader is too slow, or was gone"
+        );
+        self.told = dropped;
+        self.told_at = Some(Instant::now());
     }
 }
 

@@ -11,7 +11,7 @@ use super::claims::Claims;
 use super::json::Members;
 use super::verify::Expected;
 use crate::base::bounds;
-use crate::base::clock::ClockIsWrong;
+use crate::base::clock::{ClockIsWrong, EARLIEST_UNIX_MS};
 use crate::base::ids::{self, RandomnessUnavailable};
 use crate::base::user::{User, UserField};
 use crate::config;
@@ -212,7 +212,7 @@ impl Issuer {
         (issued_at, expires_at): (i64, i64),
         claims: Vec<(String, Value)>,
     ) -> Result<Minted, IssueError> {
-        if issued_at < bounds::EARLIEST_UNIX_MS.div_euclid(1000) {
+        if issued_at < EARLIEST_UNIX_MS.div_euclid(1000) {
             return Err(IssueError::Clock(ClockIsWrong));
         }
         let id = || ids::random_id().map_err(IssueError::Randomness);
