@@ -68,13 +68,18 @@ def blocked_at_the_end(trial, port):
 
 
 def drain(reader, seconds, mark):
-    """What is read until a mark and the end of its line, or until nothing more comes."""
+    """What is read until nothing more comes after a mark and the end of a line."""
     os.set_blocking(reader, False)
-    got, ends = b"", time.monotonic() + seconds
-    while time.monotonic() < ends and not (mark in got[-9000:] and got.endswith(b"\n")):
+    fcntl.fcntl(reader, F_SETPIPE_SZ, 1 << 20)
+    got, seen, ends = b"", False, time.monotonic() + seconds
+    while time.monotonic() < ends:
         try:
-            got += os.read(reader, 1 << 20)
+            piece = os.read(reader, 1 << 20)
+            got += piece
+            seen = seen or mark in got[-len(piece) - len(mark):]
         except BlockingIOError:
+            if seen and got.endswith(b"\n"):
+                break
             time.sleep(0.02)
     return got
 
@@ -111,12 +116,12 @@ def renamed(trial, port):
     trial.check("renamed file: it ends cleanly", code == 0, code)
 
 
-@fault("X15", "a panic: in a request, in what watches, in the log, in a hash (tests of the library)", 900)
+@fault("X15", "a panic: in a request, in what watches, in the log, in a hash (tests of the library)", 300)
 def panics(trial):
     root = os.path.dirname(SCRIPTS)
     if not shutil.which("cargo") or not os.path.exists(f"{root}/Cargo.toml"):
         raise Skip("it needs Cargo and the source: cargo test panic")
-    done = run("cargo", "test", "--locked", "--lib", "--test", "it", "panic", cwd=root, timeout=880, stderr=subprocess.STDOUT)
+    done = run("cargo", "test", "--locked", "--lib", "--test", "it", "panic", cwd=root, timeout=280, stderr=subprocess.STDOUT)
     told = [line for line in done.stdout.splitlines() if line.startswith("test result:")]
     passed = sum(int(line.split()[3]) for line in told)
     trial.check("the tests of panics pass", done.returncode == 0, done.stdout[-800:])
