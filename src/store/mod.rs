@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file, opened, made and migrated here. What is in it belongs to the modules that use it.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ const MAX_CONNECTIONS: u32 = 4;
 /// How soon opening is tried again while another process holds a lock that SQLite does not wait for.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
+/// What SQLite calls a database that is in no file.
+const IN_MEMORY: &str = "sqlite::memory:";
+
 /// Held while a store is opened.
 static OPENING: Mutex<()> = Mutex::const_new(());
 
@@ -44,9 +48,8 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
-    /// Of the file that was opened.
-    identity: place::Identity,
+    /// Where the file is and which one it was when it was opened, unless the store is in memory.
+    place: Option<(PathBuf, place::Identity)>,
     pool: SqlitePool,
     options: SqliteConnectOptions,
     watcher: Mutex<Watcher>,
@@ -71,6 +74,20 @@ impl Store {
         Self::open_within(path, BUSY_TIMEOUT).await
     }
 
+    /// A new store in memory, which is gone with the last handle.
+    ///
+    /// # Errors
+    ///
+    /// A [`StoreError`].
+    pub async fn in_memory() -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::from_str(IN_MEMORY)?
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .disable_statement_logging();
+        let connection = connect(Path::new(IN_MEMORY), &options, BUSY_TIMEOUT).await?;
+        Ok(Self::of(None, options, connection, BUSY_TIMEOUT))
+    }
+
     async fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         // A process that closes a file loses its locks on it, also those of another handle. So while one handle makes
         // the file no other one opens it.
@@ -90,6 +107,15 @@ impl Store {
         let cannot_open =
             |source: std::io::Error| StoreError::CannotOpen { path: path.to_owned(), source: source.into() };
         let identity = place::identity(path).map_err(cannot_open)?;
+        Ok(Self::of(Some((path.to_owned(), identity)), options, connection, patience))
+    }
+
+    fn of(
+        place: Option<(PathBuf, place::Identity)>,
+        options: SqliteConnectOptions,
+        connection: SqliteConnection,
+        patience: Duration,
+    ) -> Self {
         // The pool has no timers, so it belongs to no particular runtime.
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
@@ -105,9 +131,8 @@ impl Store {
             })
             .connect_lazy_with(options.clone());
         let watcher = Mutex::new(Watcher { connection: Some(connection), generation: 0 });
-        let path = path.to_owned();
-        let inner = Inner { path, identity, pool, options, watcher };
-        Ok(Self { inner: Arc::new(inner), clock: Clock::System })
+        let inner = Inner { place, pool, options, watcher };
+        Self { inner: Arc::new(inner), clock: Clock::System }
     }
 
     /// The same store with another clock for the times that are recorded.
@@ -165,7 +190,7 @@ impl Store {
     /// Whether the file is still where it was opened. What is open would be written all the same, where nobody finds it,
     /// and what other processes write into another file in its place would never be noticed.
     fn is_in_place(&self) -> Result<(), StoreError> {
-        let Inner { path, identity, .. } = self.inner.as_ref();
+        let Some((path, identity)) = &self.inner.place else { return Ok(()) };
         match place::identity(path) {
             Ok(now) if now == *identity => Ok(()),
             Ok(_) => Err(StoreError::Replaced { path: path.clone() }),
