@@ -316,6 +316,12 @@ def install(package):
     subprocess.run(["apt-get", "install", "-qy", "--no-install-recommends", package], env=env, **quiet, check=False)
 
 
+def need_mounts():
+    need_root()
+    if os.environ.get("FAULTS_OWN_MOUNTS") != "1":
+        raise Skip("there is no mount namespace of its own")
+
+
 def need_namespaces(*flags):
     need_root()
     need_program("unshare", "util-linux")

@@ -118,7 +118,8 @@ def drain(trial):
     trial.check("a silent connection and half a head are not waited for", read_all(silent)[1] < 1 and read_all(half)[1] < 1)
     for name, (thread, _) in works.items():
         thread.join(10)
-    trial.check("the upload is taken whole", works["upload"][1] and b"200 OK" in works["upload"][1][0] and works["upload"][1][0].endswith(b"20"), works["upload"][1])
+    upload = b"".join(works["upload"][1])
+    trial.check("the upload is taken whole", b"200 OK" in upload and upload.endswith(b"20"), upload)
     trial.check("the download is whole", works["download"][1] and works["download"][1][0] > 8388608, works["download"][1])
     trial.check("the events come to their end", works["events"][1] and b"data: 7" in works["events"][1][0], str(works["events"][1])[-100:])
     streams[0].join(10)

@@ -187,7 +187,8 @@ def memory(trial):
     hashing = '[server.limits]\nmax_body = "0"\nmin_rate = "0"'
     gateway = trial.gateway("memory", port, server=hashing)
     with open(gateway.config) as file:
-        text = file.read().replace('memory = "64KiB"\niterations = 1', 'memory = "8MiB"\niterations = 2\nmax_memory = "32MiB"\nmax_queue = 64\n[users.lockout]\nattempts = 1000000')
+        costly = 'memory = "8MiB"\niterations = 2\nmax_memory = "32MiB"\nmax_queue = 64\n[users.lockout]\nattempts = 1000000'
+        text = file.read().replace('memory = "64KiB"\niterations = 1', costly)
     with open(gateway.config, "w") as file:
         file.write(text)
     try:
@@ -207,7 +208,8 @@ def memory(trial):
         trial.check(f"it keeps below {ceiling.mb} MB", peak < ceiling.mb, f"{peak:.0f} MB")
         for one in slow:
             one.close()
-        trial.note(f"{'control group' if ceiling.path else 'no control group, measured'}: peak {peak:.0f} MB with {len(slow)} slow transfers, logins {statuses}, others {load.statuses}")
+        how = "control group" if ceiling.path else "no control group, measured"
+        trial.note(f"{how}: peak {peak:.0f} MB with {len(slow)} slow transfers, logins {statuses}, others {load.statuses}")
         gateway.kill()
     finally:
         ceiling.end()

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from common import SCRIPTS, Load, Skip, fault, jti, need_program, need_root, run, until
+from common import SCRIPTS, Load, Skip, fault, jti, need_mounts, need_program, run, until
 
 ROTATING = 'rotate_refresh = true\nreuse_grace = "10m"'
 # A page of the store with the head of its frame in the log.
@@ -165,12 +165,6 @@ def cut(trial):
         trial.check("a store that is none is refused loudly", done.returncode == 3 and "store" in done.stderr, f"{done.returncode} {done.stderr}")
         lay(whole)
     trial.note(f"{frames} frames, {looked} cuts read, {starts} starts from a cut")
-
-
-def need_mounts():
-    need_root()
-    if os.environ.get("FAULTS_OWN_MOUNTS") != "1":
-        raise Skip("there is no mount namespace of its own")
 
 
 def fill(path):
@@ -328,7 +322,8 @@ def unreadable(trial, port):
     os.chmod(f"{gateway.place}/data", 0o700)
     gateway.kill()
     done = run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", gateway.program, "run", "--config", gateway.config)
-    trial.check("mode 000: it does not start, and says why", done.returncode == 3 and "tollgate.db" in done.stderr, f"{done.returncode} {done.stderr}")
+    refused = done.returncode == 3 and "tollgate.db" in done.stderr
+    trial.check("mode 000: it does not start, and says why", refused, f"{done.returncode} {done.stderr}")
 
 
 def read_only(trial):
@@ -340,7 +335,8 @@ def read_only(trial):
     run("mount", "--bind", data, data)
     run("mount", "-o", "remount,bind,ro", data)
     done = run(trial.program, "run", "--config", gateway.config)
-    trial.check("read-only: it does not start, and says why", done.returncode == 3 and "tollgate.db" in done.stderr, f"{done.returncode} {done.stderr}")
+    refused = done.returncode == 3 and "tollgate.db" in done.stderr
+    trial.check("read-only: it does not start, and says why", refused, f"{done.returncode} {done.stderr}")
     run("umount", data)
 
 
