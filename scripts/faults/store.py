@@ -58,7 +58,7 @@ def injected(trial, rule):
     gateway = trial.gateway(name, tokens=ROTATING).start()
     chain, leaving = Chain(trial, gateway), gateway.login().json()
     gateway.kill()
-    under = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,pwrite64", "-e", f"inject={rule}"]
+    under = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,pwrite64,pread64", "-e", f"inject={rule}"]
     gateway.start(under=under, wait=False)
     if until(20, lambda: not gateway.runs() or gateway.listens()) is None or not gateway.runs():
         refused = gateway.process.wait(timeout=5)
@@ -85,12 +85,12 @@ def injected(trial, rule):
     return chain.statuses
 
 
-@fault("X2", "the disk does not write: EIO from fsync and fdatasync, ENOSPC from pwrite64, by strace", 100)
+@fault("X2", "the disk fails: EIO from fsync, fdatasync and pread64, EIO and ENOSPC from pwrite64, by strace", 100)
 def not_written(trial):
     need_program("strace", "strace")
     rounds = max(1, int(2 * trial.size))
-    # Whichever of the two SQLite was built to use.
-    for call, error, begin in (("fsync,fdatasync", "EIO", 1), ("pwrite64", "ENOSPC", 16), ("pwrite64", "EIO", 16)):
+    # Of the first two, whichever SQLite was built to use.
+    for call, error, begin in (("fsync,fdatasync", "EIO", 1), ("pwrite64", "ENOSPC", 16), ("pwrite64", "EIO", 16), ("pread64", "EIO", 12)):
         for when in [f"{first}..{first + 3}" for first in range(begin, begin + 3 * rounds, 3)] + [f"{begin + 6}+"]:
             statuses = injected(trial, f"{call}:error={error}:when={when}")
             trial.note(f"{call} {error} at {when} of each thread: refreshes answered {statuses}")
