@@ -289,7 +289,9 @@ def moved(trial, gateway, pair):
     statuses = [gateway.login().status, gateway.refresh(pair["refresh"]).status]
     trial.check("moved away: nothing is written where nobody finds it", set(statuses) == {503}, statuses)
     stays_useful(trial, gateway, pair["access"], "moved away")
-    run(trial.program, "session", "revoke", "--all", "--config", gateway.config)
+    done = run(trial.program, "session", "revoke", "--all", "--config", gateway.config)
+    trial.check("moved away: a revocation is not lost in a new store", done.returncode != 0 and "tollgate.db" in done.stderr, done.stderr)
+    run(trial.program, "user", "add", "bob", "--config", gateway.config, input="some password\n")
     time.sleep(0.3)
     statuses = [gateway.login().status, gateway.refresh(pair["refresh"]).status]
     trial.check("replaced: another file is not taken for the store", set(statuses) == {503}, statuses)
