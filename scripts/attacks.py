@@ -24,9 +24,9 @@ from harness import Checks, end, free_port, wait_for
 ATTACKS = Path(__file__).resolve().parent.parent / "tests/attacks"
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 CELLS = ("clear", "tls")
-# The cases of HTTP/1 mostly wait to see that nothing more comes, so they are divided among several gateways.
-PARTS = 4
-AT_ONCE = 6
+# Most cases wait to see that nothing more comes, so they are divided among several gateways.
+PARTS = {"http1": 6, "h2": 2}
+AT_ONCE = 10
 # For one job, in seconds. Each is done in a fraction of it.
 PATIENCE = 300
 # A group of cases as the rig prints it: name, passed, failed.
@@ -64,11 +64,12 @@ class Job:
 
     def words(self, program, place):
         """What only this sub-command is told."""
+        part = ["--part", f"{self.part}/{PARTS[self.command]}"] if self.part else []
         if self.command == "http1":
-            return ["--log", f"{place}/log", "--part", f"{self.part}/{PARTS}"]
+            return ["--log", f"{place}/log", *part]
         if self.command == "floods" and "/debug/" in program:
             return list(UNOPTIMISED)
-        return []
+        return part
 
     def count(self, done, checks, code):
         """Takes over what the rig has counted."""
@@ -84,9 +85,8 @@ class Job:
 
 def jobs():
     """Those that may run side by side, the longest first, and those that run alone."""
-    together = [Job("http1", cell, part=part) for part in range(1, PARTS + 1) for cell in CELLS]
-    together += [Job("slow", cell) for cell in CELLS]
-    together += [Job(command, cell) for command in ("h2", "upstream") for cell in CELLS]
+    together = [Job(command, cell, part=part + 1) for command, parts in PARTS.items() for part in range(parts) for cell in CELLS]
+    together += [Job(command, cell) for command in ("slow", "upstream") for cell in CELLS]
     together += [Job("jwt", cell, alg) for alg in ALGORITHMS for cell in CELLS]
     return together, [Job("floods", cell) for cell in CELLS]
 

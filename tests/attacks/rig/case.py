@@ -34,6 +34,7 @@ class Stream:
     source: str = "RFC 9113 8.2, 8.3"
     check: str = ""
     group: str = "h2"
+    frames: object = None  # function(header block of a sound GET): the frames in place of all of the above
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Slow:
     first: bytes
     limit: str
     why: str
-    drip: bytes = b""
+    drip: object = b""  # bytes, or a function(step) that makes them
+    plain: bool = False  # speaks without TLS also where there is TLS
     must_start_with: bytes = b""
     group: str = "slow"
 
@@ -91,5 +93,7 @@ class BadAnswer:
     cut: bool = False  # a 200 must look cut to the client
     forbidden: tuple = (b"POISON",)
     upload: bool = False  # A is a POST with 200 kB of body
+    method: bytes = b"GET"  # of A, when it is no upload
+    rest: float = 0.0  # seconds until others are served, in which the upstream goes on
     source: str = "RFC 9112"
     group: str = "upstream"

@@ -39,7 +39,7 @@ def run_case(bench, case, report, options):
     peak, times, faults = rss, [], []
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    attacker = context.Process(target=attack, args=(theirs, bench.target, case, bench.mint.control()), daemon=True)
+    attacker = context.Process(target=attack, args=(theirs, bench.target, case.id, bench.mint.control()), daemon=True)
     attacker.start()
     while attacker.is_alive():
         refused = ask(bench.target, b"/private", b"", limit=3.0)
@@ -87,8 +87,11 @@ def facts(outcome, rss, peak, used, times):
     ]
 
 
-def attack(pipe, target, case, token):
-    """Runs in the attacker's process."""
+def attack(pipe, target, id, token):
+    """Runs in the attacker's process, where the case is looked up again: functions cannot be sent there."""
+    from attack import SUITE
+
+    case = next(case for case in SUITE.floods if case.id == id)
     outcome = Outcome()
     ended = threading.Event()
     try:

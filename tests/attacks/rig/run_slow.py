@@ -1,5 +1,6 @@
 """Runs slow clients, all at once; each must be ended by the gateway within its limit."""
 
+import dataclasses
 import threading
 import time
 
@@ -36,6 +37,7 @@ class Client(threading.Thread):
         self.received = b""
         self.end = ""
         self.acknowledged = False
+        self.steps = 0
 
     def run(self):
         """Sends, drips, reads, until the gateway ends it or the limit is well over."""
@@ -43,7 +45,8 @@ class Client(threading.Thread):
         first = case.first(self.bench.token) if callable(case.first) else self.bench.fill(case.first)
         started = time.monotonic()
         try:
-            connection = self.bench.target.connect(1.0, "h2" if case.id.startswith("slow-h2") else "http/1.1")
+            target = dataclasses.replace(self.bench.target, tls=False) if case.plain else self.bench.target
+            connection = target.connect(1.0, "h2" if case.id.startswith("slow-h2") else "http/1.1")
             connection.settimeout(0.9)
             connection.sendall(first)
             self.end = self.hold(connection, started + self.limit + GRACE)
@@ -64,7 +67,9 @@ class Client(threading.Thread):
             except TimeoutError:
                 pass
             if self.case.drip:
-                connection.sendall(self.case.drip)
+                drip = self.case.drip
+                connection.sendall(drip(self.steps) if callable(drip) else drip)
+                self.steps += 1
                 time.sleep(0.1)
         return "still open"
 
