@@ -18,6 +18,7 @@ use crate::connection::Purpose;
 use crate::endpoints::TokenRoutes;
 use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
+use crate::net::crowd::Crowd;
 use crate::net::listener::{self, BindError};
 use crate::net::tls::{TlsError, TlsServer};
 use crate::routing::RouteTable;
@@ -370,6 +371,7 @@ fn spawn_workers(
     stop: &watch::Receiver<Stopping>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
     let connections = Arc::new(AtomicUsize::new(0));
+    let crowd = Crowd::new(snapshot.config.server.limits.max_connections_per_network);
     let (serving, served) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
@@ -378,6 +380,7 @@ fn spawn_workers(
             listeners,
             control: control.handle().clone(),
             connections: Arc::clone(&connections),
+            crowd: Arc::clone(&crowd),
             stopping: stop.clone(),
         };
         let serving = serving.clone();

@@ -2,12 +2,17 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use super::deadline::{Overdue, Progress};
 
 /// A client's connection.
 #[derive(Debug)]
@@ -19,14 +24,14 @@ pub struct Transport {
 
 #[derive(Debug)]
 enum Kind {
-    Tcp(TcpStream),
+    Tcp(Socket),
     Tls(Box<TlsStream<Transport>>),
 }
 
 impl Transport {
     /// TCP in the clear.
-    pub fn tcp(stream: TcpStream) -> Self {
-        Self { kind: Kind::Tcp(stream), ahead: Bytes::new() }
+    pub fn tcp(stream: TcpStream, progress: &Rc<Progress>) -> Self {
+        Self { kind: Kind::Tcp(Socket { stream, progress: Rc::clone(progress) }), ahead: Bytes::new() }
     }
 
     /// TLS over another connection, after its handshake.
@@ -55,6 +60,24 @@ impl Transport {
     }
 }
 
+/// A socket, and why it is closed.
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    progress: Rc<Progress>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // A client that does not read would leave what was written to it with the kernel for minutes more.
+        if self.progress.overdue() == Some(Overdue::Read)
+            && let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "a connection is closed without being reset");
+        }
+    }
+}
+
 impl AsyncRead for Transport {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -72,7 +95,7 @@ impl AsyncRead for Transport {
             return Poll::Ready(Ok(()));
         }
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_read(cx, buffer),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
         }
     }
@@ -81,7 +104,7 @@ impl AsyncRead for Transport {
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_write(cx, bytes),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
         }
     }
@@ -92,28 +115,28 @@ impl AsyncWrite for Transport {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_write_vectored(cx, slices),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.kind {
-            Kind::Tcp(stream) => stream.is_write_vectored(),
+            Kind::Tcp(socket) => socket.stream.is_write_vectored(),
             Kind::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_flush(cx),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_shutdown(cx),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }

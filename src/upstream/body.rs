@@ -74,7 +74,9 @@ pub(super) fn accept(
         return Err(UpstreamError::Unacceptable("the upstream's answer has two lengths"));
     }
     if !has_plain_length(&head.headers) {
-        return Err(UpstreamError::Unacceptable("the length of the upstream's answer has more than one reading"));
+        return Err(UpstreamError::Unacceptable(
+            "the length of the upstream's answer has more than one reading",
+        ));
     }
     hop::remove_from_response(&mut head.headers);
     let mut body = UpstreamBody { incoming, hold, progress };

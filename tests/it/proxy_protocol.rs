@@ -54,6 +54,34 @@ fn a_trusted_proxy_may_leave_it_out_or_speak_for_itself() {
 }
 
 #[test]
+fn connections_count_for_the_network_of_the_client_and_not_for_the_proxys() {
+    let upstream = Upstream::echo();
+    let gateway =
+        Setup::public(&upstream).server(TRUST).workers(1).limits("max_connections_per_network = 1").start();
+    let introduced = |line: &[u8]| {
+        let mut client = gateway.client();
+        client.send(line);
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        client
+    };
+    let mut one = introduced(LINE);
+    one.answer().expect(200);
+    introduced(LINE).expect_end();
+    introduced(&binary()).expect_end();
+    let mut neighbour = introduced(b"PROXY TCP4 192.0.2.8 127.0.0.1 4711 80\r\n");
+    neighbour.answer().expect(200);
+    let mut six = introduced(b"PROXY TCP6 2001:db8::7 ::1 4711 80\r\n");
+    six.answer().expect(200);
+    introduced(b"PROXY TCP6 2001:db8::ffff:9 ::1 4711 80\r\n").expect_end();
+    // The proxy speaks for itself as often as it likes.
+    let mut own: Vec<Client> = (0..4).map(|_| gateway.client()).collect();
+    for client in &mut own {
+        client.get("/", "").expect(200);
+    }
+    one.get("/", "").expect(200);
+}
+
+#[test]
 fn what_begins_like_a_header_and_is_none_ends_the_connection() {
     let upstream = Upstream::echo();
     let gateway = Setup::public(&upstream).server(TRUST).start();
