@@ -26,7 +26,7 @@ ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 CELLS = ("clear", "tls")
 # Most cases wait to see that nothing more comes, so they are divided among several gateways.
 PARTS = {"http1": 6, "h2": 2}
-AT_ONCE = 10
+AT_ONCE = 14
 # For one job, in seconds. Each is done in a fraction of it.
 PATIENCE = 300
 # A group of cases as the rig prints it: name, passed, failed.
@@ -136,7 +136,7 @@ def main():
         checks("a run of some jobs is never a pass", False)
     else:
         require(checks, chosen, least_counts())
-    checks.finish(2000)
+    checks.finish(5000)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ step "TLS" "$python" scripts/tls_clients.py target/debug/tollgate
 step "certificates" "$python" scripts/certificate_swaps.py 40 target/debug/tollgate
 step "WebSockets" "$python" scripts/websocket_clients.py target/debug/tollgate "${wstest[@]}"
 step "attacks" "$python" scripts/attacks.py target/debug/tollgate
+step "slow clients" "$python" scripts/slow_clients.py target/debug/tollgate 600 10
 step "django" timeout 600 python3 scripts/django_interop.py target/debug/tollgate
 
 # Cargo prints "test result: ok. 12 passed; 0 failed; …", the scripts print "12 passed, 0 failed".
