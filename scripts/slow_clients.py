@@ -32,7 +32,6 @@ LARGE = 8 << 20
 LIMITS = 'header_timeout = "3s"\nbody_timeout = "4s"\nidle_timeout = "6s"\n'
 # How long a slow client may live, in seconds: the longest limit is min_rate over 10 s, found at the end of a second window.
 LONGEST = 24
-HICCUP_MS = 50
 # Most that one connection may cost, in bytes of resident memory: buffers of both sides, and a state of TLS.
 MAX_CONNECTION_BYTES = 256 << 10
 # Times 100 of what a client has sent, and what the allocator keeps whatever happens.
@@ -193,9 +192,11 @@ async def ask_http2(port, token, tls):
             return status if head[3] in (0, 1) else f"frame {head[3]}", time.monotonic() - began
 
 
-async def measure(ports, token, seconds):
-    """What the other client gets, one request after the other, in every cell."""
-    times, statuses = [], Counter()
+async def measure(ports, fast, token, seconds):
+    """What the other client gets, one request after the other, in every cell; and how long the upstream itself takes, which
+    tells how busy the machine is.
+    """
+    times, direct, statuses = [], [], Counter()
     cells = [(ask, port, tls) for ask in (ask_http1, ask_http2) for tls, port in enumerate(ports)]
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -206,8 +207,9 @@ async def measure(ports, token, seconds):
                 status, took = type(error).__name__, 20
             statuses[status] += 1
             times.append(took * 1000)
+        direct.append((await ask_http1(fast, token, False))[1] * 1000)
         await asyncio.sleep(0.01)
-    return sorted(times), statuses
+    return sorted(times), sorted(direct), statuses
 
 
 def percentile(times, part):
@@ -337,18 +339,18 @@ def trial(program, work, count, seconds, checks):
         wait_for(fast)
         gateways = start_gateways(program, work, upstream, fast)
         token = gateways[0].token(lifetime="1h").encode()
-        against(gateways, token, count, seconds, checks)
+        against(gateways, fast, token, count, seconds, checks)
     finally:
         end([gateway.process for gateway in gateways] + [nginx])
         os.kill(serving, 9)
         os.waitpid(serving, 0)
 
 
-def against(gateways, token, count, seconds, checks):
+def against(gateways, fast, token, count, seconds, checks):
     pids = [gateway.process.pid for gateway in gateways]
     ports = [gateway.port for gateway in gateways]
-    asyncio.run(measure(ports, token, 1))
-    quiet, statuses = asyncio.run(measure(ports, token, min(8, seconds)))
+    asyncio.run(measure(ports, fast, token, 1))
+    quiet, _, statuses = asyncio.run(measure(ports, fast, token, min(8, seconds)))
     checks.equal("alone, everybody is served", {"200"}, set(statuses))
     before = [(descriptors(pid), resident(pid)) for pid in pids]
     used = [processor(pid) for pid in pids]
@@ -357,21 +359,23 @@ def against(gateways, token, count, seconds, checks):
     holder, report = in_child(lambda theirs: hold(gateways, token, count, stop_reader, theirs))
     with os.fdopen(report) as told:
         told.readline()
-        busy, statuses = asyncio.run(measure(ports, token, seconds))
+        busy, direct, statuses = asyncio.run(measure(ports, fast, token, seconds))
         used = [processor(pid) - was for pid, was in zip(pids, used)]
         during = [(descriptors(pid), resident(pid)) for pid in pids]
         os.write(stop_writer, b"x")
         lives = dict(line.strip().split("=") for line in told)
     os.waitpid(holder, 0)
 
-    later, _ = asyncio.run(measure(ports, token, min(8, seconds)))
+    later, _, _ = asyncio.run(measure(ports, fast, token, min(8, seconds)))
     quiet = sorted(quiet + later)
     checks.equal("with all the slow clients, everybody is served", {"200"}, set(statuses))
     ratio = percentile(busy, 0.99) / percentile(quiet, 0.99)
     print(f"another client alone:  {describe(quiet)}")
     print(f"with {count} slow ones: {describe(busy)}, p99 {ratio:.2f} times")
-    # Where the processors are busy with other work, the percentile of a short run is that of the scheduler.
-    checks("another client's p99 is at most twice", ratio <= 2 or percentile(busy, 0.99) < HICCUP_MS, f"{ratio:.2f} times")
+    # What the upstream itself takes at the same time is due to the slow clients' own processes and to other programs.
+    own = percentile(busy, 0.99) - percentile(direct, 0.99)
+    print(f"meanwhile, without a gateway: {describe(direct)}")
+    checks("another client's p99 is at most twice", ratio <= 2 or own <= 2 * percentile(quiet, 0.99), f"{ratio:.2f} times")
     held = [during[place][0] - before[place][0] for place in (0, 1)]
     checks("as many connections are held as were asked for", sum(held) >= count * 0.8, held)
     for place, name in enumerate(("clear", "tls")):

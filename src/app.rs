@@ -15,21 +15,18 @@ use crate::admin;
 use crate::base::clock::Clock;
 use crate::config::{Config, UserSource};
 use crate::connection::Purpose;
-use crate::endpoints::TokenRoutes;
-use crate::keys::{KeyError, KeyRing};
-use crate::limits::Lockout;
+use crate::identity::Firewall;
+use crate::keys::KeyError;
 use crate::net::crowd::Crowd;
 use crate::net::listener::{self, BindError};
 use crate::net::tls::{TlsError, TlsServer};
-use crate::routing::RouteTable;
-use crate::sessions::Sessions;
-use crate::snapshot::Snapshot;
+use crate::proof::{self, ProofError};
+use crate::snapshot::{AssemblyError, Opened, Snapshot};
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 use crate::telemetry::sink::{Sink, Writer};
-use crate::tokens::{Issuer, Verifier};
 use crate::upstream::{self, SharedUpstream};
-use crate::users::{Directory, UsersOpenError};
+use crate::users::UsersOpenError;
 use crate::worker::{self, Stopping};
 
 /// Threads of the control plane.
@@ -74,6 +71,8 @@ pub enum StartError {
     Tls(TlsError),
     /// The certificates of an upstream cannot be used.
     Upstream(upstream::StartError),
+    /// The identity firewall has not proved itself.
+    Identity(ProofError),
     /// The system refused a thread or a runtime.
     System(io::Error),
 }
@@ -87,6 +86,7 @@ impl fmt::Display for StartError {
             Self::Keys(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Upstream(error) => error.fmt(f),
+            Self::Identity(error) => error.fmt(f),
             Self::System(error) => write!(f, "the system refused a thread: {error}"),
         }
     }
@@ -101,13 +101,25 @@ impl std::error::Error for StartError {
             Self::Keys(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Upstream(error) => Some(error),
+            Self::Identity(error) => Some(error),
             Self::System(error) => Some(error),
         }
     }
 }
 
+impl From<AssemblyError> for StartError {
+    fn from(error: AssemblyError) -> Self {
+        match error {
+            AssemblyError::Store(error) => Self::Store(error),
+            AssemblyError::Users(error) => Self::Users(error),
+            AssemblyError::Keys(error) => Self::Keys(error),
+        }
+    }
+}
+
 impl Gateway {
-    /// Starts a gateway: opens the store, loads keys and users, binds every address, and then serves.
+    /// Starts a gateway: sees the identity firewall prove itself, opens the store, loads keys and users, binds every
+    /// address, and then serves.
     ///
     /// # Errors
     ///
@@ -117,6 +129,18 @@ impl Gateway {
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
+        let firewall = Firewall::new(config.tls.as_ref());
+        Self::start_behind(Arc::new(firewall), config, clock, output)
+    }
+
+    /// The firewall that is proved is the one that every thread uses.
+    fn start_behind(
+        firewall: Arc<Firewall>,
+        config: Config,
+        clock: Clock,
+        output: impl Write + Send + 'static,
+    ) -> Result<Self, StartError> {
+        proof::prove(&config, &firewall).map_err(StartError::Identity)?;
         let (sink, log) = Sink::start(output).map_err(StartError::System)?;
         events::install(sink.clone(), config.log, clock.clone());
         let control = tokio::runtime::Builder::new_multi_thread()
@@ -128,7 +152,7 @@ impl Gateway {
         let bound = Bound::bind(&config)?;
         let drain_timeout = config.server.drain_timeout;
         let https_port = bound.addresses.first().map_or(443, SocketAddr::port);
-        let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port))?;
+        let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port, firewall))?;
         let snapshot = Arc::new(snapshot);
         let watchers = spawn_watchers(&snapshot, &control);
         let ready = Arc::new(AtomicBool::new(false));
@@ -302,6 +326,7 @@ async fn assemble(
     clock: Clock,
     sink: Sink,
     https_port: u16,
+    firewall: Arc<Firewall>,
 ) -> Result<(Snapshot, Store), StartError> {
     let tls = config.tls.as_ref().map(|tls| TlsServer::load(tls, clock.clone()));
     let tls = tls.transpose().map_err(StartError::Tls)?;
@@ -311,37 +336,13 @@ async fn assemble(
         }
     }
     let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
-    let directory =
-        Directory::open(&config.users, Some(&store), clock.clone()).await.map_err(StartError::Users)?;
-    let sessions =
-        Sessions::open(store.clone(), clock.clone(), &config.tokens).await.map_err(StartError::Store)?;
-    let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(StartError::Keys)?);
-    for key in ring.keys().filter(|key| key.is_exposed()) {
-        tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");
-    }
-    let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
-    let issuer = Issuer::new(Arc::clone(&ring), &config.tokens);
-    let people = Arc::new(directory.clone());
-    let lockout =
-        Lockout::open(&config.users, Some(store.clone()), clock.clone()).await.map_err(StartError::Store)?;
-    let token_routes =
-        TokenRoutes::new(people, sessions.clone(), lockout, issuer, verifier.clone(), ring, &config.tokens);
-    let routes = Arc::new(RouteTable::new(&config));
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
-    let snapshot = Snapshot {
-        config,
-        routes,
-        upstreams,
-        tls,
-        https_port,
-        verifier,
-        directory,
-        sessions,
-        token_routes,
-        clock,
-        sink,
-    };
+    let opened = Opened { store: store.clone(), upstreams, firewall, tls, https_port };
+    let snapshot = Snapshot::assemble(config, clock, sink, opened).await?;
+    for key in snapshot.ring.keys().filter(|key| key.is_exposed()) {
+        tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");
+    }
     Ok((snapshot, store))
 }
 
@@ -394,4 +395,31 @@ fn spawn_workers(
         return Err(StartError::System(io::Error::other("a data-plane thread could not begin")));
     }
     Ok(threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::error::{CommandError, Exit};
+    use crate::config::{Environment, parse};
+    use crate::store::scratch::Scratch;
+
+    #[test]
+    fn a_firewall_that_leaks_refuses_the_start() {
+        let scratch = Scratch::new();
+        let text = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\n\
+                    [upstreams.a]\ntargets = [\"http://127.0.0.1:9\"]\n\
+                    [[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\"\n";
+        let config = parse(text, "gateway.toml", &scratch.path(""), &Environment::default()).unwrap();
+        let leaking = Arc::new(Firewall::ignorant_of(None, "x-user-email"));
+        let refused = Gateway::start_behind(leaking, config.clone(), Clock::System, io::sink());
+        let Err(error) = refused else { panic!("it started") };
+        let error = CommandError::Start(error);
+        assert_eq!(error.exit(), Exit::NotStarted);
+        let told = error.to_string();
+        assert!(told.contains("a client's x-user-email reaches the upstream when it is sent as "), "{told}");
+        assert!(!scratch.path("data").exists(), "nothing was made");
+        let sound = Arc::new(Firewall::new(None));
+        Gateway::start_behind(sound, config, Clock::System, io::sink()).unwrap().stop();
+    }
 }

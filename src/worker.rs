@@ -58,7 +58,7 @@ pub struct Worker {
     /// Who is calling.
     pub authenticator: Authenticator,
     /// What is removed from requests.
-    pub firewall: Firewall,
+    pub firewall: Arc<Firewall>,
     /// Where the control plane runs.
     pub control: Handle,
     /// The realm in challenges.
@@ -148,7 +148,12 @@ async fn wait_for(stopping: &mut watch::Receiver<Stopping>, wanted: Stopping) {
 }
 
 impl Worker {
-    fn new(
+    /// A thread's state before it has listeners.
+    ///
+    /// # Errors
+    ///
+    /// When there is no randomness.
+    pub fn new(
         snapshot: &Snapshot,
         control: Handle,
         connections: Arc<AtomicUsize>,
@@ -178,7 +183,7 @@ impl Worker {
             routes: Arc::clone(&snapshot.routes),
             token_routes: snapshot.token_routes.clone(),
             authenticator,
-            firewall: Firewall::new(snapshot.config.tls.as_ref()),
+            firewall: Arc::clone(&snapshot.firewall),
             control,
             realm: snapshot.config.tokens.realm.clone(),
             server: snapshot.config.server.clone(),
@@ -263,6 +268,11 @@ impl Worker {
     /// Whether requests in flight are the last ones.
     pub fn is_stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// Whether a request of this thread waits for its answer.
+    pub fn is_waiting(&self) -> bool {
+        self.watchlist.is_waiting()
     }
 
     /// The time for a `Date` field (RFC 9110 section 6.6.1).

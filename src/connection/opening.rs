@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use super::Purpose;
 use crate::net::crowd::{Crowded, Place};
@@ -84,13 +83,12 @@ impl fmt::Display for Closed {
 /// HTTP/1.1.
 pub(super) async fn open(
     worker: &Worker,
-    stream: TcpStream,
+    transport: Transport,
     address: SocketAddr,
     purpose: Purpose,
     progress: &Rc<Progress>,
 ) -> Result<Opened, Closed> {
-    let mut beginning =
-        Beginning { transport: Transport::tcp(stream, progress), read: BytesMut::new(), progress };
+    let mut beginning = Beginning { transport, read: BytesMut::new(), progress };
     let trusted = &worker.server.trusted_proxies;
     let mut peer = Peer::new(address, trusted);
     let mut place = None;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const TELL_MS: u64 = 1000;
 
 /// The connections of every client network, counted for the whole process. It grows with the connections that are open.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Crowd {
     most: Option<NonZeroUsize>,
     open: Mutex<HashMap<IpAddr, usize>>,

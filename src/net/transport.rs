@@ -1,4 +1,4 @@
-//! What carries a client's bytes: TCP, or TLS over it; with what was read to find out which protocol is spoken.
+//! What carries a client's bytes: TCP, or TLS over it, or memory in a rehearsal; with what was read to find out which protocol is spoken.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+
+use crate::net::tls::TlsStream;
 
 use super::deadline::{Overdue, Progress};
 
@@ -26,17 +27,33 @@ pub struct Transport {
 enum Kind {
     Tcp(Socket),
     Tls(Box<TlsStream<Transport>>),
+    Memory(DuplexStream),
 }
 
 impl Transport {
     /// TCP in the clear.
-    pub fn tcp(stream: TcpStream, progress: &Rc<Progress>) -> Self {
-        Self { kind: Kind::Tcp(Socket { stream, progress: Rc::clone(progress) }), ahead: Bytes::new() }
+    pub fn tcp(stream: TcpStream) -> Self {
+        Self { kind: Kind::Tcp(Socket { stream, progress: None }), ahead: Bytes::new() }
+    }
+
+    /// Lets the deadlines decide how a socket is closed.
+    #[must_use]
+    pub fn watched_by(mut self, progress: &Rc<Progress>) -> Self {
+        match &mut self.kind {
+            Kind::Tcp(socket) => socket.progress = Some(Rc::clone(progress)),
+            Kind::Tls(_) | Kind::Memory(_) => {}
+        }
+        self
     }
 
     /// TLS over another connection, after its handshake.
     pub fn tls(stream: TlsStream<Self>) -> Self {
         Self { kind: Kind::Tls(Box::new(stream)), ahead: Bytes::new() }
+    }
+
+    /// Memory: the other end is in this process.
+    pub fn memory(stream: DuplexStream) -> Self {
+        Self { kind: Kind::Memory(stream), ahead: Bytes::new() }
     }
 
     /// Gives back what was read, so that it is read again.
@@ -64,13 +81,13 @@ impl Transport {
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
-    progress: Rc<Progress>,
+    progress: Option<Rc<Progress>>,
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         // A client that does not read would leave what was written to it with the kernel for minutes more.
-        if self.progress.overdue() == Some(Overdue::Read)
+        if self.progress.as_ref().and_then(|progress| progress.overdue()) == Some(Overdue::Read)
             && let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
         {
             tracing::debug!(%error, "a connection is closed without being reset");
@@ -97,6 +114,7 @@ impl AsyncRead for Transport {
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_read(cx, buffer),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
+            Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -106,6 +124,7 @@ impl AsyncWrite for Transport {
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_write(cx, bytes),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+            Kind::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -117,6 +136,7 @@ impl AsyncWrite for Transport {
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_write_vectored(cx, slices),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+            Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -124,6 +144,7 @@ impl AsyncWrite for Transport {
         match &self.kind {
             Kind::Tcp(socket) => socket.stream.is_write_vectored(),
             Kind::Tls(stream) => stream.is_write_vectored(),
+            Kind::Memory(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -131,6 +152,7 @@ impl AsyncWrite for Transport {
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_flush(cx),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Kind::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -138,6 +160,7 @@ impl AsyncWrite for Transport {
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_shutdown(cx),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::Worker;
 use crate::connection::{self, Purpose};
 use crate::net::crowd::{Crowded, Place};
 use crate::net::peer::{self, Trust};
+use crate::net::transport::Transport;
 
 /// How long accepting rests after it failed, usually because there is no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -40,7 +41,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: P
                 };
                 let worker = Rc::clone(&worker);
                 tokio::task::spawn_local(async move {
-                    connection::serve(worker, stream, address, purpose).await;
+                    connection::serve(worker, Transport::tcp(stream), address, purpose).await;
                     drop((counted, place));
                 });
             }

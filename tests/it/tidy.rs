@@ -48,9 +48,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "base",
             "config",
             "endpoints",
+            "identity",
+            "keys",
+            "limits",
             "net",
             "routing",
             "sessions",
+            "store",
             "telemetry",
             "tokens",
             "upstream",
@@ -115,29 +119,59 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "rehearsal",
+        &[
+            "base",
+            "config",
+            "connection",
+            "identity",
+            "net",
+            "snapshot",
+            "store",
+            "telemetry",
+            "tokens",
+            "upstream",
+            "worker",
+        ],
+    ),
+    ("proof", &["base", "config", "identity", "rehearsal"]),
+    (
         "app",
         &[
             "admin",
             "base",
             "config",
             "connection",
-            "endpoints",
+            "identity",
             "keys",
-            "limits",
             "net",
-            "routing",
-            "sessions",
+            "proof",
             "snapshot",
             "store",
             "telemetry",
-            "tokens",
             "upstream",
             "users",
             "worker",
         ],
     ),
     ("lifecycle", &["app"]),
-    ("cli", &["app", "base", "config", "keys", "lifecycle", "net", "sessions", "store", "tokens", "users"]),
+    (
+        "cli",
+        &[
+            "app",
+            "base",
+            "config",
+            "identity",
+            "keys",
+            "lifecycle",
+            "net",
+            "proof",
+            "sessions",
+            "store",
+            "tokens",
+            "users",
+        ],
+    ),
     ("lib", &[]),
     ("main", &[]),
 ];
@@ -270,8 +304,12 @@ fn some_things_are_done_in_one_place() {
                 matches!(module, "tokens" | "keys"),
                 "only tokens and keys may use jsonwebtoken",
             );
-            // The sample upstream of `tollgate demo` reads them.
-            only("\"x-user-", matches!(module, "identity" | "cli"), "only identity writes identity headers");
+            // The sample upstream of `tollgate demo` reads them, and the proof compares them.
+            only(
+                "\"x-user-",
+                matches!(module, "identity" | "cli" | "proof"),
+                "only identity writes identity headers",
+            );
             let reads = path == "config/environment.rs";
             only("env::var", reads, "only config::environment reads the environment");
             only("systemtime", path == "base/clock.rs", "only base::clock reads the time");
