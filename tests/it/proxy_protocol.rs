@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 
 use crate::support::tls::{Hello, Tls};
-use crate::support::{Client, Setup, Upstream};
+use crate::support::{Client, DEADLINE, Setup, Upstream, eventually};
 
 const TRUST: &str = "trusted_proxies = [\"127.0.0.0/8\"]";
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80\r\n";
@@ -51,6 +51,22 @@ fn a_trusted_proxy_may_leave_it_out_or_speak_for_itself() {
         client.get("/", "").expect(200);
         assert_eq!(upstream.last().field("x-forwarded-for"), "127.0.0.1");
     }
+}
+
+#[test]
+fn half_a_header_has_the_time_of_a_head() {
+    let upstream = Upstream::echo();
+    let gateway = Setup::public(&upstream).server(TRUST).limits("header_timeout = \"300ms\"").start();
+    for half in [&LINE[..20], &binary()[..14]] {
+        let mut client = gateway.client();
+        client.send(half);
+        client.expect_end();
+    }
+    // More bytes do not buy more time.
+    let mut slow = gateway.client();
+    slow.send(b"PROXY TCP4 ");
+    eventually("one that trickles is ended", DEADLINE, || slow.try_send(b"1").is_err());
+    assert_eq!(upstream.count(), 0);
 }
 
 #[test]
