@@ -232,7 +232,7 @@ impl Firewall {
         let plain = squeeze(name, &mut buffer)?;
         // CGI puts HTTP_ in front of the name of every field, and a second server may do so again.
         let bare = std::iter::successors(Some(plain), |name| name.strip_prefix(b"http"));
-        bare.filter_map(|name| self.look_up(name)).next()
+        bare.find_map(|name| self.look_up(name))
     }
 
     fn look_up(&self, plain: &[u8]) -> Option<Fate> {

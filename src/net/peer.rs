@@ -51,10 +51,7 @@ impl Peer {
 /// Whether an address is in one of the trusted networks. An IPv4 address inside IPv6 counts as IPv4.
 pub fn trust(address: IpAddr, trusted: &[Network]) -> Trust {
     let address = address.to_canonical();
-    match trusted.iter().any(|network| contains(network, address)) {
-        true => Trust::Trusted,
-        false => Trust::Untrusted,
-    }
+    if trusted.iter().any(|network| contains(network, address)) { Trust::Trusted } else { Trust::Untrusted }
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
