@@ -231,7 +231,7 @@ impl Firewall {
         let mut buffer = [0; LONGEST + 4];
         let plain = squeeze(name, &mut buffer)?;
         // CGI puts HTTP_ in front of the name of every field, and a second server may do so again.
-        let bare = std::iter::successors(Some(plain), |name| name.strip_prefix(b"http"));
+        let mut bare = std::iter::successors(Some(plain), |name| name.strip_prefix(b"http"));
         bare.find_map(|name| self.look_up(name))
     }
 
