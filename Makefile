@@ -1,4 +1,4 @@
-.PHONY: test lint bench demo
+.PHONY: test lint bench demo identity-load
 
 # Exactly what CI runs.
 test:
@@ -15,3 +15,8 @@ bench:
 
 demo:
 	cargo run --release -- demo
+
+# Whether anybody gets what is somebody else's: a million answers, a fifth of that in "test". Takes some minutes.
+identity-load:
+	cargo build --release --bins
+	cargo test --test identity_load -- --program target/release/tollgate 1000000
