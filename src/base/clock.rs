@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Instant, UNIX_EPOCH};
 
 /// No token is issued by a clock that shows an earlier time than this, in milliseconds since 1970: 2026-11-01T00:00:00Z,
@@ -87,8 +87,8 @@ impl Clock {
 pub enum Stopwatch {
     /// Measured from this moment on.
     System(Instant),
-    /// That of a clock that only tests move.
-    Manual(Arc<AtomicI64>),
+    /// That of a clock that only tests move, as far as it has ever come.
+    Manual(Arc<AtomicI64>, Arc<AtomicU64>),
 }
 
 impl Stopwatch {
@@ -96,7 +96,7 @@ impl Stopwatch {
     pub fn start(clock: &Clock) -> Self {
         match clock {
             Clock::System | Clock::Scripted(_) => Self::System(Instant::now()),
-            Clock::Manual(hand) => Self::Manual(Arc::clone(hand)),
+            Clock::Manual(hand) => Self::Manual(Arc::clone(hand), Arc::default()),
         }
     }
 
@@ -104,8 +104,10 @@ impl Stopwatch {
     pub fn now_ns(&self) -> u64 {
         match self {
             Self::System(began) => u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            Self::Manual(hand) => {
-                u64::try_from(hand.load(Ordering::Acquire)).unwrap_or(0).saturating_mul(1_000_000)
+            Self::Manual(hand, furthest) => {
+                let now_ms = u64::try_from(hand.load(Ordering::Acquire)).unwrap_or(0);
+                let now_ns = now_ms.saturating_mul(1_000_000);
+                furthest.fetch_max(now_ns, Ordering::AcqRel).max(now_ns)
             }
         }
     }
@@ -139,6 +141,8 @@ mod tests {
         assert_eq!(watch.now_ns(), 5_000_000);
         hand.store(6, Ordering::Release);
         assert_eq!(watch.clone().now_ns(), 6_000_000);
+        hand.store(4, Ordering::Release);
+        assert_eq!(watch.now_ns(), 6_000_000, "it is never set back");
         let watch = Stopwatch::start(&Clock::System);
         let before = watch.now_ns();
         assert!(watch.clone().now_ns() >= before);

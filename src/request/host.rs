@@ -127,9 +127,10 @@ fn plain_name_length(bytes: &[u8]) -> Option<usize> {
     in_label.then_some(bytes.len())
 }
 
+/// Whether it is a port, written in the one way that everybody reads alike: without leading zeros.
 fn is_port(port: &str) -> bool {
-    let plain = !port.is_empty() && port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
-    plain && port.parse::<u16>().is_ok_and(|port| port > 0)
+    let plain = port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
+    plain && port.parse::<u16>().is_ok()
 }
 
 fn is_name(name: &str) -> bool {
@@ -190,6 +191,8 @@ mod tests {
             b"[x]",
             b"\xff",
             b"gw.test:080x",
+            b"gw.test:080",
+            b"gw.test:0",
             b"127.0.0.1:@9",
         ] {
             assert!(host(&[bad], "/").is_err(), "{bad:?}");
