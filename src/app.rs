@@ -15,20 +15,16 @@ use crate::admin;
 use crate::base::clock::Clock;
 use crate::config::{Config, UserSource};
 use crate::connection::Purpose;
-use crate::endpoints::TokenRoutes;
-use crate::keys::{KeyError, KeyRing};
-use crate::limits::Lockout;
+use crate::identity::Firewall;
+use crate::keys::KeyError;
 use crate::net::listener::{self, BindError};
 use crate::net::tls::{TlsError, TlsServer};
-use crate::routing::RouteTable;
-use crate::sessions::Sessions;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{AssemblyError, Opened, Snapshot};
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 use crate::telemetry::sink::{Sink, Writer};
-use crate::tokens::{Issuer, Verifier};
 use crate::upstream::{self, SharedUpstream};
-use crate::users::{Directory, UsersOpenError};
+use crate::users::UsersOpenError;
 use crate::worker::{self, Stopping};
 
 /// Threads of the control plane.
@@ -105,6 +101,16 @@ impl std::error::Error for StartError {
     }
 }
 
+impl From<AssemblyError> for StartError {
+    fn from(error: AssemblyError) -> Self {
+        match error {
+            AssemblyError::Store(error) => Self::Store(error),
+            AssemblyError::Users(error) => Self::Users(error),
+            AssemblyError::Keys(error) => Self::Keys(error),
+        }
+    }
+}
+
 impl Gateway {
     /// Starts a gateway: opens the store, loads keys and users, binds every address, and then serves.
     ///
@@ -127,7 +133,8 @@ impl Gateway {
         let bound = Bound::bind(&config)?;
         let drain_timeout = config.server.drain_timeout;
         let https_port = bound.addresses.first().map_or(443, SocketAddr::port);
-        let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port))?;
+        let firewall = Arc::new(Firewall::new(config.tls.as_ref()));
+        let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port, firewall))?;
         let snapshot = Arc::new(snapshot);
         let watchers = spawn_watchers(&snapshot, &control);
         let ready = Arc::new(AtomicBool::new(false));
@@ -301,6 +308,7 @@ async fn assemble(
     clock: Clock,
     sink: Sink,
     https_port: u16,
+    firewall: Arc<Firewall>,
 ) -> Result<(Snapshot, Store), StartError> {
     let tls = config.tls.as_ref().map(|tls| TlsServer::load(tls, clock.clone()));
     let tls = tls.transpose().map_err(StartError::Tls)?;
@@ -310,37 +318,13 @@ async fn assemble(
         }
     }
     let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
-    let directory =
-        Directory::open(&config.users, Some(&store), clock.clone()).await.map_err(StartError::Users)?;
-    let sessions =
-        Sessions::open(store.clone(), clock.clone(), &config.tokens).await.map_err(StartError::Store)?;
-    let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(StartError::Keys)?);
-    for key in ring.keys().filter(|key| key.is_exposed()) {
-        tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");
-    }
-    let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
-    let issuer = Issuer::new(Arc::clone(&ring), &config.tokens);
-    let people = Arc::new(directory.clone());
-    let lockout =
-        Lockout::open(&config.users, Some(store.clone()), clock.clone()).await.map_err(StartError::Store)?;
-    let token_routes =
-        TokenRoutes::new(people, sessions.clone(), lockout, issuer, verifier.clone(), ring, &config.tokens);
-    let routes = Arc::new(RouteTable::new(&config));
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
-    let snapshot = Snapshot {
-        config,
-        routes,
-        upstreams,
-        tls,
-        https_port,
-        verifier,
-        directory,
-        sessions,
-        token_routes,
-        clock,
-        sink,
-    };
+    let opened = Opened { store: store.clone(), upstreams, firewall, tls, https_port };
+    let snapshot = Snapshot::assemble(config, clock, sink, opened).await?;
+    for key in snapshot.ring.keys().filter(|key| key.is_exposed()) {
+        tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");
+    }
     Ok((snapshot, store))
 }
 

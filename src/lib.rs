@@ -43,6 +43,7 @@
 //! | [`upgrade`] | The life of a WebSocket: its opening, its frames, the tunnel |
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
+//! | [`rehearsal`] | that thread in memory, without sockets |
 //! | [`app`] | the composition root: opens, binds, then serves |
 //! | [`lifecycle`], [`cli`] | signals and the two-stage end; the command line |
 //!
@@ -66,6 +67,7 @@ pub mod limits;
 pub mod net;
 pub mod pipeline;
 pub mod refusals;
+pub mod rehearsal;
 pub mod request;
 pub mod response;
 pub mod routing;

@@ -27,6 +27,7 @@ use crate::identity::Firewall;
 use crate::net::deadline::{Progress, TickClock};
 use crate::net::guarded::Scratch;
 use crate::net::tls::TlsServer;
+use crate::net::transport::Transport;
 use crate::net::watchlist::Watchlist;
 use crate::request::Exchange;
 use crate::routing::{Route, RouteTable};
@@ -55,7 +56,7 @@ pub struct Worker {
     /// Who is calling.
     pub authenticator: Authenticator,
     /// What is removed from requests.
-    pub firewall: Firewall,
+    pub firewall: Arc<Firewall>,
     /// Where the control plane runs.
     pub control: Handle,
     /// The realm in challenges.
@@ -139,7 +140,12 @@ async fn wait_for(stopping: &mut watch::Receiver<Stopping>, wanted: Stopping) {
 }
 
 impl Worker {
-    fn new(
+    /// A thread's state before it has listeners.
+    ///
+    /// # Errors
+    ///
+    /// When there is no randomness.
+    pub fn new(
         snapshot: &Snapshot,
         control: Handle,
         connections: Arc<AtomicUsize>,
@@ -168,7 +174,7 @@ impl Worker {
             routes: Arc::clone(&snapshot.routes),
             token_routes: snapshot.token_routes.clone(),
             authenticator,
-            firewall: Firewall::new(snapshot.config.tls.as_ref()),
+            firewall: Arc::clone(&snapshot.firewall),
             control,
             realm: snapshot.config.tokens.realm.clone(),
             server: snapshot.config.server.clone(),
@@ -253,6 +259,11 @@ impl Worker {
         self.stopping.get()
     }
 
+    /// Whether a request of this thread waits for its answer.
+    pub fn is_waiting(&self) -> bool {
+        self.watchlist.is_waiting()
+    }
+
     /// The time for a `Date` field (RFC 9110 section 6.6.1).
     pub fn date(&self) -> HeaderValue {
         self.date.now()
@@ -304,7 +315,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
                 };
                 let worker = Rc::clone(&worker);
                 tokio::task::spawn_local(async move {
-                    connection::serve(worker, stream, address, purpose).await;
+                    connection::serve(worker, Transport::tcp(stream), address, purpose).await;
                     drop(counted);
                 });
             }

@@ -12,14 +12,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tokio::net::TcpStream;
-
 use self::opening::Opened;
 use crate::authn::Certified;
 use crate::config::CertificatePart;
 use crate::net::deadline::{Overdue, Phase, Progress};
 use crate::net::peer::Peer;
 use crate::net::tls::{Protocol, Session};
+use crate::net::transport::Transport;
 use crate::upstream::Interim;
 use crate::worker::Worker;
 
@@ -73,9 +72,9 @@ pub struct Call<'a> {
 }
 
 /// Serves one client until either side has had enough.
-pub async fn serve(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, purpose: Purpose) {
+pub async fn serve(worker: Rc<Worker>, transport: Transport, address: SocketAddr, purpose: Purpose) {
     let progress = worker.watch();
-    let opening = Box::pin(opening::open(&worker, stream, address, purpose, &progress));
+    let opening = Box::pin(opening::open(&worker, transport, address, purpose, &progress));
     let Opened { transport, peer, tls, protocol } = match unless_stopping(&worker, &progress, opening).await {
         Some(Ok(opened)) => opened,
         Some(Err(closed)) => return closed.log(address),

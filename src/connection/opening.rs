@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use super::Purpose;
 use crate::net::deadline::{Overdue, Phase, Progress, in_time};
@@ -76,12 +75,12 @@ impl fmt::Display for Closed {
 /// HTTP/1.1.
 pub(super) async fn open(
     worker: &Worker,
-    stream: TcpStream,
+    transport: Transport,
     address: SocketAddr,
     purpose: Purpose,
     progress: &Rc<Progress>,
 ) -> Result<Opened, Closed> {
-    let mut beginning = Beginning { transport: Transport::tcp(stream), read: BytesMut::new(), progress };
+    let mut beginning = Beginning { transport, read: BytesMut::new(), progress };
     let trusted = &worker.server.trusted_proxies;
     let mut peer = Peer::new(address, trusted);
     if peer.trust() == Trust::Trusted

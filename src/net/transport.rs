@@ -1,11 +1,11 @@
-//! What carries a client's bytes: TCP, or TLS over it; with what was read to find out which protocol is spoken.
+//! What carries a client's bytes: TCP, or TLS over it, or memory in a rehearsal; with what was read to find out which protocol is spoken.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -21,6 +21,7 @@ pub struct Transport {
 enum Kind {
     Tcp(TcpStream),
     Tls(Box<TlsStream<Transport>>),
+    Memory(DuplexStream),
 }
 
 impl Transport {
@@ -32,6 +33,11 @@ impl Transport {
     /// TLS over another connection, after its handshake.
     pub fn tls(stream: TlsStream<Self>) -> Self {
         Self { kind: Kind::Tls(Box::new(stream)), ahead: Bytes::new() }
+    }
+
+    /// Memory: the other end is in this process.
+    pub fn memory(stream: DuplexStream) -> Self {
+        Self { kind: Kind::Memory(stream), ahead: Bytes::new() }
     }
 
     /// Gives back what was read, so that it is read again.
@@ -74,6 +80,7 @@ impl AsyncRead for Transport {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
+            Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -83,6 +90,7 @@ impl AsyncWrite for Transport {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+            Kind::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -94,6 +102,7 @@ impl AsyncWrite for Transport {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+            Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -101,6 +110,7 @@ impl AsyncWrite for Transport {
         match &self.kind {
             Kind::Tcp(stream) => stream.is_write_vectored(),
             Kind::Tls(stream) => stream.is_write_vectored(),
+            Kind::Memory(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -108,6 +118,7 @@ impl AsyncWrite for Transport {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Kind::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -115,6 +126,7 @@ impl AsyncWrite for Transport {
         match &mut self.kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
-use super::deadline::Progress;
+use super::deadline::{Phase, Progress};
 use crate::config::Limits;
 
 /// The connections of one thread, and the streams of those that carry several.
@@ -27,6 +27,13 @@ impl Watchlist {
             }
             None => false,
         });
+    }
+
+    /// Whether a request of any connection waits for its answer.
+    pub fn is_waiting(&self) -> bool {
+        let connections = self.connections.borrow();
+        let mut phases = connections.iter().filter_map(Weak::upgrade).map(|progress| progress.phase());
+        phases.any(|phase| matches!(phase, Phase::Waiting { .. }))
     }
 
     /// Wakes every connection, so that each sees that the gateway is stopping.

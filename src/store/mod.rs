@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file, opened, made and migrated here. What is in it belongs to the modules that use it.
 
 use std::path::Path;
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ const MAX_CONNECTIONS: u32 = 4;
 
 /// How soon opening is tried again while another process holds a lock that SQLite does not wait for.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
+
+/// What SQLite calls a database that is in no file.
+const IN_MEMORY: &str = "sqlite::memory:";
 
 /// Held while a store is opened.
 static OPENING: Mutex<()> = Mutex::const_new(());
@@ -68,6 +72,20 @@ impl Store {
         Self::open_within(path, BUSY_TIMEOUT).await
     }
 
+    /// A new store in memory, which is gone with the last handle.
+    ///
+    /// # Errors
+    ///
+    /// A [`StoreError`].
+    pub async fn in_memory() -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::from_str(IN_MEMORY)?
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .disable_statement_logging();
+        let connection = connect(Path::new(IN_MEMORY), &options, BUSY_TIMEOUT).await?;
+        Ok(Self::of(options, connection, BUSY_TIMEOUT))
+    }
+
     async fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         // A process that closes a file loses its locks on it, also those of another handle. So while one handle makes
         // the file no other one opens it.
@@ -84,6 +102,10 @@ impl Store {
             .foreign_keys(true)
             .disable_statement_logging();
         let connection = connect(path, &options, patience).await?;
+        Ok(Self::of(options, connection, patience))
+    }
+
+    fn of(options: SqliteConnectOptions, connection: SqliteConnection, patience: Duration) -> Self {
         // The pool has no timers, so it belongs to no particular runtime.
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
@@ -93,7 +115,7 @@ impl Store {
             .test_before_acquire(false)
             .connect_lazy_with(options.clone());
         let watcher = Mutex::new(Watcher { connection: Some(connection), generation: 0 });
-        Ok(Self { inner: Arc::new(Inner { pool, options, watcher }), clock: Clock::System })
+        Self { inner: Arc::new(Inner { pool, options, watcher }), clock: Clock::System }
     }
 
     /// The same store with another clock for the times that are recorded.

@@ -17,7 +17,8 @@ use tokio::net::{TcpStream, UnixStream};
 use super::health::{Health, Metered};
 use super::interim::Heard;
 use super::io::{HeardWire, Wire};
-use super::tls::{ALPN_HTTP2, Offer, TargetTls};
+use super::shared::SharedTarget;
+use super::tls::{ALPN_HTTP2, Offer};
 use crate::base::bounds;
 use crate::config::{Authority, Target};
 use crate::http::body::RequestBody;
@@ -109,14 +110,13 @@ pub(super) enum Connection {
 
 /// Connects to a target, with TLS where it has any, in the protocol that it speaks.
 pub(super) async fn connect(
-    target: &Target,
-    tls: Option<&TargetTls>,
+    target: &SharedTarget,
     within: Duration,
     clock: &Rc<TickClock>,
 ) -> Result<Connection, ConnectError> {
     let opening = async {
-        let wire = open(target, tls, Offer::Both).await?;
-        if speaks_http2(target, &wire) {
+        let wire = open(target, Offer::Both).await?;
+        if speaks_http2(&target.target, &wire) {
             return http2(wire, clock).await.map(|http2| Connection::Http2(Box::new(http2)));
         }
         http1(wire).await.map(|http1| Connection::Http1(Box::new(http1)))
@@ -125,12 +125,8 @@ pub(super) async fn connect(
 }
 
 /// Connects to a target in HTTP/1.1, which one of `h2c://` does not speak.
-pub(super) async fn connect_http1(
-    target: &Target,
-    tls: Option<&TargetTls>,
-    within: Duration,
-) -> Result<Http1, ConnectError> {
-    let opening = async { http1(open(target, tls, Offer::Http1).await?).await };
+pub(super) async fn connect_http1(target: &SharedTarget, within: Duration) -> Result<Http1, ConnectError> {
+    let opening = async { http1(open(target, Offer::Http1).await?).await };
     tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
@@ -138,7 +134,7 @@ fn speaks_http2(target: &Target, wire: &Wire) -> bool {
     match (target, wire) {
         (Target::H2c(_), _) => true,
         (_, Wire::Tls(stream)) => stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2),
-        (_, Wire::Tcp(_) | Wire::Unix(_)) => false,
+        (_, Wire::Tcp(_) | Wire::Unix(_) | Wire::Memory(_)) => false,
     }
 }
 
@@ -178,14 +174,17 @@ async fn http2(wire: Wire, clock: &Rc<TickClock>) -> Result<Http2, ConnectError>
     Ok(Http2 { sender, connection, health })
 }
 
-async fn open(target: &Target, tls: Option<&TargetTls>, offer: Offer) -> Result<Wire, ConnectError> {
-    let authority = match target {
+async fn open(target: &SharedTarget, offer: Offer) -> Result<Wire, ConnectError> {
+    if let Some(memory) = &target.memory {
+        return memory.connect().map(Wire::Memory).map_err(ConnectError::Refused);
+    }
+    let authority = match &target.target {
         Target::Http(authority) | Target::Https(authority) | Target::H2c(authority) => authority,
         Target::Unix(path) => return UnixStream::connect(path).await.map(Wire::Unix).map_err(failed),
     };
     let stream = open_tcp(authority).await?;
     stream.set_nodelay(true).map_err(ConnectError::Refused)?;
-    let Some(tls) = tls else { return Ok(Wire::Tcp(stream)) };
+    let Some(tls) = &target.tls else { return Ok(Wire::Tcp(stream)) };
     let stream = tls.connector(offer).connect(tls.name(), stream).await.map_err(ConnectError::Tls)?;
     Ok(Wire::Tls(Box::new(stream)))
 }

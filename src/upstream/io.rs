@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
@@ -19,6 +19,7 @@ pub(super) enum Wire {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
+    Memory(DuplexStream),
 }
 
 impl AsyncRead for Wire {
@@ -31,6 +32,7 @@ impl AsyncRead for Wire {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -41,6 +43,7 @@ impl AsyncWrite for Wire {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -55,6 +58,7 @@ impl AsyncWrite for Wire {
             (Self::Tcp(stream), several) => Pin::new(stream).poll_write_vectored(cx, several),
             (Self::Unix(stream), [only]) => Pin::new(stream).poll_write(cx, only),
             (Self::Unix(stream), several) => Pin::new(stream).poll_write_vectored(cx, several),
+            (Self::Memory(stream), pieces) => Pin::new(stream).poll_write_vectored(cx, pieces),
             (Self::Tls(stream), pieces) => Pin::new(stream).poll_write_vectored(cx, pieces),
         }
     }
@@ -64,6 +68,7 @@ impl AsyncWrite for Wire {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Memory(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -72,6 +77,7 @@ impl AsyncWrite for Wire {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -80,6 +86,7 @@ impl AsyncWrite for Wire {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -170,8 +170,7 @@ impl Pool {
             self.wait().await?;
         };
         let in_flight = InFlight::begin(self);
-        let SharedTarget { target, tls, .. } = &*self.shared;
-        let http1 = connect_http1(target, tls.as_ref(), self.limits.connect_timeout).await;
+        let http1 = connect_http1(&self.shared, self.limits.connect_timeout).await;
         Ok(Exclusive { http1: http1.map_err(UpstreamError::Connect)?, place, in_flight })
     }
 
@@ -195,8 +194,7 @@ impl Pool {
 
     async fn open(self: &Rc<Self>, place: Place) -> Result<Leased, UpstreamError> {
         let opening = self.http2.as_deref().map(Multiplexed::begin_opening);
-        let SharedTarget { target, tls, .. } = &*self.shared;
-        let connected = connect(target, tls.as_ref(), self.limits.connect_timeout, &self.clock).await;
+        let connected = connect(&self.shared, self.limits.connect_timeout, &self.clock).await;
         let connected = match connected {
             Ok(connected) => connected,
             Err(error) => {

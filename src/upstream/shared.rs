@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::HeaderValue;
 
 use super::StartError;
+use super::memory::Memory;
 use super::tls::{TargetTls, TlsClient, TlsError};
 use crate::config::{self, Target};
 
@@ -23,6 +24,8 @@ pub struct SharedTarget {
     pub(super) target: Target,
     pub(super) authority: HeaderValue,
     pub(super) tls: Option<TargetTls>,
+    /// Where its connections go in a rehearsal, instead of to its address.
+    pub(super) memory: Option<Memory>,
     pub(super) open: AtomicUsize,
     /// Requests of all threads that wait for a connection.
     pub(super) wanted: AtomicUsize,
@@ -47,6 +50,24 @@ impl SharedUpstream {
     }
 }
 
+impl SharedUpstream {
+    /// The same upstream with one target, which is in this process and speaks HTTP/1.1. The address of the first target is
+    /// only what requests may name.
+    #[must_use]
+    pub fn in_memory(settings: &config::Upstream, memory: &Memory) -> Self {
+        let authority = settings.targets.first().map_or_else(|| "localhost".to_owned(), Target::authority);
+        let first = SharedTarget {
+            authority: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("localhost")),
+            target: Target::Unix("memory".into()),
+            tls: None,
+            memory: Some(memory.clone()),
+            open: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(0),
+        };
+        Self { settings: settings.clone(), first: Arc::new(first), others: Vec::new() }
+    }
+}
+
 impl SharedTarget {
     fn new(target: &Target, tls: Option<&TlsClient>) -> Result<Arc<Self>, TlsError> {
         let authority = target.authority();
@@ -56,7 +77,7 @@ impl SharedTarget {
             (Target::Http(_) | Target::Https(_) | Target::H2c(_) | Target::Unix(_), _) => None,
         };
         let (open, wanted) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Ok(Arc::new(Self { target: target.clone(), authority, tls, open, wanted }))
+        Ok(Arc::new(Self { target: target.clone(), authority, tls, memory: None, open, wanted }))
     }
 }
 
