@@ -1,4 +1,4 @@
-.PHONY: test lint bench demo
+.PHONY: test lint bench demo fuzz
 
 # Exactly what CI runs.
 test:
@@ -15,3 +15,7 @@ bench:
 
 demo:
 	cargo run --release -- demo
+
+# For each target SECONDS, 60 unless told. fuzz/README.md says more.
+fuzz:
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/fuzz.sh $(TARGETS)

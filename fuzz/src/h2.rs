@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use tollgate::net::frames::PREFACE;
 
-use super::stack::{From, Stack};
-
-thread_local! {
-    static STACK: Stack = Stack::new();
-}
+use super::stack::{From, Stack, with_stack};
 
 /// Bit of a record's kind: its payload is text that is written as fields (RFC 7541).
 const IS_TEXT: u8 = 0x80;
@@ -16,7 +12,7 @@ const IS_TEXT: u8 = 0x80;
 /// Takes the first byte as a choice: what the rest is.
 pub(crate) fn run(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
-    STACK.with(|stack| {
+    with_stack(|stack| {
         let mut bytes = PREFACE.to_vec();
         let mut has_token = false;
         if choice & 1 == 0 {

@@ -8,13 +8,9 @@ use tollgate::net::proxy_protocol::{self, Introduction};
 use tollgate::rehearsal::{Seen, SeenRequest};
 use tollgate::request::NormalPath;
 
-use super::stack::{From, Stack};
+use super::stack::{From, with_stack};
 
-thread_local! {
-    static STACK: Stack = Stack::new();
-}
-
-/// A request as RFC 9112 has it, with nothing that needs lenience.
+/// A request by the letter of RFC 9112, but for the ends of lines in its head.
 #[derive(Debug)]
 struct Strict {
     method: String,
@@ -26,7 +22,7 @@ struct Strict {
 pub(crate) fn run(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else { return };
     let from = if choice & 1 == 0 { From::Anybody } else { From::TrustedProxy };
-    STACK.with(|stack| {
+    with_stack(|stack| {
         let (bytes, has_token) = stack.with_token(text);
         if bytes.starts_with(&PREFACE[..4]) {
             return;
@@ -72,7 +68,15 @@ fn strict_requests(bytes: &[u8]) -> Vec<Strict> {
     requests
 }
 
-/// A line without its end, and what follows. A line feed or carriage return alone ends nothing.
+/// A line of a head without its end, and what follows. A line feed alone may end it too (RFC 9112 section 2.2).
+fn head_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let line = &bytes[..end];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    (!line.contains(&b'\r')).then_some((line, &bytes[end + 1..]))
+}
+
+/// A line of a body without its end, and what follows. A line feed or carriage return alone ends nothing.
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
     let line = &bytes[..end];
@@ -80,16 +84,16 @@ fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn strict_request(bytes: &[u8]) -> Option<(Strict, &[u8])> {
-    let (mut start, mut rest) = line(bytes)?;
+    let (mut start, mut rest) = head_line(bytes)?;
     // Empty lines before a request are ignored (RFC 9112 section 2.2).
     while start.is_empty() {
-        (start, rest) = line(rest)?;
+        (start, rest) = head_line(rest)?;
     }
     let start = std::str::from_utf8(start).ok()?;
     let [method, target, version] = start.split(' ').collect::<Vec<_>>()[..] else { return None };
     let (mut lengths, mut codings) = (Vec::new(), Vec::new());
     loop {
-        let (field, after) = line(rest)?;
+        let (field, after) = head_line(rest)?;
         rest = after;
         if field.is_empty() {
             break;

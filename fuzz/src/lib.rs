@@ -4,20 +4,25 @@
 mod config;
 mod escape;
 mod frames;
+mod h2;
 mod headers;
+mod http1;
 mod login;
 mod path;
 mod proxy_header;
 mod readings;
+mod stack;
 mod token;
 mod websocket;
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub const TARGETS: [(&str, fn(&[u8])); 11] = [
     ("config", config::run),
     ("escape", escape::run),
     ("frames", frames::run),
+    ("h2", h2::run),
     ("headers", headers::run),
+    ("http1", http1::run),
     ("login", login::run),
     ("path", path::run),
     ("proxy_header", proxy_header::run),

@@ -1,7 +1,8 @@
 //! The whole gateway in memory, and what must hold of everything that its upstream sees.
 
+use std::cell::RefCell;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue};
 use tollgate::base::path::normalise;
@@ -38,10 +39,27 @@ const CONFIGURATION: &str = r#"
     upstream = "api"
 "#;
 
+/// How long a stack is used. Its token lives for an hour.
+const LIFETIME: Duration = Duration::from_secs(20 * 60);
+
+thread_local! {
+    static STACK: RefCell<Option<Stack>> = const { RefCell::new(None) };
+}
+
+/// Hands over the gateway of this thread.
+pub(crate) fn with_stack(body: impl FnOnce(&Stack)) {
+    STACK.with_borrow_mut(|stack| {
+        let is_old = |stack: &Stack| stack.made.elapsed() > LIFETIME;
+        drop(stack.take_if(|stack| is_old(stack)));
+        body(stack.get_or_insert_with(Stack::new));
+    });
+}
+
 /// A gateway, and a token that passes there.
 pub(crate) struct Stack {
     rehearsal: Rehearsal,
     token: String,
+    made: Instant,
 }
 
 /// Whether the client is a proxy that is believed.
@@ -52,13 +70,13 @@ pub(crate) enum From {
 }
 
 impl Stack {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let config =
             config::parse(CONFIGURATION, "gateway.toml", Path::new(""), &Environment::default()).unwrap();
         let rehearsal = Rehearsal::new(config).unwrap();
         let alice = User { id: ALICE.to_owned(), name: ALICE.to_owned(), email: None, groups: Vec::new() };
         let token = rehearsal.token(&alice).unwrap();
-        let stack = Self { rehearsal, token };
+        let stack = Self { rehearsal, token, made: Instant::now() };
         // A token that is seen for the first time is looked up on another thread.
         stack.check_sound_request(Duration::from_secs(5));
         stack
