@@ -131,9 +131,10 @@ impl Firewall {
         let owned = OWNED.iter().map(|name| (*name, Fate::Owned));
         let forwarded = FORWARDED.iter().map(|name| (*name, Fate::Forwarded));
         for (name, fate) in certificates.chain(owned).chain(forwarded) {
-            let plain: Box<[u8]> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
+            let plain: Vec<u8> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
+            let plain = plain.strip_prefix(b"http").unwrap_or(&plain);
             if let Some(names) = by_length.get_mut(plain.len()) {
-                names.push((plain, fate));
+                names.push((plain.into(), fate));
             }
         }
         Self { by_length }
@@ -207,10 +208,13 @@ fn squeeze<'a>(name: &[u8], buffer: &'a mut [u8; LONGEST + 4]) -> Option<&'a [u8
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config;
 
     fn left(names: &[&str], trust: Trust) -> Vec<String> {
         let mut headers = HeaderMap::new();
@@ -290,6 +294,37 @@ mod tests {
         }
         Firewall::new(None).clean(&mut headers, Trust::Untrusted);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    #[test]
+    fn what_certificates_are_told_in_is_owned_whatever_cgi_puts_in_front() {
+        let long = "http-".to_owned() + &"a".repeat(40);
+        let text = format!(
+            r#"
+            [[tls.certificates]]
+            hosts = ["gw.test"]
+            cert = "c.pem"
+            key = "k.pem"
+            [tls.client_auth]
+            ca = "ca.pem"
+            headers = {{ "X-Client-Subject" = "subject", "Http-Client-Serial" = "serial", "{long}" = "san_dns" }}
+            [upstreams.api]
+            targets = ["http://127.0.0.1:9000"]
+            [[routes]]
+            path = "/"
+            auth = "required"
+            upstream = "api"
+        "#
+        );
+        let config =
+            config::parse(&text, "gateway.toml", Path::new(""), &config::Environment::default()).unwrap();
+        let firewall = Firewall::new(config.tls.as_ref());
+        for name in
+            ["x-client-subject", "http-x_client-subject", "http-client-serial", "client-serial", &long]
+        {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            assert!(firewall.removes(&name, Trust::Trusted), "{name}");
+        }
     }
 
     #[test]
