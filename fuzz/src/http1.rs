@@ -86,6 +86,13 @@ fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (!line.contains(&b'\r') && !line.contains(&b'\n')).then_some((line, &bytes[end + 2..]))
 }
 
+/// As a line of a body, but a line feed may stand in it: what is in there is dropped.
+fn trailer_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\r')?;
+    let after = bytes[end..].strip_prefix(b"\r\n")?;
+    Some((&bytes[..end], after))
+}
+
 /// The first request, what follows, and whether that is read.
 fn strict_request(bytes: &[u8]) -> Option<(Strict, &[u8], bool)> {
     let (mut start, mut rest) = head_line(bytes)?;
@@ -142,7 +149,7 @@ fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         rest = after.strip_prefix(b"\r\n")?;
     }
     loop {
-        let (trailer, after) = line(rest)?;
+        let (trailer, after) = trailer_line(rest)?;
         rest = after;
         if trailer.is_empty() {
             return Some((body, rest));

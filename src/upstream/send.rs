@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use http_body::Body as _;
 
 use super::UpstreamError;
 use super::body::{Hold, UpstreamResponse, accept};
@@ -227,7 +228,8 @@ impl Upstream {
         let Attempt { place, read } = attempt;
         let gone = || Failure::Final(UpstreamError::Unacceptable("the request is gone"));
         // What was read of the body for HTTP/2 is not put in front of it again here.
-        let request = place.take().filter(|_| read.is_empty()).ok_or_else(gone)?;
+        let mut request = place.take().filter(|_| read.is_empty()).ok_or_else(gone)?;
+        announce_body(&mut request);
         let reused = lease.is_reused();
         let spare = if reused { self.spares.keep(&request) } else { None };
         let Sender { requests, heard } = lease.sender().ok_or_else(gone)?;
@@ -246,7 +248,9 @@ impl Upstream {
             Err(error) => error,
         };
         *place = error.take_message();
-        if place.is_some() {
+        if let Some(request) = place {
+            // The next attempt may be over HTTP/2, which does not have it.
+            request.headers_mut().remove(header::TRANSFER_ENCODING);
             let not_sent = UpstreamError::Broken(error.into_error());
             return Err(if reused { Failure::Stale } else { Failure::NotSent(not_sent) });
         }
@@ -276,6 +280,17 @@ impl Upstream {
             }
         };
         chosen.unwrap_or(&self.first)
+    }
+}
+
+/// Says that there is a body, where the HTTP library would take a method that rarely has one at its word and drop a body
+/// of unknown length.
+fn announce_body(request: &mut Request<RequestBody>) {
+    if matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.body().is_end_stream()
+        && request.body().size_hint().exact().is_none()
+    {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 
