@@ -19,6 +19,7 @@ use crate::identity::Firewall;
 use crate::keys::KeyError;
 use crate::net::listener::{self, BindError};
 use crate::net::tls::{TlsError, TlsServer};
+use crate::proof::{self, ProofError};
 use crate::snapshot::{AssemblyError, Opened, Snapshot};
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
@@ -69,6 +70,8 @@ pub enum StartError {
     Tls(TlsError),
     /// The certificates of an upstream cannot be used.
     Upstream(upstream::StartError),
+    /// The identity firewall has not proved itself.
+    Identity(ProofError),
     /// The system refused a thread or a runtime.
     System(io::Error),
 }
@@ -82,6 +85,7 @@ impl fmt::Display for StartError {
             Self::Keys(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Upstream(error) => error.fmt(f),
+            Self::Identity(error) => error.fmt(f),
             Self::System(error) => write!(f, "the system refused a thread: {error}"),
         }
     }
@@ -96,6 +100,7 @@ impl std::error::Error for StartError {
             Self::Keys(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Upstream(error) => Some(error),
+            Self::Identity(error) => Some(error),
             Self::System(error) => Some(error),
         }
     }
@@ -112,7 +117,8 @@ impl From<AssemblyError> for StartError {
 }
 
 impl Gateway {
-    /// Starts a gateway: opens the store, loads keys and users, binds every address, and then serves.
+    /// Starts a gateway: sees the identity firewall prove itself, opens the store, loads keys and users, binds every
+    /// address, and then serves.
     ///
     /// # Errors
     ///
@@ -122,6 +128,18 @@ impl Gateway {
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
+        let firewall = Firewall::new(config.tls.as_ref());
+        Self::start_behind(Arc::new(firewall), config, clock, output)
+    }
+
+    /// The firewall that is proved is the one that every thread uses.
+    fn start_behind(
+        firewall: Arc<Firewall>,
+        config: Config,
+        clock: Clock,
+        output: impl Write + Send + 'static,
+    ) -> Result<Self, StartError> {
+        proof::prove(&config, &firewall).map_err(StartError::Identity)?;
         let (sink, log) = Sink::start(output).map_err(StartError::System)?;
         events::install(sink.clone(), config.log, clock.clone());
         let control = tokio::runtime::Builder::new_multi_thread()
@@ -133,7 +151,6 @@ impl Gateway {
         let bound = Bound::bind(&config)?;
         let drain_timeout = config.server.drain_timeout;
         let https_port = bound.addresses.first().map_or(443, SocketAddr::port);
-        let firewall = Arc::new(Firewall::new(config.tls.as_ref()));
         let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port, firewall))?;
         let snapshot = Arc::new(snapshot);
         let watchers = spawn_watchers(&snapshot, &control);
@@ -375,4 +392,31 @@ fn spawn_workers(
         return Err(StartError::System(io::Error::other("a data-plane thread could not begin")));
     }
     Ok(threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::error::{CommandError, Exit};
+    use crate::config::{Environment, parse};
+    use crate::store::scratch::Scratch;
+
+    #[test]
+    fn a_firewall_that_leaks_refuses_the_start() {
+        let scratch = Scratch::new();
+        let text = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\n\
+                    [upstreams.a]\ntargets = [\"http://127.0.0.1:9\"]\n\
+                    [[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\"\n";
+        let config = parse(text, "gateway.toml", &scratch.path(""), &Environment::default()).unwrap();
+        let leaking = Arc::new(Firewall::ignorant_of(None, "x-user-email"));
+        let refused = Gateway::start_behind(leaking, config.clone(), Clock::System, io::sink());
+        let Err(error) = refused else { panic!("it started") };
+        let error = CommandError::Start(error);
+        assert_eq!(error.exit(), Exit::NotStarted);
+        let told = error.to_string();
+        assert!(told.contains("a client's x-user-email reaches the upstream when it is sent as "), "{told}");
+        assert!(!scratch.path("data").exists(), "nothing was made");
+        let sound = Arc::new(Firewall::new(None));
+        Gateway::start_behind(sound, config, Clock::System, io::sink()).unwrap().stop();
+    }
 }

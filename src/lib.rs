@@ -43,7 +43,7 @@
 //! | [`upgrade`] | The life of a WebSocket: its opening, its frames, the tunnel |
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
-//! | [`rehearsal`] | that thread in memory, without sockets |
+//! | [`rehearsal`], [`proof`] | that thread in memory, without sockets; the proof at the start that nobody can forge an identity |
 //! | [`app`] | the composition root: opens, binds, then serves |
 //! | [`lifecycle`], [`cli`] | signals and the two-stage end; the command line |
 //!
@@ -66,6 +66,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod net;
 pub mod pipeline;
+pub mod proof;
 pub mod refusals;
 pub mod rehearsal;
 pub mod request;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use http::Method;
+use tollgate::base::path::escaped;
 use tollgate::base::pattern::{HostPattern, PathEnd, Segment};
 use tollgate::config::{self, Config, Environment, Failure, Route};
 use tollgate::routing::RouteTable;
@@ -62,7 +63,7 @@ fn request_for(route: &Route) -> (String, String, Method) {
         HostPattern::Any => "any.invalid".to_owned(),
     };
     let segments = route.path.segments.iter().map(|segment| match segment {
-        Segment::Literal(text) => text.to_string(),
+        Segment::Literal(text) => escaped(text),
         Segment::Parameter(name) => format!("a-{name}"),
     });
     let mut path = format!("/{}", segments.collect::<Vec<_>>().join("/"));

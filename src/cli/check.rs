@@ -4,25 +4,30 @@ mod tls;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::{CommandError, Exit};
 use super::table;
 use crate::base::clock::Clock;
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
 use crate::config::{Auth, Config, DjangoDatabase, Route, UserSource};
+use crate::identity::Firewall;
 use crate::keys::KeyRing;
+use crate::proof;
 use crate::users::Directory;
 
-/// Checks configured keys, certificates and the user file, and prints a summary of a configuration that has been loaded. Nothing is
+/// Checks configured keys, certificates and the user file, sees the identity firewall prove itself, and prints a summary of a configuration that has been loaded. Nothing is
 /// made or changed: neither a store nor a key.
 ///
 /// # Errors
 ///
-/// [`CommandError::Keys`], [`CommandError::Users`], [`CommandError::Tls`].
+/// [`CommandError::Keys`], [`CommandError::Users`], [`CommandError::Tls`], [`CommandError::Identity`].
 pub fn check(file_name: &str, config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let ring = configured_keys(config)?;
     check_user_file(config)?;
     let certificates = tls::report(config, &Clock::System)?;
+    let firewall = Arc::new(Firewall::new(config.tls.as_ref()));
+    proof::prove(config, &firewall).map_err(CommandError::Identity)?;
     let (verdict, exit) = match certificates.problems {
         0 => ("ok".to_owned(), Exit::Ok),
         1 => ("1 problem found".to_owned(), Exit::Findings),

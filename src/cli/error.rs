@@ -13,6 +13,7 @@ use crate::app::StartError;
 use crate::config::Failure;
 use crate::keys::KeyError;
 use crate::net::tls::TlsError;
+use crate::proof::ProofError;
 use crate::store::StoreError;
 use crate::users::UsersOpenError;
 use crate::users::password::HashError;
@@ -47,6 +48,8 @@ pub enum CommandError {
     NoKeys(PathBuf),
     /// A certificate, its key or the authorities of clients cannot be used.
     Tls(TlsError),
+    /// The identity firewall has not proved itself.
+    Identity(ProofError),
     /// The user file cannot be used.
     Users(UsersOpenError),
     /// Users are in a file that is not changed from here.
@@ -97,6 +100,7 @@ impl CommandError {
             | Self::Keys(_)
             | Self::NoKeys(_)
             | Self::Tls(_)
+            | Self::Identity(_)
             | Self::Users(_)
             | Self::UsersInFile(_)
             | Self::UsersInDjango
@@ -136,6 +140,7 @@ impl fmt::Display for CommandError {
                 directory.display()
             ),
             Self::Tls(error) => error.fmt(f),
+            Self::Identity(error) => error.fmt(f),
             Self::Users(error) => error.fmt(f),
             Self::UsersInFile(path) => write!(
                 f,
@@ -187,6 +192,7 @@ impl std::error::Error for CommandError {
             Self::Config(error) => Some(error),
             Self::Keys(error) => Some(error),
             Self::Tls(error) => Some(error),
+            Self::Identity(error) => Some(error),
             Self::Users(error) => Some(error),
             Self::Store(error) => Some(error),
             Self::User(error) => Some(error),

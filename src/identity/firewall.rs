@@ -108,11 +108,23 @@ const FORWARDED: &[&str] = &[
     "client-ip",
 ];
 
-/// What becomes of a field.
+/// What becomes of a client's field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub enum Fate {
+    /// It is removed, whoever sends it.
     Owned,
+    /// It is removed, unless a trusted proxy sends it under this very name.
     Forwarded,
+}
+
+/// The names of all fields that the gateway removes, as their owners write them, in lower case; also those in which client
+/// certificates are told of.
+pub fn owned_names(tls: Option<&Tls>) -> impl Iterator<Item = (&str, Fate)> {
+    let client_auth = tls.and_then(|tls| tls.client_auth.as_ref());
+    let certificates = client_auth.map(|auth| auth.headers.as_slice()).unwrap_or_default();
+    let certificates = certificates.iter().map(|header| (header.name.as_str(), Fate::Owned));
+    let owned = OWNED.iter().map(|name| (*name, Fate::Owned));
+    certificates.chain(owned).chain(FORWARDED.iter().map(|name| (*name, Fate::Forwarded)))
 }
 
 /// The owned names, by how many letters and digits they have.
@@ -125,12 +137,7 @@ impl Firewall {
     /// Removes also the headers in which client certificates are told of.
     pub fn new(tls: Option<&Tls>) -> Self {
         let mut by_length = vec![Vec::new(); LONGEST + 1];
-        let certificates = tls.and_then(|tls| tls.client_auth.as_ref()).map(|auth| auth.headers.as_slice());
-        let certificates =
-            certificates.unwrap_or_default().iter().map(|header| (header.name.as_str(), Fate::Owned));
-        let owned = OWNED.iter().map(|name| (*name, Fate::Owned));
-        let forwarded = FORWARDED.iter().map(|name| (*name, Fate::Forwarded));
-        for (name, fate) in certificates.chain(owned).chain(forwarded) {
+        for (name, fate) in owned_names(tls) {
             let plain: Vec<u8> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
             let plain = plain.strip_prefix(b"http").unwrap_or(&plain);
             if let Some(names) = by_length.get_mut(plain.len()) {
@@ -138,6 +145,15 @@ impl Firewall {
             }
         }
         Self { by_length }
+    }
+
+    /// One that does not know a name, which no gateway may start with.
+    #[cfg(test)]
+    pub(crate) fn ignorant_of(tls: Option<&Tls>, name: &str) -> Self {
+        let mut firewall = Self::new(tls);
+        let plain: Vec<u8> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
+        firewall.by_length[plain.len()].retain(|(other, _)| **other != *plain);
+        firewall
     }
 
     /// Removes every field that the gateway owns, whatever its spelling, and all that `Connection` lists.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-pub use self::firewall::Firewall;
+pub use self::firewall::{Fate, Firewall, owned_names};
 use crate::authn::Caller;
 use crate::authz::Permitted;
 use crate::base::ids::X_REQUEST_ID;

@@ -11,6 +11,7 @@ mod error;
 mod files;
 mod session;
 mod settings;
+mod stream;
 mod subject;
 mod watch;
 
@@ -18,6 +19,7 @@ pub use self::certificate::Certificate;
 pub use self::client::{ClientCertificate, Unfit, UnfitPart};
 pub use self::error::{HandshakeError, TlsError};
 pub use self::session::{Asked, Session};
+pub use self::stream::TlsStream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +30,6 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use self::certificate::Pair;
 use self::choice::{Abilities, Entry};
@@ -124,8 +125,9 @@ impl TlsServer {
             let (entry, asked) = chosen.ok_or(HandshakeError::NoSharedCipher)?;
             (Arc::clone(&entry.settings), Arc::clone(&entry.pair.certificate), asked)
         };
-        let stream = start.into_stream(settings).await.map_err(failed)?;
-        let (_, connection) = stream.get_ref();
+        let mut stream = TlsStream::handshake(start.accepted, settings, start.io).await.map_err(failed)?;
+        stream.send_ticket().await.map_err(failed)?;
+        let connection = stream.session();
         let protocol = match connection.alpn_protocol() {
             Some(name) if name == settings::HTTP_2 => Protocol::Http2,
             Some(_) | None => Protocol::Http1,

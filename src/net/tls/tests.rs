@@ -1,6 +1,10 @@
 //! Handshakes over a pipe in memory with the library's own client.
 
+use std::io::{self, IoSlice};
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
@@ -11,7 +15,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{CipherSuite, ClientConfig, NamedGroup, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio_rustls::TlsConnector;
 
 use super::*;
@@ -220,11 +224,112 @@ async fn both_versions_and_both_protocols_are_spoken() {
     assert_eq!(client.connect(&server).await.0.unwrap_err(), HandshakeError::NoSharedProtocol);
 }
 
+/// Counts how often something is written.
+struct Counted(tokio::io::DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_goes_with_the_first_answer() {
+    let place = Place::new().with(&["a.test"]);
+    let server = place.server();
+    for (version, writes) in [(TlsVersion::Tls13, 2), (TlsVersion::Tls12, 3)] {
+        let config = Client { versions: vec![version], ..place.client() }.config();
+        for resumed in [false, true] {
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            let counted = Arc::new(AtomicUsize::new(0));
+            let far = Counted(far, Arc::clone(&counted));
+            let serve = async {
+                let mut handshaken = server.accept(far).await.unwrap();
+                let mut asked = [0; 3];
+                handshaken.stream.read_exact(&mut asked).await.unwrap();
+                handshaken.stream.flush().await.unwrap();
+                handshaken.stream.write_all(b"answer").await.unwrap();
+                handshaken.session.is_resumed()
+            };
+            let name = ServerName::try_from("a.test").unwrap();
+            let ask = async {
+                let mut stream = TlsConnector::from(Arc::clone(&config)).connect(name, near).await.unwrap();
+                stream.write_all(b"ask").await.unwrap();
+                let mut answer = [0; 6];
+                stream.read_exact(&mut answer).await.unwrap();
+                answer
+            };
+            let (was_resumed, answer) = tokio::join!(serve, ask);
+            assert_eq!((was_resumed, &answer), (resumed, b"answer"), "{version:?}");
+            // In TLS 1.2 a resumed session begins with the ticket, and the client ends the handshake.
+            let fewer = usize::from(resumed && version == TlsVersion::Tls12);
+            assert_eq!(counted.load(Ordering::Relaxed), writes - fewer, "{version:?}, resumed: {resumed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_not_announced_is_an_error() {
+    let place = Place::new().with(&["a.test"]);
+    let server = place.server();
+    for announced in [true, false] {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let name = ServerName::try_from("a.test").unwrap();
+        let ask = async {
+            let mut stream = TlsConnector::from(place.client().config()).connect(name, near).await.unwrap();
+            stream.write_all(b"x").await.unwrap();
+            if announced {
+                stream.shutdown().await.unwrap();
+            }
+        };
+        let (handshaken, ()) = tokio::join!(server.accept(far), ask);
+        let mut read = Vec::new();
+        let ended = handshaken.unwrap().stream.read_to_end(&mut read).await;
+        assert_eq!(
+            ended.map_err(|error| error.kind()),
+            if announced { Ok(1) } else { Err(io::ErrorKind::UnexpectedEof) }
+        );
+        assert_eq!(read, b"x");
+    }
+}
+
 #[tokio::test]
 async fn the_key_exchange_withstands_quantum_computers() {
     let place = Place::new().with(&["a.test"]);
     let handshaken = succeed(&place.server(), &place.client()).await;
-    let group = handshaken.stream.get_ref().1.negotiated_key_exchange_group().unwrap();
+    let group = handshaken.stream.session().negotiated_key_exchange_group().unwrap();
     assert_eq!(group.name(), NamedGroup::X25519MLKEM768);
 }
 
