@@ -61,12 +61,9 @@ fn check_order<'a>(seen: impl Iterator<Item = &'a SeenRequest>, expected: &[Stri
 fn strict_requests(bytes: &[u8]) -> Vec<Strict> {
     let mut requests = Vec::new();
     let mut rest = bytes;
-    while let Some((request, after, goes_on)) = strict_request(rest) {
+    while let Some((request, after)) = strict_request(rest) {
         requests.push(request);
         rest = after;
-        if !goes_on {
-            break;
-        }
     }
     requests
 }
@@ -93,8 +90,7 @@ fn trailer_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], after))
 }
 
-/// The first request, what follows, and whether that is read.
-fn strict_request(bytes: &[u8]) -> Option<(Strict, &[u8], bool)> {
+fn strict_request(bytes: &[u8]) -> Option<(Strict, &[u8])> {
     let (mut start, mut rest) = head_line(bytes)?;
     // Empty lines before a request are ignored (RFC 9112 section 2.2).
     while start.is_empty() {
@@ -119,18 +115,15 @@ fn strict_request(bytes: &[u8]) -> Option<(Strict, &[u8], bool)> {
     }
     let (body, rest) = match (&lengths[..], &codings[..], version) {
         ([], [], "HTTP/1.1" | "HTTP/1.0") => (Vec::new(), rest),
-        // A length that is said twice is one length.
-        ([length, others @ ..], [], "HTTP/1.1" | "HTTP/1.0") if others.iter().all(|other| other == length) => {
+        ([length], [], "HTTP/1.1" | "HTTP/1.0") => {
             let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
             let (body, rest) = rest.split_at_checked(length)?;
             (body.to_vec(), rest)
         }
-        // Beside chunks no length counts, and the connection ends (RFC 9112 section 6.1).
-        (_, [coding], "HTTP/1.1") if coding == b"chunked" => chunks(rest)?,
+        ([], [coding], "HTTP/1.1") if coding == b"chunked" => chunks(rest)?,
         _ => return None,
     };
-    let goes_on = lengths.is_empty() || codings.is_empty();
-    Some((Strict { method: method.to_owned(), target: target.to_owned(), body }, rest, goes_on))
+    Some((Strict { method: method.to_owned(), target: target.to_owned(), body }, rest))
 }
 
 fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {

@@ -68,6 +68,39 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathFault> {
     if is_plainly_normal(path.as_bytes()) { Ok(Cow::Borrowed(path)) } else { slowly(path) }
 }
 
+/// A segment of a path in normal form without its escapes, as servers read it. Segments that differ only in what is
+/// escaped are the same here: `a!b` and `a%21b`.
+pub fn decoded(segment: &str) -> Cow<'_, str> {
+    if memchr::memchr(b'%', segment.as_bytes()).is_none() {
+        return Cow::Borrowed(segment);
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        let escaped = (byte == b'%').then(|| hexadecimal(rest.next(), rest.next())).flatten();
+        bytes.push(escaped.unwrap_or(byte));
+    }
+    // Escapes in a normal form are UTF-8.
+    String::from_utf8(bytes).map_or(Cow::Borrowed(segment), Cow::Owned)
+}
+
+/// A segment with the escapes that it needs.
+pub fn escaped(segment: &str) -> String {
+    let mut text = String::with_capacity(segment.len());
+    for &byte in segment.as_bytes() {
+        let is_plain = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte);
+        if is_plain { text.push(char::from(byte)) } else { push_escape(&mut text, byte) }
+    }
+    text
+}
+
+fn push_escape(text: &mut String, byte: u8) {
+    text.push('%');
+    for nibble in [byte >> 4, byte & 15] {
+        text.extend(char::from_digit(u32::from(nibble), 16).map(|digit| digit.to_ascii_uppercase()));
+    }
+}
+
 /// One pass for the common case: no escapes, no odd bytes, no dot at the start of a segment, no empty segment.
 fn is_plainly_normal(path: &[u8]) -> bool {
     let mut after_slash = false;
@@ -114,23 +147,22 @@ fn escape(
     normal: &mut String,
     decoded: &mut Vec<u8>,
 ) -> Result<(), PathFault> {
-    let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-    let (Some(high), Some(low)) = (digit(high), digit(low)) else { return Err(PathFault::BadEscape) };
-    let byte = u8::try_from(high * 16 + low).map_err(|_| PathFault::BadEscape)?;
+    let byte = hexadecimal(high, low).ok_or(PathFault::BadEscape)?;
     match byte {
         0..=0x1f | 0x7f => return Err(PathFault::ForbiddenByte),
         b'/' | b'\\' => return Err(PathFault::ForeignSeparator),
         b';' => return Err(PathFault::Semicolon),
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => normal.push(char::from(byte)),
-        _ => {
-            normal.push('%');
-            for nibble in [high, low] {
-                normal.extend(char::from_digit(nibble, 16).map(|digit| digit.to_ascii_uppercase()));
-            }
-        }
+        _ => push_escape(normal, byte),
     }
     decoded.push(byte);
     Ok(())
+}
+
+/// The byte of two hexadecimal digits.
+fn hexadecimal(high: Option<u8>, low: Option<u8>) -> Option<u8> {
+    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
 /// Looks at the decoded path, segment by segment.
@@ -264,6 +296,61 @@ mod tests {
         assert!(normalise(&"/a".repeat(bounds::MAX_PATH_SEGMENTS)).is_ok());
     }
 
+    /// Paths of pieces that are read in many ways.
+    fn hostile() -> impl Strategy<Value = String> {
+        const PIECES: &[&str] = &[
+            "/",
+            "/",
+            "/",
+            ".",
+            "..",
+            "a",
+            "B",
+            "admin",
+            ";",
+            "\\",
+            "!",
+            ":",
+            "@",
+            "+",
+            "=",
+            "%2e",
+            "%2F",
+            "%5c",
+            "%3b",
+            "%25",
+            "%252e",
+            "%21",
+            "%3A",
+            "%20",
+            "%c3%a9",
+            "%C0%AE",
+            "%ff",
+            "%00",
+            "%e2%80%a5",
+            "%EF%BC%8F",
+            "%",
+            "%u002e",
+        ];
+        prop::collection::vec(prop::sample::select(PIECES), 0..8)
+            .prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    /// Escapes the bytes that the mask tells.
+    fn escape_some(path: &str, mask: u64, upper: bool) -> String {
+        let byte = |(place, byte): (usize, u8)| match (place > 0 && mask >> (place % 64) & 1 == 1, upper) {
+            (true, true) => format!("%{byte:02X}"),
+            (true, false) => format!("%{byte:02x}"),
+            (false, _) => char::from(byte).to_string(),
+        };
+        path.bytes().enumerate().map(byte).collect()
+    }
+
+    /// The segments as a server reads them.
+    fn plainly(normal: &str) -> Vec<String> {
+        normal.split('/').map(|segment| decoded(segment).into_owned()).collect()
+    }
+
     proptest! {
         #[test]
         fn normalising_twice_is_normalising_once(path in "/([a-z./;%~ ]|%[0-9a-fA-F]{2}|\\PC){0,24}") {
@@ -281,6 +368,41 @@ mod tests {
                 }).collect();
                 prop_assert!(normalise(&encoded).is_err());
             }
+        }
+
+        /// But for what is refused only because it should have been escaped.
+        #[test]
+        fn what_was_refused_stays_refused_however_it_is_escaped(
+            path in hostile(),
+            masks in prop::collection::vec((any::<u64>(), any::<bool>()), 1..3),
+        ) {
+            use PathFault as F;
+            let fault = normalise(&path).err();
+            let second_reading = match fault {
+                Some(F::DotSegment | F::ForeignSeparator | F::Semicolon | F::EmptySegment | F::NotUtf8) => true,
+                Some(F::NotAbsolute | F::BadEscape | F::ForbiddenByte | F::TooManySegments) | None => false,
+            };
+            prop_assume!(second_reading);
+            let mut written = path.clone();
+            for (mask, upper) in masks {
+                written = escape_some(&written, mask, upper);
+                prop_assert!(normalise(&written).is_err(), "{} as {}", path, written);
+            }
+        }
+
+        #[test]
+        fn no_escaping_makes_another_path(path in hostile(), mask in any::<u64>(), upper in any::<bool>()) {
+            if let Ok(normal) = normalise(&path)
+                && let Ok(other) = normalise(&escape_some(&path, mask, upper))
+            {
+                prop_assert_eq!(plainly(&normal), plainly(&other));
+            }
+        }
+
+        #[test]
+        fn a_segment_is_escaped_and_decoded_without_loss(segment in "\\PC{0,12}") {
+            let escaped = escaped(&segment);
+            prop_assert_eq!(decoded(&escaped), segment.as_str());
         }
 
         #[test]

@@ -50,7 +50,7 @@ impl PatternError {
 /// One segment of a path pattern. The order is that of precedence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Segment {
-    /// This text, in normal form.
+    /// This text, without escapes.
     Literal(Box<str>),
     /// Any one segment; the name is for policies and does not count in comparisons of routes.
     Parameter(Box<str>),
@@ -94,7 +94,7 @@ impl HostPattern {
 }
 
 impl PathPattern {
-    /// Parses `/prefix`, `=/exact` and `/users/{id}`. Literal segments are brought to the normal form of requests.
+    /// Parses `/prefix`, `=/exact` and `/users/{id}`. Literal segments are compared without their escapes.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ fn parse_segment(part: &str) -> Result<Segment, PatternError> {
     if literal.contains(['/', '?', '#']) {
         return Err(PatternError::NotNormal);
     }
-    Ok(Segment::Literal(literal.into()))
+    Ok(Segment::Literal(path::decoded(literal).into()))
 }
 
 fn is_host_name(name: &str) -> bool {

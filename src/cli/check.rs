@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::error::{CommandError, Exit};
 use super::table;
 use crate::base::clock::Clock;
+use crate::base::path;
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
 use crate::config::{Auth, Config, DjangoDatabase, Route, UserSource};
 use crate::identity::Firewall;
@@ -134,7 +135,7 @@ fn path(pattern: &PathPattern) -> String {
     for segment in &pattern.segments {
         text.push('/');
         match segment {
-            Segment::Literal(literal) => text.push_str(literal),
+            Segment::Literal(literal) => text.push_str(&path::escaped(literal)),
             Segment::Parameter(name) => text.extend(["{", name, "}"]),
         }
     }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{Request, StatusCode, Version};
+use http::{HeaderValue, Request, StatusCode, Version, header};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -19,6 +19,7 @@ use crate::http::incoming::Incoming;
 use crate::last_words::LastAnswer;
 use crate::net::deadline::{Phase, Progress};
 use crate::net::guarded::{GuardedStream, Interim as GuardedInterim};
+use crate::net::heads::{Framing, Heads};
 use crate::net::transport::Transport;
 use crate::pipeline;
 use crate::upgrade::tunnel::Socket;
@@ -28,6 +29,10 @@ use crate::worker::Worker;
 /// Bytes of a request's body that are read ahead of the upstream.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Stands for a length that the HTTP library has dropped because it found another one, so that the intake sees that there
+/// were two.
+const DROPPED_LENGTH: HeaderValue = HeaderValue::from_static("dropped");
+
 /// Serves the requests of a connection, one after the other.
 pub(super) async fn serve(
     worker: Rc<Worker>,
@@ -36,17 +41,22 @@ pub(super) async fn serve(
     progress: Rc<Progress>,
 ) {
     let interim: GuardedInterim = Rc::new(RefCell::default());
+    let heads = Rc::new(Heads::default());
     let last_words = LastAnswer { worker: Rc::clone(&worker), connection: Rc::clone(&connection) };
     let stream = GuardedStream::new(
         transport,
         Rc::clone(&progress),
         worker.scratch(),
         Rc::clone(&interim),
+        Rc::clone(&heads),
         last_words,
     );
     let tunnel = Slot::default();
     let told = interim_answers(interim);
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request| {
+        if heads.take(Request::headers(&request)) == Framing::Ambiguous {
+            request.headers_mut().append(header::CONTENT_LENGTH, DROPPED_LENGTH);
+        }
         let request = Request::map(request, Incoming::Http1);
         // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
         let interim = (request.version() == Version::HTTP_11).then_some(&told);

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::base::ids::X_REQUEST_ID;
 
 use super::deadline::{Overdue, Phase, Progress};
+use super::heads::Heads;
 use super::transport::Transport;
 
 /// Why a message was refused before there was a request.
@@ -44,6 +45,7 @@ pub struct GuardedStream<W> {
     progress: Rc<Progress>,
     scratch: Scratch,
     interim: Interim,
+    heads: Rc<Heads>,
     last_words: W,
     /// Whether what is written next begins an answer: everything of the one before it has been written.
     between_answers: bool,
@@ -56,9 +58,10 @@ impl<W: LastWords> GuardedStream<W> {
         progress: Rc<Progress>,
         scratch: Scratch,
         interim: Interim,
+        heads: Rc<Heads>,
         last_words: W,
     ) -> Self {
-        Self { stream, progress, scratch, interim, last_words, between_answers: true }
+        Self { stream, progress, scratch, interim, heads, last_words, between_answers: true }
     }
 
     /// Gives the connection back, when it speaks HTTP no more.
@@ -165,6 +168,7 @@ impl<W: LastWords + Unpin> AsyncRead for GuardedStream<W> {
         let read = buffer.filled().len() - before;
         if read > 0 {
             self.progress.read(read);
+            self.heads.read(buffer.filled().get(before..).unwrap_or_default());
         } else if outcome.is_ready() && buffer.remaining() > 0 {
             self.progress.client_ended();
         }

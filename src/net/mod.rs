@@ -3,6 +3,7 @@
 pub mod deadline;
 pub mod frames;
 pub mod guarded;
+pub mod heads;
 pub mod listener;
 pub mod peer;
 pub mod proxy_protocol;

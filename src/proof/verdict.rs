@@ -75,9 +75,7 @@ fn judge_one(case: &Case, probe: &Probe, request: &SeenRequest) -> Result<(), Pr
 }
 
 fn find_hostile<'a>(probe: &'a Probe, value: &[u8]) -> Option<&'a Hostile> {
-    if memchr::memmem::find(value, b"leak-").is_none() {
-        return None;
-    }
+    memchr::memmem::find(value, b"leak-")?;
     let text = String::from_utf8_lossy(value);
     let mut all = probe.hostile.iter().enumerate();
     // The longer of two values that begin alike is the later one.

@@ -146,6 +146,8 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn host(values: &[&[u8]], target: &str) -> Result<String, IntakeError> {
@@ -197,6 +199,32 @@ mod tests {
         assert!(host(&[b"gw.test"], "http://evil.test/").is_err());
         assert!(host(&[b"gw.test"], "http://user@gw.test/").is_err());
         assert!(host(&[b"gw.test"], "ftp://gw.test/").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_as_a_host_has_one_reading(
+            text in "([a-zA-Z0-9.:@_-]|\\[|\\]|::1|%2e|[ /?#,\\\\\u{e9}]){0,12}(:[0-9]{0,6})?",
+        ) {
+            let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) else { return Ok(()) };
+            let Ok(host) = Host::parse(&value) else { return Ok(()) };
+            let shown = host.value().to_str().unwrap();
+            let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_:[]".contains(&byte);
+            prop_assert!(shown.bytes().all(fits), "{}", shown);
+            // It names what was asked for, and so does what is forwarded.
+            let dropped = text.to_ascii_lowercase().replacen(".:", ":", 1);
+            prop_assert_eq!(dropped.strip_suffix('.').unwrap_or(&dropped), shown);
+            prop_assert_eq!(Host::parse(host.value()), Ok(host.clone()));
+            // Another reader of authorities finds the same name and port.
+            let authority: Authority = shown.parse().unwrap();
+            prop_assert_eq!(authority.host(), host.name());
+            let rest = shown.strip_prefix(host.name()).unwrap();
+            prop_assert_eq!(authority.port().map(|port| format!(":{port}")).unwrap_or_default(), rest);
+            // HTTP/2 says the same with its authority alone.
+            let uri: Uri = format!("http://{text}/x").parse().unwrap();
+            let alone = Host::of(&HeaderMap::new(), &uri, Version::HTTP_2);
+            prop_assert_eq!(alone, Ok(host));
+        }
     }
 
     #[test]

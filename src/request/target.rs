@@ -62,6 +62,8 @@ fn is_plain_query(query: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn normal(target: &str) -> Result<String, IntakeError> {
@@ -74,6 +76,23 @@ mod tests {
         assert_eq!(normal("/%61?q"), Ok("/a?q".to_owned()));
         assert_eq!(normal("http://gw.test"), Ok("/".to_owned()));
         assert_eq!(normal("http://gw.test?q=1"), Ok("/?q=1".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn what_decides_is_what_is_forwarded(target in "/([a-zA-Z./;~!:@+=?&-]|%[0-9a-fA-F]{2}){0,24}") {
+            let uri: Uri = target.parse().unwrap();
+            if let Ok(path) = NormalPath::of(uri) {
+                let (decided, query) = (path.path().to_owned(), path.query().map(str::to_owned));
+                let forwarded = path.into_target().as_str().to_owned();
+                let (before, after) = forwarded.split_once('?').map_or((&*forwarded, None), |(a, b)| (a, Some(b)));
+                prop_assert_eq!(before, &decided);
+                prop_assert_eq!(after, query.as_deref());
+                prop_assert_eq!(target.split_once('?').map(|(_, query)| query), query.as_deref());
+                // Whoever reads it again, this gateway among them, finds the same.
+                prop_assert_eq!(normal(&forwarded), Ok(forwarded));
+            }
+        }
     }
 
     #[test]

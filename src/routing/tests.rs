@@ -162,6 +162,114 @@ const STATED: &[Stated] = &[
     ("*.a.h", "/b/{x}/a", &[]),
 ];
 
+/// What a path may become at an upstream: with any of these done to it, in this order.
+fn readings(path: &str) -> Vec<String> {
+    let decode = |text: &str| {
+        let mut segments = text.split('/').map(|segment| crate::base::path::decoded(segment).into_owned());
+        let first = segments.next().unwrap_or_default();
+        segments.fold(first, |text, segment| text + "/" + &segment)
+    };
+    let steps: [&dyn Fn(&str) -> String; 8] = [
+        &|text| text.split('?').next().unwrap_or_default().to_owned(),
+        &decode,
+        &decode,
+        &|text| text.replace('\\', "/"),
+        &|text| {
+            text.split('/')
+                .map(|part| part.split(';').next().unwrap_or_default())
+                .collect::<Vec<_>>()
+                .join("/")
+        },
+        &|text| {
+            let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+            format!("/{}", parts.join("/"))
+        },
+        &|text| {
+            let mut parts = Vec::new();
+            for part in text.split('/') {
+                match part {
+                    "." => {}
+                    ".." => drop(parts.pop()),
+                    other => parts.push(other),
+                }
+            }
+            parts.join("/")
+        },
+        &|text| text.to_lowercase(),
+    ];
+    let mut all = vec![path.to_owned()];
+    for step in steps {
+        let more: Vec<String> = all.iter().map(|reading| step(reading)).collect();
+        all.extend(more);
+        all.sort_unstable();
+        all.dedup();
+    }
+    all
+}
+
+/// Whether a reading lies in this place, by whole segments.
+fn lies_in(reading: &str, place: &str) -> bool {
+    reading.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A public place, and what is not public in it.
+const PROTECTED: [&str; 4] = ["/public/admin", "/public/a!b", "/public/users:delete", "/public/caf\u{e9} x"];
+
+fn guarded() -> RouteTable {
+    table(&[
+        ("", "/", &[]),
+        ("", "/public", &[]),
+        ("", "/public/admin", &[]),
+        ("", "/public/a!b", &[]),
+        ("", "/public/users%3Adelete", &[]),
+        ("", "/public/caf%c3%a9%20x", &[]),
+    ])
+}
+
+#[test]
+fn escapes_do_not_lead_past_a_route() {
+    for (path, route) in [
+        ("/public/a!b", 3),
+        ("/public/a%21b", 3),
+        ("/public/%61%21%62/x", 3),
+        ("/public/users:delete", 4),
+        ("/public/users%3Adelete", 4),
+        ("/public/users%3adelete", 4),
+        ("/public/caf%C3%A9%20x", 5),
+        ("/public/c%61f%c3%A9%20x", 5),
+        ("/public/a%2521b", usize::MAX),
+        ("/public/a%24b", 1),
+    ] {
+        let found = crate::base::path::normalise(path).ok();
+        let found = found.and_then(|normal| find(&guarded(), "GET", "h", &normal).ok());
+        assert_eq!(found.unwrap_or(usize::MAX), route, "{path}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_reading_of_a_public_path_is_a_protected_one(pieces in prop::collection::vec(prop::sample::select(vec![
+        "/", "/", "/public", "/PUBLIC", "public", "admin", "/admin", "a", "!", "b", "%21", "%61", "users", ":", "%3a",
+        "delete", "caf", "%c3%a9", "%C3%A9", "%20", "x", ".", "..", "/..", "%2e", "%2E%2e", "%252e", ";", "%3b", "\\",
+        "%5c", "%2f", "%25", "%2525", "?", "%3f", "%23", "~", "%7e",
+    ]), 0..8)) {
+        let path = format!("/public/{}", pieces.concat());
+        let (path, _query) = path.split_once('?').unwrap_or((&path, ""));
+        if let Ok(normal) = crate::base::path::normalise(path)
+            && find(&guarded(), "GET", "h", &normal) == Ok(1)
+        {
+            for reading in readings(&format!("{normal}?q")) {
+                prop_assert!(lies_in(reading.split('?').next().unwrap(), "/public"), "{} is {}", path, reading);
+                // A server that does not tell upper from lower case has other paths than its routes say.
+                let same_case = !path.bytes().any(|byte| byte.is_ascii_uppercase());
+                for place in PROTECTED.iter().filter(|_| same_case) {
+                    prop_assert!(!lies_in(&reading, place), "{} is {}", path, reading);
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn the_tree_agrees_with_the_rule(

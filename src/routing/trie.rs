@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use http::Method;
 
+use crate::base::path;
 use crate::base::pattern::{PathEnd, PathPattern, Segment};
 
-/// A tree of path segments. Its root is `/`.
+/// A tree of path segments without their escapes. Its root is `/`.
 #[derive(Debug, Default)]
 pub(super) struct PathTrie {
     literals: HashMap<Box<str>, PathTrie, foldhash::fast::RandomState>,
@@ -84,7 +85,7 @@ impl PathTrie {
         {
             let (segment, after) = split_segment(rest);
             if !self.literals.is_empty()
-                && let Some(child) = self.literals.get(segment)
+                && let Some(child) = self.literals.get(&*path::decoded(segment))
             {
                 child.walk(after, depth + 1, search);
             }
