@@ -95,37 +95,40 @@ impl State {
             return;
         }
         if ends_with_head(&self.raw) {
-            self.raw.clear();
-            if self.raw.capacity() > KEPT_BYTES {
-                self.raw = Vec::new();
-            }
+            self.forget(self.raw.len());
         } else {
-            let begin = self.unseen();
-            self.raw.drain(..begin);
+            self.forget(self.unseen());
         }
         self.seen = 0;
     }
 
-    /// Where the first head begins whose request was not seen.
-    fn unseen(&self) -> usize {
-        (0..self.seen).fold(0, |begin, _| head_end(&self.raw, begin).unwrap_or(self.raw.len()))
+    /// Lets go of so many bytes.
+    fn forget(&mut self, bytes: usize) {
+        if bytes < self.raw.len() {
+            self.raw.drain(..bytes);
+        } else if self.raw.capacity() > KEPT_BYTES {
+            self.raw = Vec::new();
+        } else {
+            self.raw.clear();
+        }
     }
 
-    #[cold]
+    /// Where the first head begins whose request was not seen.
+    fn unseen(&self) -> usize {
+        (0..self.seen).fold(0, |begin, _| head(&self.raw, begin).map_or(self.raw.len(), |(end, _)| end))
+    }
+
     fn take_with_body(&mut self, headers: &HeaderMap) -> Framing {
         let begin = self.unseen();
         self.seen = 0;
-        let end = head_end(&self.raw, begin);
-        let (Some(end), Some(body)) = (end, Body::of(headers)) else {
+        let (Some((end, framing_fields)), Some(body)) = (head(&self.raw, begin), Body::of(headers)) else {
             self.raw.clear();
             self.body = Body::Lost;
             return Framing::Ambiguous;
         };
-        let framing_fields = self.raw.get(begin..end).map_or(0, count_framing_fields);
         self.body = body;
         let behind = self.body.follow(self.raw.get(end..).unwrap_or_default()).len();
-        let consumed = self.raw.len() - behind;
-        self.raw.drain(..consumed);
+        self.forget(self.raw.len() - behind);
         if framing_fields == 1 { Framing::Single } else { Framing::Ambiguous }
     }
 }
@@ -218,27 +221,27 @@ fn ends_with_head(raw: &[u8]) -> bool {
     raw.ends_with(b"\n\r\n") || raw.ends_with(b"\n\n")
 }
 
-/// The end of the head that begins here. Empty lines before it belong to it (RFC 9112 section 2.2).
-fn head_end(raw: &[u8], begin: usize) -> Option<usize> {
+/// The end of the head that begins here, and how many of its fields say where its message ends. Empty lines before it
+/// belong to it (RFC 9112 section 2.2).
+fn head(raw: &[u8], begin: usize) -> Option<(usize, usize)> {
     let empty = raw.get(begin..)?.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let begin = begin + empty;
-    memchr::memchr_iter(b'\n', raw.get(begin..)?).map(|at| begin + at + 1).find_map(|line| {
-        match raw.get(line..)? {
-            [b'\n', ..] => Some(line + 1),
-            [b'\r', b'\n', ..] => Some(line + 2),
-            _ => None,
+    let (mut begin, mut framing_fields) = (begin + empty, 0);
+    loop {
+        let rest = raw.get(begin..)?;
+        let length = memchr::memchr(b'\n', rest)?;
+        begin += length + 1;
+        match rest.get(..length)? {
+            [] | [b'\r'] => return Some((begin, framing_fields)),
+            line @ [b'C' | b'c' | b'T' | b't', ..] if is_framing(line) => framing_fields += 1,
+            _ => {}
         }
-    })
+    }
 }
 
-/// How many fields of a head say where its message ends.
-fn count_framing_fields(head: &[u8]) -> usize {
-    let is_framing = |line: &[u8]| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii();
-        let is = |framing: &HeaderName| name.eq_ignore_ascii_case(framing.as_str().as_bytes());
-        is(&CONTENT_LENGTH) || is(&TRANSFER_ENCODING)
-    };
-    head.split(|byte| *byte == b'\n').filter(|line| is_framing(line)).count()
+fn is_framing(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii_end();
+    let is = |framing: &HeaderName| name.eq_ignore_ascii_case(framing.as_str().as_bytes());
+    is(&CONTENT_LENGTH) || is(&TRANSFER_ENCODING)
 }
 
 #[cfg(test)]
@@ -374,7 +377,7 @@ mod tests {
             let mut begin = 0;
             for message in &messages {
                 // Like the library: read no more than the head needs, then take it, then read the body.
-                let head = begin + head_end(&message.bytes, 0).unwrap();
+                let head = begin + head(&message.bytes, 0).unwrap().0;
                 let end = begin + message.bytes.len();
                 let mut until = |wanted: usize| {
                     while read < wanted {

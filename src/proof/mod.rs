@@ -153,14 +153,14 @@ fn identities(config: &Config) -> Vec<IdentityPreset> {
 fn rehearsed(config: &Config, identities: &[IdentityPreset]) -> Result<Config, ProofError> {
     let mut text = format!("[server]\ntrusted_proxies = [\"{TRUSTED}/32\"]\n");
     for place in 0..identities.len() {
-        text += &format!("[upstreams.u{place}]\ntargets = [\"http://{TRUSTED}:80\"]\n");
+        text.extend([format!("[upstreams.u{place}]\ntargets = [\"http://{TRUSTED}:80\"]\n")]);
     }
     for place in 0..identities.len() {
         for access in Access::ALL {
             let auth = access.auth();
-            text += &format!(
+            text.extend([format!(
                 "[[routes]]\npath = \"/{place}/{auth}\"\nauth = \"{auth}\"\nupstream = \"u{place}\"\n"
-            );
+            )]);
         }
     }
     let parsed = parse(&text, "rehearsal", Path::new(""), &Environment::default());
