@@ -72,10 +72,15 @@ fn has_one_reading(path: &str, normal: &str) {
     assert!(!text.chars().any(char::is_control));
     let folded: String = text.nfkc().collect();
     let segments = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
-    assert_eq!(segments(&collapsed(folded.as_bytes())), segments(text.as_bytes()), "look-alikes are no slashes");
+    assert_eq!(
+        segments(&collapsed(folded.as_bytes())),
+        segments(text.as_bytes()),
+        "look-alikes are no slashes"
+    );
     // Every spelling of the same path has the same normal form.
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let escape = |byte: u8| if unreserved(byte) { format!("%{byte:02x}") } else { char::from(byte).to_string() };
+    let escape =
+        |byte: u8| if unreserved(byte) { format!("%{byte:02x}") } else { char::from(byte).to_string() };
     // An escape stays as it is, only in lower case.
     let mut escaped = String::new();
     let mut rest = normal.bytes();

@@ -50,9 +50,8 @@ pub fn read(bytes: &[u8]) -> Introduction {
         HeaderResult::V1(Ok(header)) if header.header.ends_with("\r\n") => {
             (header.header.len(), client_of_v1(header))
         }
-        HeaderResult::V1(Ok(_)) => return Introduction::Malformed,
         HeaderResult::V2(Ok(header)) => (header.len(), client_of_v2(header)),
-        HeaderResult::V1(Err(_)) | HeaderResult::V2(Err(_)) => return Introduction::Malformed,
+        HeaderResult::V1(_) | HeaderResult::V2(Err(_)) => return Introduction::Malformed,
     };
     if length > most { Introduction::Malformed } else { Introduction::Header { bytes: length, client } }
 }

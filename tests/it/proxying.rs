@@ -127,7 +127,11 @@ fn a_chunked_body_of_a_get_is_not_lost() {
         ));
         client.try_answer_to(method).unwrap().expect(200);
         let last = upstream.last();
-        assert_eq!((last.body.as_slice(), last.field("transfer-encoding")), (&b"hello"[..], "chunked"), "{method}");
+        assert_eq!(
+            (last.body.as_slice(), last.field("transfer-encoding")),
+            (&b"hello"[..], "chunked"),
+            "{method}"
+        );
     }
 }
 
