@@ -3,8 +3,7 @@
 #
 #   scripts/fuzz.sh [TARGET…]          runs them for FUZZ_SECONDS each (60), as many at once as there are processors
 #   scripts/fuzz.sh --build            only builds them
-#   scripts/fuzz.sh --keep [TARGET…]   takes what earlier runs have found into fuzz/corpus, the smallest input for each
-#                                      piece of code that was reached
+#   scripts/fuzz.sh --keep [TARGET…]   adds to fuzz/corpus a few inputs of earlier runs that reach all that was reached
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -64,10 +63,10 @@ keep() {
     local target=$1 smallest
     smallest=$(mktemp -d)
     # shellcheck disable=SC2046
-    "$binaries/$target" -merge=1 $(options "$target") "$smallest" "fuzz/corpus/$target" "$found/$target" >"$found/$target.merge.log" 2>&1
-    rm -r "fuzz/corpus/$target"
-    mv "$smallest" "fuzz/corpus/$target"
-    chmod 755 "fuzz/corpus/$target"
+    "$binaries/$target" -set_cover_merge=1 $(options "$target") "$smallest" "fuzz/corpus/$target" "$found/$target" >"$found/$target.merge.log" 2>&1
+    # What is there stays: it may be what a fault was found with, though another input reaches the same code.
+    cp -n "$smallest"/* "fuzz/corpus/$target/"
+    rm -r "$smallest"
     printf '%-14s %6d inputs\n' "$target" "$(find "fuzz/corpus/$target" -type f | wc -l)"
 }
 

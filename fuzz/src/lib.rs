@@ -15,8 +15,11 @@ mod stack;
 mod token;
 mod websocket;
 
+/// What a target does with an input.
+pub type Body = fn(&[u8]);
+
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("config", config::run),
     ("escape", escape::run),
     ("frames", frames::run),

@@ -40,7 +40,7 @@ const CONFIGURATION: &str = r#"
 "#;
 
 /// How long a stack is used. Its token lives for an hour.
-const LIFETIME: Duration = Duration::from_secs(20 * 60);
+const LIFETIME: Duration = Duration::from_mins(20);
 
 thread_local! {
     static STACK: RefCell<Option<Stack>> = const { RefCell::new(None) };

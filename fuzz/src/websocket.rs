@@ -11,8 +11,8 @@ pub(crate) fn run(data: &[u8]) {
     let outcome = at_once.follow(bytes).map(|()| told(&at_once));
     assert_eq!(outcome, expected, "at once");
     let mut in_slices = Frames::default();
-    let slices = bytes.chunks(usize::from(*size).max(1));
-    let outcome = slices.map(|slice| in_slices.follow(slice)).collect::<Result<(), _>>();
+    let mut slices = bytes.chunks(usize::from(*size).max(1));
+    let outcome = slices.try_for_each(|slice| in_slices.follow(slice));
     assert_eq!(outcome.map(|()| told(&in_slices)), expected, "in slices");
     let mut one_by_one = Frames::default();
     let mut rest = bytes;
