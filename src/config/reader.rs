@@ -49,9 +49,8 @@ impl<'a> Reader<'a> {
 
     /// Every fault that was noted, without values of the environment.
     pub(super) fn into_faults(self) -> Vec<(Span, Complaint)> {
-        let (faults, expansions) = (self.faults.into_inner(), self.expansions);
-        let untold = |(span, complaint)| (span, expansions.untold(complaint, self.environment));
-        faults.into_iter().map(untold).collect()
+        let untold = |(span, complaint)| (span, self.expansions.untold(complaint, self.environment));
+        self.faults.into_inner().into_iter().map(untold).collect()
     }
 
     /// A path of the file, which is relative to the file's directory.

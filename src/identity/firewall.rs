@@ -10,8 +10,9 @@ use crate::config::Tls;
 use crate::http::hop;
 use crate::net::peer::Trust;
 
-/// Longest owned name, in letters and digits. A longer name is owned by no one.
-const LONGEST: usize = 40;
+/// Longest owned name, in letters and digits: the longest that a configuration may have, with `http` in front of it. A
+/// longer name is owned by no one.
+const LONGEST: usize = 44;
 
 /// Removed from everybody: identity headers of every preset, credentials, and what frames or routes a message.
 const OWNED: &[&str] = &[
@@ -139,9 +140,12 @@ impl Firewall {
         let mut by_length = vec![Vec::new(); LONGEST + 1];
         for (name, fate) in owned_names(tls) {
             let plain: Vec<u8> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
-            let plain = plain.strip_prefix(b"http").unwrap_or(&plain);
-            if let Some(names) = by_length.get_mut(plain.len()) {
-                names.push((plain.into(), fate));
+            // A name that begins so itself is one with it and without it.
+            let bare = plain.strip_prefix(b"http").map(<[u8]>::to_vec);
+            for plain in [Some(plain), bare].into_iter().flatten() {
+                if let Some(names) = by_length.get_mut(plain.len()) {
+                    names.push((plain.into(), fate));
+                }
             }
         }
         Self { by_length }
