@@ -1,4 +1,4 @@
-.PHONY: test lint bench demo fuzz
+.PHONY: test lint bench demo identity-load fuzz
 
 # Exactly what CI runs.
 test:
@@ -15,6 +15,11 @@ bench:
 
 demo:
 	cargo run --release -- demo
+
+# Whether anybody gets what is somebody else's: a million answers, a fifth of that in "test". Takes some minutes.
+identity-load:
+	cargo build --release --bins
+	cargo test --test identity_load -- --program target/release/tollgate 1000000
 
 # For each target SECONDS, 60 unless told. fuzz/README.md says more.
 fuzz:

@@ -59,6 +59,8 @@ step "protocols" "$python" scripts/protocols.py target/debug/tollgate
 step "TLS" "$python" scripts/tls_clients.py target/debug/tollgate
 step "certificates" "$python" scripts/certificate_swaps.py 40 target/debug/tollgate
 step "WebSockets" "$python" scripts/websocket_clients.py target/debug/tollgate "${wstest[@]}"
+step "canary" "$python" scripts/canary.py target/debug/tollgate
+step "identity load" cargo test --locked --test identity_load -- 200000
 step "django" timeout 600 python3 scripts/django_interop.py target/debug/tollgate
 
 # Cargo prints "test result: ok. 12 passed; 0 failed; …", the scripts print "12 passed, 0 failed".

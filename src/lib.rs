@@ -17,8 +17,9 @@
 //! TcpStream  -net::guarded-> http1       deadlines and last words                     400 408 414 431
 //!   -request::intake->       Exchange    host, path and framing have one meaning      400 405 414 417
 //!   -routing->               Routed      host, path, method                           404 405 413
+//!   -admission->             Admitted    within the limits by network and by header         429
 //!   -authn->                 Identified  the token, and the user as it is now         401 503
-//!   -authz->                 Permitted   the one decision                             401
+//!   -authz->                 Permitted   the one decision, and the limits by user     401 429
 //!   -identity::seal->        UpstreamRequest  what the gateway owns is removed, then set   502
 //!   -upstream->              UpstreamResponse                                         502 503 504
 //!   -response->              the answer, with exactly one access record, also when it is cut off
@@ -37,9 +38,9 @@
 //! | [`keys`], [`tokens`] | the key ring; verifying and issuing |
 //! | [`store`], [`users`] | the SQLite file; who may log in, hashing under a budget |
 //! | [`sessions`] | what a login begins, what a refresh is exchanged for, what is revoked |
-//! | [`limits`] | failed logins and what they lock |
+//! | [`limits`] | failed logins and what they lock; how many requests may come |
 //! | [`net`], [`http`] | listeners, peers, deadlines; hop-by-hop fields, bodies, refusals on the wire |
-//! | [`request`], [`routing`], [`authn`], [`authz`], [`identity`], [`upstream`], [`response`] | the stages above |
+//! | [`request`], [`routing`], [`admission`], [`authn`], [`authz`], [`identity`], [`upstream`], [`response`] | the stages above |
 //! | [`upgrade`] | The life of a WebSocket: its opening, its frames, the tunnel |
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
@@ -50,6 +51,7 @@
 //! Modules use only what stands above them in this table or beside them. `docs/architecture.md` has the reasons.
 
 pub mod admin;
+pub mod admission;
 pub mod app;
 pub mod authn;
 pub mod authz;

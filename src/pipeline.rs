@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
+use crate::admission;
 use crate::authn::Caller;
 use crate::authz;
 use crate::base::bounds;
@@ -21,6 +22,7 @@ use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
 use crate::identity::{self, Origin, UpstreamRequest};
+use crate::limits::rates::{Sender, Told, Turn};
 use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
 use crate::net::tls::Session;
@@ -57,7 +59,8 @@ async fn finish(
     mut record: Option<Box<Record>>,
 ) -> Response<ResponseBody> {
     let Call { connection, progress, .. } = call;
-    let answer = match exchange(call, taken, dialect, &id, &mut record).await {
+    let mut told = Told::default();
+    let answer = match exchange(call, taken, dialect, &id, &mut record, &mut told).await {
         Ok(answer) => answer,
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
@@ -67,17 +70,20 @@ async fn finish(
         opened.record = record.take();
         call.tunnel.set(Some(opened));
     }
-    answer.complete(id, progress, record)
+    let mut response = answer.complete(id, progress, record);
+    told.write(response.headers_mut());
+    response
 }
 
 /// The stages. Their order matters: nothing is routed that was not checked, nobody is asked for a token who goes to a
 /// token route, and an upstream learns of nothing that was not permitted and sealed.
-async fn exchange(
-    call: Call<'_>,
+async fn exchange<'a>(
+    call: Call<'a>,
     taken: Result<Exchange, IntakeError>,
     dialect: Dialect,
     id: &HeaderValue,
     record: &mut Option<Box<Record>>,
+    told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, connection, progress, .. } = call;
     let exchange = taken?;
@@ -88,7 +94,7 @@ async fn exchange(
     check_directed(call, &exchange)?;
     if let Some(endpoint) = worker.token_routes.matches(exchange.path().path()) {
         // On the heap, so that proxied requests need no room for it.
-        return Box::pin(token_route(call, endpoint, exchange, id, record)).await;
+        return Box::pin(token_route(call, endpoint, exchange, id, record, told)).await;
     }
 
     let routed = worker.routes.route(exchange)?;
@@ -98,9 +104,11 @@ async fn exchange(
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
 
-    let identified = worker.authenticator.identify(routed, connection.certified.as_ref()).await?;
+    let trusted = &worker.server.trusted_proxies;
+    let admitted = admission::admit(routed, &connection.peer, trusted, &worker.rates, told)?;
+    let identified = worker.authenticator.identify(admitted, connection.certified.as_ref()).await?;
     note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
-    let permitted = authz::permit(identified)?;
+    let permitted = authz::permit(identified, &worker.rates, told)?;
 
     let upstream = worker.upstream(route)?;
     note(record, |record| record.upstream = Some(upstream.name().to_owned()));
@@ -200,22 +208,27 @@ fn redirect(https_port: u16, exchange: Exchange) -> Result<Answer, Refusal> {
 }
 
 /// Answers at a token route. Hashing and the store are the control plane's work, never this thread's.
-async fn token_route(
-    call: Call<'_>,
+async fn token_route<'a>(
+    call: Call<'a>,
     endpoint: Endpoint,
     exchange: Exchange,
     id: &HeaderValue,
     record: &mut Option<Box<Record>>,
+    told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, connection, progress, .. } = call;
     note(record, |record| record.route = Some(endpoint.name().to_owned()));
     if !request::fits(exchange.length(), max_token_request()) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
+    let client = client_of(&connection.peer, exchange.headers(), &worker.server.trusted_proxies);
+    if let Some(plan) = worker.rates.of_token_routes() {
+        let sender = Sender { client, headers: exchange.headers(), user_id: None };
+        worker.rates.count(plan, Turn::Only, sender, told)?;
+    }
     let Pieces { method, headers, body, .. } = *exchange.into_pieces();
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     let authorization = headers.get(header::AUTHORIZATION).cloned();
-    let client = client_of(&connection.peer, &headers, &worker.server.trusted_proxies);
     let body = in_time(progress, pin!(read_whole(progress, body))).await??;
     let routes = worker.token_routes.clone();
     let request = TokenRequest { endpoint, method, content_type, authorization, body, client };

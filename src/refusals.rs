@@ -5,6 +5,7 @@ use crate::authz::AuthzError;
 use crate::base::reason::Reason;
 use crate::http::problem::Refusal;
 use crate::identity::SealError;
+use crate::limits::rates::Exceeded;
 use crate::net::deadline::{BodyFault, Overdue};
 use crate::request::IntakeError;
 use crate::routing::RoutingError;
@@ -72,7 +73,17 @@ impl From<AuthzError> for Refusal {
             AuthzError::CredentialsMissing => {
                 Self::new(error.reason(), "Authentication credentials were not provided.")
             }
+            AuthzError::RateLimited(exceeded) => Self::from(exceeded),
         }
+    }
+}
+
+impl From<Exceeded> for Refusal {
+    /// In the words of Django REST framework's throttling.
+    fn from(Exceeded { retry_after_seconds: seconds }: Exceeded) -> Self {
+        let unit = if seconds == 1 { "second" } else { "seconds" };
+        let detail = format!("Request was throttled. Expected available in {seconds} {unit}.");
+        Self::new(Reason::RateLimited, detail).with_retry_after(seconds)
     }
 }
 

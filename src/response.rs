@@ -11,12 +11,11 @@ use http_body::{Body, Frame, SizeHint};
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
 use crate::http::grpc;
-use crate::http::incoming::ReadError;
 use crate::net::deadline::{Phase, Progress};
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
 use crate::upgrade::tunnel::Ending;
-use crate::upstream::{UpstreamBody, UpstreamResponse};
+use crate::upstream::{AnswerError, UpstreamBody, UpstreamResponse};
 
 /// An answer that has no connection and no record yet.
 pub enum Answer {
@@ -80,7 +79,7 @@ impl Source {
 }
 
 impl ResponseBody {
-    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, ReadError>>) {
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, AnswerError>>) {
         self.whole = frame.is_none() || self.source.is_end();
         let Some(record) = &mut self.record else { return };
         match frame {
@@ -115,12 +114,12 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = ReadError;
+    type Error = AnswerError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         if let Some((kind, stream)) = &self.stream
             && let Some(ending) = stream.ended()
         {

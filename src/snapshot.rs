@@ -9,6 +9,7 @@ use crate::endpoints::TokenRoutes;
 use crate::identity::Firewall;
 use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
+use crate::limits::rates::Rates;
 use crate::net::tls::TlsServer;
 use crate::routing::RouteTable;
 use crate::sessions::Sessions;
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub config: Config,
     /// The compiled routes.
     pub routes: Arc<RouteTable>,
+    /// How many requests may come.
+    pub rates: Arc<Rates>,
     /// The upstreams, in the order of the configuration.
     pub upstreams: Vec<Arc<SharedUpstream>>,
     /// What is removed from requests.
@@ -121,6 +124,7 @@ impl Snapshot {
             TokenRoutes::new(people, recorded, lockout, issuer, checked, Arc::clone(&ring), &config.tokens);
         Ok(Self {
             routes: Arc::new(RouteTable::new(&config)),
+            rates: Arc::new(Rates::new(&config, &clock)),
             config,
             upstreams,
             firewall,

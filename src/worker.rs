@@ -24,6 +24,7 @@ use crate::endpoints::TokenRoutes;
 use crate::http::date::DateLine;
 use crate::http::problem::Refusal;
 use crate::identity::Firewall;
+use crate::limits::rates::Rates;
 use crate::net::deadline::{Progress, TickClock};
 use crate::net::guarded::Scratch;
 use crate::net::tls::TlsServer;
@@ -47,10 +48,12 @@ pub enum Stopping {
     Now,
 }
 
-/// What a data-plane thread works with. Nothing in it is shared but what is immutable.
+/// What a data-plane thread works with. Nothing in it is shared but what is immutable, and the counts of requests.
 pub struct Worker {
     /// The routes.
     pub routes: Arc<RouteTable>,
+    /// How many requests may come.
+    pub rates: Arc<Rates>,
     /// The token routes, served by the control plane.
     pub token_routes: TokenRoutes,
     /// Who is calling.
@@ -172,6 +175,7 @@ impl Worker {
         });
         Ok(Self {
             routes: Arc::clone(&snapshot.routes),
+            rates: Arc::clone(&snapshot.rates),
             token_routes: snapshot.token_routes.clone(),
             authenticator,
             firewall: Arc::clone(&snapshot.firewall),

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use self::cache::{Entry, Epochs, TokenCache};
 pub use self::certified::Certified;
 use self::credentials::{Credentials, CredentialsMalformed};
+use crate::admission::Admitted;
 use crate::base::bounds;
 use crate::base::clock::Clock;
 use crate::base::ids::RandomnessUnavailable;
@@ -24,7 +25,7 @@ use crate::base::reason::Reason;
 use crate::base::user::User;
 use crate::config::Auth;
 use crate::request::Exchange;
-use crate::routing::{Route, Routed};
+use crate::routing::Route;
 use crate::sessions::{Binding, Revocations, SessionError, Sessions};
 use crate::tokens::{Claims, Expected, TokenFault, Verifier};
 use crate::users::{Directory, Lookup};
@@ -95,17 +96,22 @@ impl Caller {
     }
 }
 
-/// A routed request of which is known who sent it. Only [`Authenticator::identify`] makes one.
+/// An admitted request of which is known who sent it. Only [`Authenticator::identify`] makes one.
 #[derive(Debug)]
 pub struct Identified<'a> {
-    routed: Routed<'a>,
+    admitted: Admitted<'a>,
     caller: Caller,
 }
 
 impl<'a> Identified<'a> {
     /// The route.
     pub fn route(&self) -> &'a Route {
-        self.routed.route()
+        self.admitted.route()
+    }
+
+    /// The request as it was admitted.
+    pub fn admitted(&self) -> &Admitted<'a> {
+        &self.admitted
     }
 
     /// Who sent it.
@@ -115,8 +121,8 @@ impl<'a> Identified<'a> {
 
     /// Takes it apart, for the stages that follow.
     pub fn into_pieces(self) -> (Exchange, &'a Route, Caller) {
-        let route = self.routed.route();
-        (self.routed.into_exchange(), route, self.caller)
+        let route = self.admitted.route();
+        (self.admitted.into_routed().into_exchange(), route, self.caller)
     }
 }
 
@@ -211,18 +217,22 @@ impl Authenticator {
     /// [`AuthnError`] for credentials that do not pass, on required and optional routes alike.
     pub async fn identify<'a>(
         &self,
-        routed: Routed<'a>,
+        admitted: Admitted<'a>,
         certified: Option<&Certified>,
     ) -> Result<Identified<'a>, AuthnError> {
-        let caller = match routed.route().auth {
+        let caller = match admitted.route().auth {
             Auth::Public => Caller::Anonymous,
-            Auth::Required | Auth::Optional => self.caller(&routed, certified).await?,
+            Auth::Required | Auth::Optional => self.caller(&admitted, certified).await?,
         };
-        Ok(Identified { routed, caller })
+        Ok(Identified { admitted, caller })
     }
 
-    async fn caller(&self, routed: &Routed<'_>, certified: Option<&Certified>) -> Result<Caller, AuthnError> {
-        match (credentials::of(routed.exchange().headers()), certified) {
+    async fn caller(
+        &self,
+        admitted: &Admitted<'_>,
+        certified: Option<&Certified>,
+    ) -> Result<Caller, AuthnError> {
+        match (credentials::of(admitted.routed().exchange().headers()), certified) {
             (Ok(Credentials::None), None) => Ok(Caller::Anonymous),
             (Ok(Credentials::None), Some(certified)) => {
                 let known = Box::pin(self.certified(certified)).await?;

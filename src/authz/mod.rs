@@ -5,6 +5,7 @@ use std::fmt;
 use crate::authn::{Caller, Identified};
 use crate::base::reason::Reason;
 use crate::config::Auth;
+use crate::limits::rates::{Exceeded, Rates, Told};
 use crate::request::Exchange;
 use crate::routing::Route;
 
@@ -35,6 +36,8 @@ impl<'a> Permitted<'a> {
 pub enum AuthzError {
     /// The route is for known callers only.
     CredentialsMissing,
+    /// The caller has made as many requests as it may.
+    RateLimited(Exceeded),
 }
 
 impl AuthzError {
@@ -42,6 +45,7 @@ impl AuthzError {
     pub fn reason(self) -> Reason {
         match self {
             Self::CredentialsMissing => Reason::CredentialsMissing,
+            Self::RateLimited(_) => Reason::RateLimited,
         }
     }
 }
@@ -54,13 +58,20 @@ impl fmt::Display for AuthzError {
 
 impl std::error::Error for AuthzError {}
 
-/// Decides whether a request may be forwarded.
+/// Decides whether a request may be forwarded. Only one that may is counted by the limits that go by user, so that nobody
+/// who is refused uses up what belongs to somebody else.
 ///
 /// # Errors
 ///
 /// [`AuthzError`] that says what is missing.
-pub fn permit(identified: Identified<'_>) -> Result<Permitted<'_>, AuthzError> {
+pub fn permit<'a>(
+    identified: Identified<'a>,
+    rates: &Rates,
+    told: &mut Told<'a>,
+) -> Result<Permitted<'a>, AuthzError> {
     decide(identified.route().auth, identified.caller())?;
+    let user_id = identified.caller().user_id();
+    identified.admitted().count_for(user_id, rates, told).map_err(AuthzError::RateLimited)?;
     let (exchange, route, caller) = identified.into_pieces();
     Ok(Permitted { exchange, route, caller })
 }

@@ -1,5 +1,7 @@
 //! Every named maximum that is not a setting. What a setting limits has its default in `config`.
 
+use std::num::NonZeroU32;
+
 /// Longest token that is looked at, in bytes. A longer one is refused before it is decoded.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Longest time from now to a token's `exp`, in seconds: 366 days. A token that practically never ends is refused.
@@ -16,6 +18,13 @@ pub const MAX_PASSWORD_BYTES: usize = 1024;
 pub const MAX_TRACKED_LOGINS: usize = 65_536;
 /// How many times `users.lockout.attempts` may fail from one network, whoever is tried.
 pub const NETWORK_ATTEMPTS_FACTOR: u32 = 10;
+/// Keys that each rate of a limit counts requests for. They take 1 MiB.
+pub const RATE_KEYS: usize = 57_344;
+/// Most rates that a request has to keep on one route, of all limits of the route together.
+pub const MAX_RATES_OF_ROUTE: usize = 8;
+/// Requests that a client network may make to the token routes in a second, for each data-plane thread, when nothing else
+/// is configured.
+pub const TOKEN_ROUTES_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9_999);
 /// Longest user name, in bytes.
 pub const MAX_USERNAME_BYTES: usize = 255;
 /// Largest body of a request to a token route, in bytes.

@@ -41,6 +41,8 @@ pub enum Reason {
     CredentialsInvalid,
     /// Too many logins have failed.
     LockedOut,
+    /// More requests than a limit allows.
+    RateLimited,
     /// A token that does not pass.
     TokenInvalid,
     /// A token whose time is over.
@@ -73,7 +75,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::RequestMalformed,
         Self::HostInvalid,
         Self::PathAmbiguous,
@@ -92,6 +94,7 @@ impl Reason {
         Self::HeaderMalformed,
         Self::CredentialsInvalid,
         Self::LockedOut,
+        Self::RateLimited,
         Self::TokenInvalid,
         Self::TokenExpired,
         Self::TokenNotYetValid,
@@ -129,6 +132,7 @@ impl Reason {
             Self::HeaderMalformed => "header_malformed",
             Self::CredentialsInvalid => "credentials_invalid",
             Self::LockedOut => "locked_out",
+            Self::RateLimited => "rate_limited",
             Self::TokenInvalid => "token_invalid",
             Self::TokenExpired => "token_expired",
             Self::TokenNotYetValid => "token_not_yet_valid",

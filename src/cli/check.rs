@@ -1,5 +1,6 @@
 //! `tollgate check`: reads everything that the gateway would read, and shows who may use which route.
 
+mod limits;
 mod tls;
 
 use std::io::Write;
@@ -41,6 +42,7 @@ pub fn check(file_name: &str, config: &Config, out: &mut dyn Write) -> Result<Ex
             .chain(config.routes.iter().map(|route| row(config, route)));
     text.push('\n');
     text.push_str(&table::of(&rows.collect::<Vec<_>>()));
+    text.push_str(&limits::table(config));
     out.write_all(text.as_bytes()).map_err(CommandError::Output)?;
     Ok(exit)
 }
@@ -191,9 +193,43 @@ users    in the store data/tollgate.db
 ROUTE    HOST           PATH           METHODS  WHO MAY    UPSTREAM
 route-1  any            /              any      any token  api (http://127.0.0.1:9000, http://[::1]:9001)
 one      *.example.com  =/users/{id}/  GET,PUT  PUBLIC     api (http://127.0.0.1:9000, http://[::1]:9001)
-";
-        assert_eq!(text, expected);
+
+LIMIT         COUNTED BY      RATE     BURST  ROUTES
+token-routes  client network";
+        assert!(text.starts_with(expected), "{text}");
         assert!(std::fs::read_dir(scratch.path("")).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn limits_are_shown_with_what_they_limit() {
+        let scratch = Scratch::new();
+        let limits = r#"limit = ["per-user", "keyed"]
+[server]
+workers = 2
+[limits.per-user]
+key = "user"
+rate = ["10000/h", "100/s"]
+burst = 50
+[limits.keyed]
+key = "header:X-Api-Key"
+rate = "7/d"
+[limits.spare]
+key = "ip"
+rate = "1/m"
+"#;
+        let expected = "
+LIMIT         COUNTED BY        RATE            BURST  ROUTES
+keyed         header x-api-key  7/d             7      one
+per-user      user              100/s, 10000/h  50     one
+spare         client network    1/m             1      none, so it limits nothing
+token-routes  client network    20000/s         20000  the token routes
+";
+        let text = checked(&format!("{ROUTES}{limits}"), &scratch).unwrap();
+        assert!(text.ends_with(expected), "{text}");
+        let text = format!("tokens.limit = \"keyed\"\n{ROUTES}{limits}");
+        let line = "keyed         header x-api-key  7/d             7      one, the token routes\n";
+        let text = checked(&text, &scratch).unwrap().replace("keyed     header", "keyed         header");
+        assert!(text.contains(line) && !text.contains("token-routes"), "{text}");
     }
 
     fn pair(scratch: &Scratch, hosts: &str, not_after: i32) -> String {

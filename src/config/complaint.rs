@@ -20,12 +20,31 @@ impl Complaint {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// The same about a value in which variables were replaced: without what they hold, which may be a secret.
+    pub(super) fn about_variables(self, written: &str, expanded: &str) -> Self {
+        if written == expanded {
+            return self;
+        }
+        let held = |text: &String| {
+            let mut words = expanded.split(|letter: char| !letter.is_alphanumeric());
+            words.any(|word| word.len() >= SHORTEST_HELD && !written.contains(word) && text.contains(word))
+        };
+        let message = if held(&self.message) {
+            "what the variables hold does not fit here".to_owned()
+        } else {
+            self.message
+        };
+        Self { message, hint: self.hint.filter(|hint| !held(hint)) }
+    }
+
     /// The one form in which a word of the contract is refused that this version does not have yet.
     pub(super) fn not_supported(what: &str) -> Self {
         Self::new(format!("\"{what}\" is not supported in this version"))
     }
 }
 
+/// The shortest word of a variable that no message repeats, in bytes.
+const SHORTEST_HELD: usize = 4;
 /// The longest value that a message repeats, in characters.
 const MAX_QUOTED: usize = 80;
 

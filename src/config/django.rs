@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::complaint::{Complaint, alternatives, choose, quoted};
-use super::environment::is_variable_name;
+use super::environment::{is_usual_name, is_variable_name};
 use super::keys::{secret_of_environment, secret_of_file};
 use super::kind::Kind;
 use super::reader::{Located, Table, values};
@@ -186,7 +186,7 @@ fn database(table: &mut Table<'_>) -> Option<DjangoDatabase> {
     // It may hold a password, so no message shows its line.
     for key in ["url", "url_env"] {
         if let Some(value) = table.value(key)
-            && (key == "url" || !value.get_ref().as_str().is_some_and(is_variable_name))
+            && (key == "url" || !value.get_ref().as_str().is_some_and(is_usual_name))
         {
             reader.source.hide(value.span());
         }

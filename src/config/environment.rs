@@ -49,6 +49,20 @@ pub(super) fn is_variable_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
+/// Whether a name is written as those of variables usually are, in capitals. Any other may be a secret that stands in the
+/// name's place, and is not shown.
+pub(super) fn is_usual_name(name: &str) -> bool {
+    is_variable_name(name) && !name.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+/// What is said of a variable that is not there.
+pub(super) fn not_set(name: &str) -> Complaint {
+    if is_usual_name(name) {
+        return Complaint::new(format!("environment variable \"{name}\" is not set"));
+    }
+    Complaint::new("the environment variable that is named here is not set")
+}
+
 /// Replaces `${VAR}` and `${VAR:-default}`; `$${` stands for `${`. As in a shell, the default also replaces an
 /// empty variable. No complaint ever holds a part of the text other than the name of a variable, since the text may
 /// be a secret.
@@ -93,14 +107,19 @@ fn value_of<'a>(reference: &'a str, environment: &'a Environment) -> Result<&'a 
             .hint("a name has letters, digits and \"_\"; write \"${NAME}\", \"${NAME:-default}\", or \"$${\" for a literal \"${\""));
     }
     if default.is_some_and(|default| default.contains("${")) {
+        let name = if is_usual_name(name) { name } else { "…" };
         return Err(Complaint::new(format!("the default of \"${{{name}:-…}}\" holds another variable"))
             .hint("a default is plain text"));
     }
     match (environment.variable(name), default) {
         (Some("") | None, Some(default)) => Ok(default),
         (Some(value), _) => Ok(value),
-        (None, None) => Err(Complaint::new(format!("environment variable \"{name}\" is not set"))
-            .hint(format!("set it, or give a default: \"${{{name}:-default}}\""))),
+        (None, None) if !is_usual_name(name) => {
+            Err(not_set(name).hint("set it, or give a default: \"${NAME:-default}\""))
+        }
+        (None, None) => {
+            Err(not_set(name).hint(format!("set it, or give a default: \"${{{name}:-default}}\"")))
+        }
     }
 }
 

@@ -3,8 +3,6 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::vocabulary;
-
 /// A range of bytes in the text of the file.
 pub(super) type Span = Range<usize>;
 
@@ -39,6 +37,11 @@ impl<'a> Source<'a> {
         Self { text, line_starts, hidden: RefCell::new(Vec::new()) }
     }
 
+    /// The whole text.
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// What the file says there, literally.
     pub(super) fn slice(&self, span: &Span) -> &'a str {
         self.text.get(span.clone()).unwrap_or_default()
@@ -47,33 +50,6 @@ impl<'a> Source<'a> {
     /// Marks a part that is never shown.
     pub(super) fn hide(&self, span: Span) {
         self.hidden.borrow_mut().push(span);
-    }
-
-    /// Marks what looks like the value of a secret key, in a text that cannot be parsed.
-    pub(super) fn hide_secret_text(&self) {
-        for (equals, _) in self.text.match_indices('=') {
-            let before = self.slice(&(0..equals)).trim_end_matches([' ', '\t', '"', '\'']);
-            let key = before
-                .rsplit(|letter: char| !letter.is_alphanumeric() && letter != '_' && letter != '-')
-                .next();
-            // Nobody can say yet in which table this is, so what is secret in any table is hidden.
-            let secret = |key| vocabulary::is_secret(key) || ["secret_env", "key"].contains(&key);
-            if !key.is_some_and(secret) {
-                continue;
-            }
-            let after = self.text.get(equals + 1..).unwrap_or_default();
-            let blank = after.len() - after.trim_start_matches([' ', '\t']).len();
-            let value = after.get(blank..).unwrap_or_default();
-            // A text over several lines hides everything to its end, which may be missing.
-            let length = match value.get(..3) {
-                Some(quotes @ ("\"\"\"" | "'''")) => {
-                    value.get(3..).and_then(|rest| rest.find(quotes)).map_or(value.len(), |end| end + 6)
-                }
-                Some(_) | None => value.find(['\r', '\n']).unwrap_or(value.len()),
-            };
-            let start = equals + 1 + blank;
-            self.hide(start..start + length);
-        }
     }
 
     /// Line and column of a byte, both from 1. Columns count characters.
@@ -107,7 +83,7 @@ impl<'a> Source<'a> {
     fn cells(&self, line: &str, start: usize) -> Vec<(usize, char)> {
         let end = start + line.len();
         let mut hidden: Vec<Span> =
-            user_info(line).map(|span| span.start + start..span.end + start).collect();
+            private_parts(line).map(|span| span.start + start..span.end + start).collect();
         hidden
             .extend(self.hidden.borrow().iter().filter(|span| span.start < end && span.end > start).cloned());
         let mut cells = Vec::with_capacity(line.len());
@@ -128,11 +104,14 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A message as it may be shown: without the user and password of the URLs in it, and without control characters.
+/// A message as it may be shown: without user, password and query of the URLs in it, and without control characters.
 pub(super) fn presentable(message: &str) -> String {
     let mut shown = String::with_capacity(message.len());
     let mut from = 0;
-    for span in user_info(message) {
+    for span in private_parts(message) {
+        if span.start < from {
+            continue;
+        }
         shown.push_str(message.get(from..span.start).unwrap_or_default());
         shown.push_str(HIDDEN);
         from = span.end;
@@ -141,12 +120,20 @@ pub(super) fn presentable(message: &str) -> String {
     shown.replace(is_deceptive, "\u{fffd}")
 }
 
-/// Where URLs have a user and a password: between `://` and the last `@` in front of a quote or blank.
-fn user_info(line: &str) -> impl Iterator<Item = Span> + '_ {
-    line.match_indices("://").filter_map(|(at, separator)| {
+/// What is private in URLs: user and password, between `://` and the last `@`, and the query. A URL goes on to the quote
+/// that it began with, for a password may hold anything else.
+fn private_parts(line: &str) -> impl Iterator<Item = Span> + '_ {
+    line.match_indices("://").flat_map(|(at, separator)| {
         let start = at + separator.len();
-        let url = line.get(start..)?.split(['"', '\'', ' ', '\t']).next()?;
-        url.rfind('@').map(|end| start..start + end)
+        let before = line.get(..at).unwrap_or_default();
+        let quote = before.chars().rev().find(|letter| ['"', '\''].contains(letter));
+        let rest = line.get(start..).unwrap_or_default();
+        let url = quote.and_then(|quote| rest.split(quote).next()).unwrap_or(rest);
+        let user = url.rfind('@').map(|end| start..start + end);
+        let from = url.rfind('@').unwrap_or(0);
+        let query = url.get(from..).and_then(|rest| rest.find('?'));
+        let query = query.map(|mark| start + from + mark + 1..start + url.len());
+        [user, query].into_iter().flatten().filter(|span| !span.is_empty())
     })
 }
 
@@ -206,6 +193,8 @@ mod tests {
             shown(url, &[], 6..19),
             ("url = \"pg://***@h/\" # x".into(), "      ^^^^^^^^^^^^^".into())
         );
+        assert_eq!(presentable("no \"a://b: c'?@d\""), "no \"a://***@d\"");
+        assert_eq!(presentable("'a://b/?c=d e' x?"), "'a://b/?***' x?");
         assert_eq!(presentable("no \"a://b:c@d@e\" or \"f://g\""), "no \"a://***@e\" or \"f://g\"");
     }
 

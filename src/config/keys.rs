@@ -7,7 +7,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::complaint::{Complaint, choose, quoted};
-use super::environment::is_variable_name;
+use super::environment::{is_usual_name, is_variable_name, not_set};
 use super::excerpt::Span;
 use super::kind::Kind;
 use super::reader::{Located, Reader, Table};
@@ -100,9 +100,9 @@ fn material(table: &mut Table<'_>, algorithm: Option<Algorithm>) -> Option<KeyMa
     let secret_file = table.text("secret_file");
     let secret_env = table.text("secret_env");
     if let Some(env) = table.value("secret_env")
-        && secret_env.as_ref().is_none_or(|name| !is_variable_name(&name.value))
+        && secret_env.as_ref().is_none_or(|name| !is_usual_name(&name.value))
     {
-        // What is no name of a variable is probably the secret itself.
+        // What is no usual name of a variable is perhaps the secret itself.
         reader.source.hide(env.span());
     }
     let symmetric = algorithm.map(Algorithm::is_symmetric);
@@ -157,7 +157,8 @@ fn wrong_source(source: &str, algorithm: Option<Algorithm>) -> Complaint {
 /// A PEM file that can be read. What is in it is looked at when the keys are loaded.
 fn pem_file(reader: &Reader<'_>, file: &Located<String>) -> Option<KeyMaterial> {
     let path = reader.resolve(&file.value);
-    let readable = read_bounded(&path).map(drop).map_err(|error| cannot_read("key file", &path, &error));
+    let readable =
+        read_bounded(&path).map(drop).map_err(|error| cannot_read(reader, "key file", file, &error));
     reader.accept(&file.span, readable)?;
     Some(KeyMaterial::PemFile(path))
 }
@@ -165,7 +166,7 @@ fn pem_file(reader: &Reader<'_>, file: &Located<String>) -> Option<KeyMaterial> 
 /// The secret in a file of its own, without one line end.
 pub(super) fn secret_of_file(reader: &Reader<'_>, file: Located<String>) -> Option<Located<Secret>> {
     let path = reader.resolve(&file.value);
-    let bytes = read_bounded(&path).map_err(|error| cannot_read("secret file", &path, &error));
+    let bytes = read_bounded(&path).map_err(|error| cannot_read(reader, "secret file", &file, &error));
     let bytes = reader.accept(&file.span, bytes)?;
     let line = bytes.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     Some(Located { value: Secret::new(line.unwrap_or(&bytes)), span: file.span })
@@ -179,8 +180,7 @@ pub(super) fn secret_of_environment(reader: &Reader<'_>, name: Located<String>) 
                 .hint("\"secret_env\" names the variable that holds the secret; it is not the secret itself"))
         }
         Some(value) => Ok(Secret::new(value)),
-        None => Err(Complaint::new(format!("environment variable \"{}\" is not set", name.value))
-            .hint("set it before the gateway starts")),
+        None => Err(not_set(&name.value).hint("set it before the gateway starts")),
     };
     Some(Located { value: reader.accept(&name.span, value)?, span: name.span })
 }
@@ -210,11 +210,23 @@ fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Err(io::Error::other(format!("it is larger than {} bytes", bounds::MAX_FILE_BYTES)))
 }
 
-fn cannot_read(what: &str, path: &Path, error: &io::Error) -> Complaint {
+fn cannot_read(reader: &Reader<'_>, what: &str, file: &Located<String>, error: &io::Error) -> Complaint {
     let complaint = Complaint::new(format!("the {what} cannot be read: {error}"));
-    let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let path = reader.resolve(&file.value);
+    if !path.exists() && !looks_like_path(&file.value) {
+        // Perhaps the secret itself.
+        reader.source.hide(file.span.clone());
+        return complaint.hint("it is the path of a file, not what is in it");
+    }
+    let place = std::path::absolute(&path).unwrap_or(path);
     complaint.hint(format!(
         "it would be {}; paths are relative to the configuration file",
         quoted(&place.to_string_lossy())
     ))
+}
+
+/// Whether a text is more likely the path of a file than what should be in the file.
+fn looks_like_path(text: &str) -> bool {
+    let usual = |letter: char| letter.is_alphanumeric() || "/._- ~".contains(letter);
+    text.contains(['/', '.']) && text.chars().all(usual) && !text.contains("-----")
 }

@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::complaint::Complaint;
 use super::environment::Environment;
 use super::excerpt::{Source, Span};
+use super::hidden;
 use super::problem::Failure;
 use super::reader::{Reader, Table};
-use super::{Config, routes, server, tls, tokens, upstreams, users, vocabulary};
+use super::{Config, limits, routes, server, tls, tokens, upstreams, users};
 use crate::base::bounds;
 
 /// Reads and checks a configuration file. Paths in it are relative to its directory.
@@ -45,7 +46,7 @@ pub fn parse(
         Ok(document) => document,
         Err(error) => return Err(invalid(vec![syntax_fault(&source, text, &error)])),
     };
-    hide_secrets(&source, document.get_ref());
+    hidden::hide_secrets(&source, document.get_ref());
     let reader = Reader::new(&source, environment, base_dir);
     let config = sections(&reader, document.get_ref());
     let faults = reader.into_faults();
@@ -72,11 +73,11 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let server = server::server(&mut root);
     let tls = tls::tls(&mut root);
     let store = tokens::store(&mut root);
-    let tokens = tokens::tokens(&mut root, &store);
+    let mut limits = limits::limits(&mut root);
+    let tokens = tokens::tokens(&mut root, &store, &mut limits, server.workers);
     let users = users::users(&mut root);
     let upstreams = upstreams::upstreams(&mut root);
-    let routes = routes::routes(&mut root, &upstreams);
-    root.unsupported("limits", "remove it; requests are not limited by rate");
+    let routes = routes::routes(&mut root, &upstreams, &limits);
     let log = server::log(&mut root);
     root.unsupported("tests", "remove it; \"tollgate check\" checks everything else");
     for (key, missing, hint) in [
@@ -96,7 +97,7 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
         }
     }
     root.finish();
-    Config { server, tls, store, tokens, users, upstreams, routes, log }
+    Config { server, tls, store, tokens, users, limits, upstreams, routes, log }
 }
 
 /// Whether a key is not there or holds nothing.
@@ -108,31 +109,10 @@ fn is_missing(document: &DeTable<'_>, key: &str) -> bool {
     })
 }
 
-fn hide_secrets(source: &Source<'_>, table: &DeTable<'_>) {
-    for (key, value) in table {
-        if vocabulary::is_secret(key.get_ref()) {
-            source.hide(value.span());
-        }
-        match value.get_ref() {
-            DeValue::Table(inner) => hide_secrets(source, inner),
-            DeValue::Array(elements) => {
-                for inner in elements.iter().filter_map(|element| element.get_ref().as_table()) {
-                    hide_secrets(source, inner);
-                }
-            }
-            DeValue::String(_)
-            | DeValue::Integer(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_) => {}
-        }
-    }
-}
-
 /// What is wrong with text that is not TOML.
 fn syntax_fault(source: &Source<'_>, text: &str, error: &toml::de::Error) -> (Span, Complaint) {
     let span = error.span().unwrap_or(0..0);
-    source.hide_secret_text();
+    hidden::hide_unparsed(source);
     let message = error.message().trim_end().replace('\n', ", ");
     let message = message.strip_suffix(", expected nothing").unwrap_or(&message);
     (span.clone(), Complaint { message: message.to_owned(), hint: syntax_hint(source, text, &span, message) })

@@ -5,8 +5,10 @@ mod complaint;
 mod django;
 mod environment;
 mod excerpt;
+mod hidden;
 mod keys;
 mod kind;
+mod limits;
 mod load;
 mod problem;
 mod reader;
@@ -25,6 +27,7 @@ mod vocabulary;
 
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
+pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{load, parse};
 pub use self::problem::{Failure, Problem};
 pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
@@ -58,6 +61,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// `[users]`
     pub users: Users,
+    /// `[limits.*]`, in the order of their names; behind them the one of the token routes, when the file says nothing of it.
+    pub limits: Vec<RateLimit>,
     /// `[upstreams.*]`, in the order of their names.
     pub upstreams: Vec<Upstream>,
     /// `[[routes]]`, in the order of the file. There are no two that tie.
@@ -155,6 +160,8 @@ pub struct Tokens {
     pub keys: Vec<Key>,
     /// Where a generated key is kept: `keys` beside the store file.
     pub key_directory: PathBuf,
+    /// Indices into [`Config::limits`] of what limits the token routes, each one once.
+    pub limits: Vec<usize>,
 }
 
 /// `[[tokens.keys]]`
@@ -310,6 +317,8 @@ pub struct Route {
     pub max_body: Option<Option<NonZeroU64>>,
     /// Overrides the upstream's `response_timeout`.
     pub timeout: Option<Duration>,
+    /// Indices into [`Config::limits`], each one once.
+    pub limits: Vec<usize>,
 }
 
 /// `auth`: who may use a route.

@@ -1,6 +1,7 @@
 //! Reading a parsed document without stopping at the first fault: cursors over tables, which note what is wrong and go on.
 
 mod named;
+mod unknown;
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -118,14 +119,6 @@ impl<'a> Table<'a> {
         if !self.has(key) {
             let message = format!("{} has no \"{key}\"", self.label());
             self.reader.report(&self.span, Complaint::new(message).hint(hint));
-        }
-    }
-
-    /// Refuses a key that the contract has and this version has not, whatever its value.
-    pub(super) fn unsupported(&mut self, key: &'static str, hint: &str) {
-        self.refused.push(key);
-        if let Some((found, _)) = self.entries.and_then(|entries| entries.get_key_value(key)) {
-            self.reader.report(&found.span(), Complaint::not_supported(key).hint(hint));
         }
     }
 
@@ -321,32 +314,6 @@ impl<'a> Table<'a> {
         tables
     }
 
-    /// Hides the values of all keys that were not asked for, since one of them may be a misspelt secret.
-    pub(super) fn hide_unknown(&self) {
-        for (key, value) in self.entries.into_iter().flatten() {
-            if !self.knows(key.get_ref()) {
-                self.reader.source.hide(value.span());
-            }
-        }
-    }
-
-    /// Notes every key that was not asked for.
-    pub(super) fn finish(self) {
-        for (key, _) in self.entries.into_iter().flatten() {
-            let name = key.get_ref().as_ref();
-            if !self.knows(name) {
-                let place = if self.path.is_empty() { "at" } else { "in" };
-                let message = format!("unknown key {} {place} {}", quoted(name), self.label());
-                let hint = vocabulary::hint(name, &self.label(), &self.known, &self.refused);
-                self.reader.report(&key.span(), Complaint::new(message).hint(hint));
-            }
-        }
-    }
-
-    fn knows(&self, key: &str) -> bool {
-        self.known.contains(&key) || self.refused.contains(&key)
-    }
-
     fn take(&mut self, key: &'static str) -> Option<Entry<'a>> {
         self.known.push(key);
         let (key, value) = self.entries?.get_key_value(key)?;
@@ -365,7 +332,7 @@ impl<'a> Table<'a> {
     ) -> Option<Located<T>> {
         let result = expand(text, self.reader.environment).and_then(|expanded| {
             self.reader.expansions.note(text, &expanded);
-            parse(&expanded)
+            parse(&expanded).map_err(|complaint| complaint.about_variables(text, &expanded))
         });
         self.reader.accept(&span, result).map(|value| Located { value, span })
     }

@@ -4,21 +4,21 @@ use std::collections::HashMap;
 
 use super::complaint::{Complaint, alternatives, choose, nearest, quoted};
 use super::kind::Kind;
+use super::limits;
 use super::reader::{Located, Table};
 use super::units;
 use super::upstreams::check_name;
-use super::{Auth, Route, Upstream};
+use super::{Auth, RateLimit, Route, Upstream};
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
 
 /// Keys of the contract that this version does not have, and what holds without them.
-const UNSUPPORTED: [(&str, &str); 11] = [
+const UNSUPPORTED: [(&str, &str); 10] = [
     (
         "allow",
         "remove it; every user whose token passes may use the route, so restrict access in the upstream",
     ),
     ("strip_prefix", "remove it; the upstream gets the path that the client sent"),
     ("accept", "remove it; ambiguous paths are refused"),
-    ("limit", "remove it; requests are not limited by rate"),
     ("enforce", "remove it; every refusal is enforced"),
     ("cors", "remove it; a preflight request is a request like any other"),
     ("request_headers", "remove it; request headers are forwarded as the client sent them"),
@@ -35,7 +35,7 @@ struct Faulty;
 type Lines = HashMap<String, usize>;
 
 /// Reads every route. One with a problem is left out.
-pub(super) fn routes(root: &mut Table<'_>, upstreams: &[Upstream]) -> Vec<Route> {
+pub(super) fn routes(root: &mut Table<'_>, upstreams: &[Upstream], limits: &[RateLimit]) -> Vec<Route> {
     let mut routes = Vec::new();
     let mut names = Lines::new();
     let mut ties = Ties::default();
@@ -56,6 +56,7 @@ pub(super) fn routes(root: &mut Table<'_>, upstreams: &[Upstream]) -> Vec<Route>
         let upstream = upstream(&mut table, upstreams);
         let max_body = table.parsed_or_zero("max_body", Kind::Size, units::size_limit);
         let timeout = table.parsed("timeout", Kind::Duration, units::duration);
+        let limits = limits::of_route(&mut table, limits);
         for (key, hint) in UNSUPPORTED {
             table.unsupported(key, hint);
         }
@@ -75,7 +76,8 @@ pub(super) fn routes(root: &mut Table<'_>, upstreams: &[Upstream]) -> Vec<Route>
         if let (Some(host), Some(path), Ok(methods), Some(auth), Some(upstream)) =
             (host, path, methods, auth, upstream)
         {
-            routes.push(Route { name, host, path: path.value, methods, auth, upstream, max_body, timeout });
+            let path = path.value;
+            routes.push(Route { name, host, path, methods, auth, upstream, max_body, timeout, limits });
         }
     }
     routes

@@ -11,6 +11,7 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::bounds;
 use crate::base::pattern::PathEnd;
 
 /// The smallest useful file.
@@ -161,6 +162,12 @@ fn the_smallest_file_has_an_upstream_and_a_route() {
     );
     assert_eq!(route.path, PathPattern { segments: Vec::new(), end: PathEnd::Prefix });
     assert_eq!((&route.methods, route.max_body, route.timeout), (&None, None, None));
+    assert_eq!((route.limits.as_slice(), config.tokens.limits.as_slice()), (&[][..], &[0][..]));
+    let [limit] = config.limits.as_slice() else { panic!() };
+    assert_eq!((limit.name.as_str(), &limit.key, limit.is_told), ("token-routes", &LimitKey::Network, false));
+    let count =
+        NonZeroU32::try_from(config.server.workers).unwrap().saturating_mul(bounds::TOKEN_ROUTES_RATE);
+    assert_eq!(limit.rates, [Rate { count, unit: RateUnit::Second, burst: count }]);
 }
 
 #[test]
@@ -186,6 +193,7 @@ rotate_refresh = true
 reuse_grace = "0s"
 leeway = "10s"
 stream_grace = "5s"
+limit = "keyed"
 user_id_claim = "sub"
 claims = ["groups", "email", "username"]
 path = "/auth"
@@ -225,11 +233,19 @@ auth = "optional"
 upstream = "zebra"
 max_body = "0"
 timeout = "500ms"
+limit = ["per-user", "keyed"]
 [[routes]]
 path = "/x"
 auth = "public"
 upstream = "big"
 max_body = "1KiB"
+[limits.per-user]
+key = "user"
+rate = ["10000/h", "100/s"]
+burst = 50
+[limits.keyed]
+key = "header:X-Api-Key"
+rate = "7/d"
 [log]
 level = "debug"
 format = "pretty"
@@ -320,6 +336,9 @@ access = false
                 },
             ],
             key_directory: "/var/lib/keys",
+            limits: [
+                0,
+            ],
         },
         users: Users {
             source: File(
@@ -337,6 +356,39 @@ access = false
                 duration: 600s,
             },
         },
+        limits: [
+            RateLimit {
+                name: "keyed",
+                key: Header(
+                    "x-api-key",
+                ),
+                rates: [
+                    Rate {
+                        count: 7,
+                        unit: Day,
+                        burst: 7,
+                    },
+                ],
+                is_told: true,
+            },
+            RateLimit {
+                name: "per-user",
+                key: User,
+                rates: [
+                    Rate {
+                        count: 100,
+                        unit: Second,
+                        burst: 50,
+                    },
+                    Rate {
+                        count: 10000,
+                        unit: Hour,
+                        burst: 10000,
+                    },
+                ],
+                is_told: true,
+            },
+        ],
         upstreams: [
             Upstream {
                 name: "api",
@@ -454,6 +506,10 @@ access = false
                 timeout: Some(
                     500ms,
                 ),
+                limits: [
+                    1,
+                    0,
+                ],
             },
             Route {
                 name: "route-2",
@@ -475,6 +531,7 @@ access = false
                     ),
                 ),
                 timeout: None,
+                limits: [],
             },
             Route {
                 name: "route-3",
@@ -488,6 +545,7 @@ access = false
                 upstream: 0,
                 max_body: None,
                 timeout: None,
+                limits: [],
             },
         ],
         log: Log {
@@ -646,7 +704,7 @@ fn a_file_that_is_not_toml_has_one_problem() {
     assert_snapshot!(told_of_file("{\"server\": {}}"), @r##"
     gateway.toml:1:1: invalid key-value pair, expected key
       |
-    1 | {"server": {}}
+    1 | ***
       | ^
       = help: this looks like JSON; the configuration is written in TOML
 
@@ -715,7 +773,7 @@ fn unknown_keys_are_put_right() {
 
     gateway.toml:6:1: unknown key "colour" in [server]
       |
-    6 | colour = 'red'
+    6 | colour = ***
       | ^^^^^^
       = help: [server] has listen, admin, http_redirect, trusted_proxies, workers, drain_timeout, limits
 
@@ -738,7 +796,7 @@ fn unknown_keys_are_put_right() {
       |
     9 | rout = 1
       | ^^^^
-      = help: [[routes]] has name, host, path, methods, auth, upstream, max_body, timeout
+      = help: [[routes]] has name, host, path, methods, auth, upstream, max_body, timeout, limit
 
     gateway.toml:10:1: unknown key "auths" in [[routes]]
        |
@@ -861,10 +919,10 @@ log = { access = "true", level = 3 }
 
     2 problems found
     "##);
-    assert_snapshot!(told("store.url = \"sqlite://a?\\u001b[31m\\u202e\""), @r##"
-    gateway.toml:1:13: "sqlite://a?\u{1b}[31m\u{202e}" does not name a file
+    assert_snapshot!(told("store.url = \"sqlite://a\\u001b[31m\\u202e/\""), @r##"
+    gateway.toml:1:13: "sqlite://a\u{1b}[31m\u{202e}/" does not name a file
       |
-    1 | store.url = "sqlite://a?\u001b[31m\u202e"
+    1 | store.url = "sqlite://a\u001b[31m\u202e/"
       |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
       = help: write "sqlite://data/tollgate.db", or "sqlite:///var/lib/tollgate/tollgate.db" for an absolute path
 
@@ -1321,7 +1379,7 @@ identity = { "X-Account" = "claim:account_id" }
 
     gateway.toml:12:1: "identity" is not supported in this version
        |
-    12 | identity = { "X-Account" = "claim:account_id" }
+    12 | identity = { "X-Account" = *** }
        | ^^^^^^^^
        = help: write "default" or "none"; a table of headers comes later
 
@@ -1664,6 +1722,27 @@ fn secrets_are_never_told() {
         "secret = \"hunter2\"\nsecret = \"hunter2\"",
         "x = { secret = \"hunter2\" y }",
         "secret = \"hunter2\", x = 1",
+        "secret.value = \"hunter2\"",
+        "hmac = \"hunter2\"",
+        "options = { a = \"hunter2\", b = [\"hunter2\"] }",
+        "secret = \"x\"\nsecret_env = \"hunter2\"",
+        "secret_env = \"hunter2\"",
+        "secret_file = \"hunter2\"",
+        "secret = \"${hunter2}\"",
+        "secret = \"${hunter2:-${}\"",
+        "kid = 7 # secret = \"hunter2\"",
+        "secret \"hunter2\"",
+        "secret: \"hunter2\"",
+        "hmac: hunter2",
+        "hmac = \"hunter2\" x",
+        "hunter2",
+        "secret = [\n  \"hunter2\",\n  x",
+        "[tokens]\njwt_key = \"hunter2\"",
+        "[store]\nurl = \"u:hunter2@h\"",
+        "[store]\nurl = \"mysql://u: hunter2@h\"",
+        "[upstreams.b]\ntargets = [\"http://a/?key=hunter2\", \"http://u:' hunter2@h\"]",
+        "[[routes]]\nrequest_headers = { set = { \"X-Api-Key\" = \"hunter2\" } }",
+        "[server]\nlisten = [\"${SHORT}\"]\nworkers = \"${SHORT}\"",
     ] {
         let failure = directory.told(&format!("[[tokens.keys]]\nalg = \"HS256\"\n{text}"));
         assert!(!failure.contains("hunter2"), "{text}:\n{failure}");
@@ -1697,7 +1776,7 @@ fn variables_are_expanded_in_strings() {
       |                ^^^^^^^^^^^^
       = help: set it, or give a default: "${NOT_SET:-default}"
 
-    gateway.toml:2:18: "w\u{1b}[31m" is not an address with a port
+    gateway.toml:2:18: "${WEIRD}" is not an address with a port
       |
     2 | server.listen = ["${WEIRD}", "${}", "${PORT"]
       |                  ^^^^^^^^^^
@@ -1935,7 +2014,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     refused.sort_unstable();
     assert_eq!(
         refused.join(" ").replace('"', ""),
-        "accept allow cors enforce hash_on health_check limit limits request_headers \
+        "accept allow cors enforce hash_on health_check request_headers \
          response_headers strip_prefix tests"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
@@ -1962,6 +2041,104 @@ fn unbuilt_keys_and_values_outside_the_example_are_refused_by_name() {
         let [problem] = failure.problems() else { panic!("{failure}") };
         assert_eq!(problem.message, format!("\"{name}\" is not supported in this version"));
     }
+}
+
+/// `[limits.a]` with these lines, and `limit` of the route.
+fn limited(lines: &str, limit: &str) -> String {
+    format!("[limits.a]\n{lines}\n[limits.b]\nkey = 'ip'\nrate = '1/m'\n{SMALLEST}limit = {limit}\n")
+}
+
+#[test]
+fn a_limit_has_its_burst_in_the_shortest_rate() {
+    let config = parsed(&limited("key = 'user'\nrate = ['9/d', '8/s', '7/h']\nburst = 20", "['b', 'a']"));
+    let config = config.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(config.routes[0].limits, [1, 0]);
+    let rates: Vec<_> =
+        config.limits[0].rates.iter().map(|rate| (rate.count.get(), rate.burst.get())).collect();
+    assert_eq!(rates, [(8, 20), (7, 7), (9, 9)]);
+    assert_eq!(config.tokens.limits, [2]);
+}
+
+#[test]
+fn limits_that_nobody_could_keep_are_refused_with_their_place() {
+    let (key, rate) = ("key = 'user'", "rate = '1/s'");
+    for (lines, limit, expected) in [
+        (format!("{key}\nrate = '0/s'"), "'a'", "3:8: a rate of zero"),
+        (format!("{key}\nrate = '-1/s'"), "'a'", "3:8: \"-1/s\" is not a rate"),
+        (format!("{key}\nrate = '1/w'"), "'a'", "3:8: \"1/w\" is not a rate"),
+        (format!("{key}\nrate = '5'"), "'a'", "3:8: \"5\" has no unit"),
+        (format!("{key}\nrate = 5"), "'a'", "3:8: \"rate\" must be a string, not an integer"),
+        (format!("{key}\nrate = []"), "'a'", "3:8: \"rate\" is an empty list"),
+        (format!("{key}\nrate = ['1/s', '2/s']"), "'a'", "3:16: two rates for each second"),
+        (format!("{key}\nrate = '1000000001/s'"), "'a'", "3:8: \"1000000001/s\" is too high"),
+        (key.to_owned(), "'a'", "1:1: [limits.a] has no \"rate\""),
+        (rate.to_owned(), "'a'", "1:1: [limits.a] has no \"key\""),
+        (format!("key = 'usr'\n{rate}"), "'a'", "2:7: unknown value \"usr\""),
+        (format!("key = 'header:'\n{rate}"), "'a'", "2:7: \"\" is not the name of a header field"),
+        (format!("key = 'header:a b'\n{rate}"), "'a'", "2:7: \"a b\" is not the name of a header field"),
+        (
+            format!("key = 'header:X-Forwarded-For'\n{rate}"),
+            "'a'",
+            "2:7: \"X-Forwarded-For\" says what its sender wants it to",
+        ),
+        (format!("key = 'cookie:x'\n{rate}"), "'a'", "2:7: \"cookie:\" is not supported in this version"),
+        (format!("{key}\n{rate}\nburst = 0"), "'a'", "4:9: \"burst\" must be from 1 to 1000000000"),
+        (format!("{key}\n{rate}\nburst = -1"), "'a'", "4:9: \"burst\" must be from 1 to 1000000000"),
+        (
+            format!("{key}\nrate = '1/d'\nburst = 367"),
+            "'a'",
+            "4:9: this burst takes longer than \"366d\" to come back",
+        ),
+        (format!("{key}\n{rate}\nrates = 1"), "'a'", "4:1: unknown key \"rates\" in [limits.a]"),
+        (format!("{key}\n{rate}"), "'c'", "15:9: no limit is named \"c\""),
+        (format!("{key}\n{rate}"), "''", "15:9: no limit is named \"\""),
+        (format!("{key}\n{rate}"), "['a', 'a']", "15:15: \"a\" is listed twice"),
+        (format!("{key}\n{rate}"), "[]", "15:9: \"limit\" is an empty list"),
+        (format!("{key}\n{rate}"), "5", "15:9: \"limit\" must be a string, not an integer"),
+    ] {
+        let failure = parsed(&limited(&lines, limit)).unwrap_err();
+        let [problem] = failure.problems() else { panic!("{lines}: {failure}") };
+        let told = format!("{}:{}: {}", problem.line, problem.column, problem.message);
+        assert_eq!(told, expected);
+        assert!(problem.hint.is_some() || expected.contains("burst"), "{failure}");
+    }
+    assert!(told("tokens.limit = 'none'").contains("no limit is named \"none\""));
+    assert!(told("[limits.'a b']\nkey = 'ip'\nrate = '1/s'").contains("\"a b\" is not a name"));
+    let many: Vec<String> = "abc"
+        .chars()
+        .map(|name| format!("[limits.{name}]\nkey = 'ip'\nrate = ['1/s', '1/m', '1/h']"))
+        .collect();
+    let text = format!("tokens.limit = ['a', 'b', 'c']\n{}", many.join("\n"));
+    assert!(told(&text).contains("these limits have 9 rates together"));
+}
+
+#[test]
+fn rates_of_requests_that_are_nearly_right_are_put_right() {
+    for (text, meant) in [
+        ("100/sec", "100/s"),
+        ("5/min", "5/m"),
+        ("10r/s", "10/s"),
+        ("10 per hour", "10/h"),
+        ("10 / Day", "10/d"),
+        ("60req/m", "60/m"),
+    ] {
+        let hint = units::requests(text).unwrap_err().hint.unwrap();
+        assert_eq!(hint, format!("did you mean \"{meant}\"?"), "{text}");
+    }
+    for text in ["", "/s", "1/ms", "1.5/s", "10/2s", "10/", "100 s"] {
+        assert!(units::requests(text).unwrap_err().hint.unwrap().starts_with("a rate is"), "{text}");
+    }
+}
+
+#[test]
+fn the_limit_of_the_token_routes_can_be_named_replaced_and_switched_off() {
+    assert!(with("tokens.limit = ''").tokens.limits.is_empty());
+    assert!(with("tokens.limit = ''").limits.is_empty());
+    let named = with("tokens.limit = 'token-routes'");
+    assert_eq!((named.limits.len(), named.tokens.limits.as_slice()), (1, &[0][..]));
+    let replaced = with("[limits.token-routes]\nkey = 'ip'\nrate = '5/m'");
+    assert_eq!((replaced.limits.len(), replaced.limits[0].rates[0].count.get()), (1, 5));
+    assert_eq!(replaced.tokens.limits, [0]);
 }
 
 proptest! {

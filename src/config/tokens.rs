@@ -1,14 +1,17 @@
 //! `[store]` and `[tokens]`.
 
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::complaint::{Complaint, choose, quoted};
+use super::hidden;
 use super::keys;
 use super::kind::Kind;
+use super::limits;
 use super::reader::{Located, Reader, Table, values};
 use super::units;
-use super::{Store, Tokens};
+use super::{RateLimit, Store, Tokens};
 use crate::base::path;
 use crate::base::user::UserField;
 
@@ -24,12 +27,24 @@ pub(super) fn store(root: &mut Table<'_>) -> Store {
     let mut table = root.table("store");
     let reader = table.reader;
     let path = table.parsed("url", Kind::Text, |url| sqlite_path(reader, url));
+    if let (None, Some(url)) = (&path, table.value("url"))
+        && url.get_ref().as_str().is_some_and(|text| text.contains('@') && !text.contains("://"))
+    {
+        // It may be the URL of another database without its beginning, with a password.
+        hidden::hide_value(reader.source, url);
+    }
     table.finish();
     Store { path: path.unwrap_or_else(|| reader.resolve(DEFAULT_STORE)) }
 }
 
-/// Reads `[tokens]`. A generated key is kept beside the store.
-pub(super) fn tokens(root: &mut Table<'_>, store: &Store) -> Tokens {
+/// Reads `[tokens]`. A generated key is kept beside the store. A limit of the token routes that the file says nothing of is
+/// added to the others.
+pub(super) fn tokens(
+    root: &mut Table<'_>,
+    store: &Store,
+    limits: &mut Vec<RateLimit>,
+    workers: NonZeroUsize,
+) -> Tokens {
     let mut table = root.table("tokens");
     let issuer = table.text("issuer").map(|located| located.value);
     let audience = table.list("audience", non_empty);
@@ -45,6 +60,8 @@ pub(super) fn tokens(root: &mut Table<'_>, store: &Store) -> Tokens {
     let path = table.parsed("path", Kind::Text, token_path);
     let realm = table.parsed("realm", Kind::Text, realm);
     let keys = keys::keys(&mut table);
+    let workers = NonZeroU32::try_from(workers).unwrap_or(NonZeroU32::MAX);
+    let limits = limits::of_token_routes(&mut table, limits, workers);
     table.finish();
     Tokens {
         issuer: issuer.filter(|issuer| !issuer.is_empty()),
@@ -62,6 +79,7 @@ pub(super) fn tokens(root: &mut Table<'_>, store: &Store) -> Tokens {
         realm: realm.unwrap_or_else(|| "api".to_owned()),
         keys,
         key_directory: store.path.parent().unwrap_or(Path::new("")).join("keys"),
+        limits,
     }
 }
 

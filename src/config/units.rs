@@ -1,9 +1,10 @@
 //! Durations, sizes and rates, as `gateway.toml` writes them.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::complaint::{Complaint, quoted};
+use super::{Rate, RateUnit};
 
 /// The longest duration of any setting.
 const MAX_DURATION: Duration = Duration::from_secs(366 * DAY / 1000);
@@ -21,6 +22,11 @@ const SIZE_UNITS: [(&str, u64); 7] = [
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
 ];
+/// Of requests.
+const RATE_UNITS: [(&str, RateUnit); 4] =
+    [("s", RateUnit::Second), ("m", RateUnit::Minute), ("h", RateUnit::Hour), ("d", RateUnit::Day)];
+/// Most requests in a rate or a burst.
+pub(super) const MAX_REQUESTS: u32 = 1_000_000_000;
 const DURATION_FORM: &str =
     "a duration is a whole number and one unit: \"500ms\", \"30s\", \"10m\", \"1h\" or \"1d\"";
 const SIZE_FORM: &str = "a size is a whole number and one unit: \"512B\", \"32KiB\", \"16MiB\" or \"1GiB\" (or KB, MB, GB, in powers of 1000)";
@@ -101,6 +107,44 @@ pub(super) fn rate(text: &str) -> Result<u64, Complaint> {
             .hint(format!("did you mean \"{text}/s\"?"))),
         (None, Err(_)) => Err(Complaint::new(format!("{} is not a rate", quoted(text))).hint(RATE_FORM)),
     }
+}
+
+/// Requests in a unit of time: `"100/s"`. As many as in the unit may come at once.
+pub(super) fn requests(text: &str) -> Result<Rate, Complaint> {
+    const FORM: &str = "a rate is a whole number and a unit: \"100/s\", \"60/m\", \"1000/h\" or \"5000/d\"";
+    let fault = || Complaint::new(format!("{} is not a rate", quoted(text)));
+    let (digits, rest) = split(text);
+    let unit = rest.strip_prefix('/').unwrap_or_default();
+    let Some((_, unit)) = RATE_UNITS.iter().find(|(name, _)| *name == unit) else {
+        let meant = if rest.is_empty() { Some("s") } else { rate_alias(rest) };
+        return Err(match meant.filter(|_| !digits.is_empty()) {
+            Some(unit) if rest.is_empty() => Complaint::new(format!("{} has no unit", quoted(text)))
+                .hint(format!("did you mean \"{digits}/{unit}\"? units are s, m, h and d")),
+            Some(unit) => fault().hint(format!("did you mean \"{digits}/{unit}\"?")),
+            None => fault().hint(FORM),
+        });
+    };
+    if digits.is_empty() {
+        return Err(fault().hint(FORM));
+    }
+    let number = digits.parse::<u32>().ok().filter(|number| *number <= MAX_REQUESTS);
+    let number = number.ok_or_else(|| {
+        Complaint::new(format!("{} is too high", quoted(text)))
+            .hint(format!("the highest number is {MAX_REQUESTS}; leave the limit out for none"))
+    })?;
+    let count = NonZeroU32::new(number).ok_or_else(|| {
+        Complaint::new("a rate of zero")
+            .hint("it would let nobody pass; remove the route, or write a rate such as \"1/m\"")
+    })?;
+    Ok(Rate { count, unit: *unit, burst: count })
+}
+
+/// What people write elsewhere behind the number, and the unit that they mean.
+fn rate_alias(rest: &str) -> Option<&'static str> {
+    let rest = rest.trim().to_ascii_lowercase();
+    let rest = rest.strip_prefix("req").or(rest.strip_prefix('r')).unwrap_or(&rest).trim_start();
+    let unit = rest.strip_prefix('/').or(rest.strip_prefix("per "))?;
+    duration_alias(unit).filter(|unit| RATE_UNITS.iter().any(|(name, _)| name == unit))
 }
 
 /// A duration as the file would write it, in the largest unit that is exact.

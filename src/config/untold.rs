@@ -50,7 +50,7 @@ impl Expansions {
         let message = as_written(complaint.message);
         let hint = complaint.hint.map(as_written).filter(|hint| !is_told(hint));
         if is_told(&message) {
-            let message = "what the environment gives here does not fit".to_owned();
+            let message = "what the variables hold does not fit here".to_owned();
             return Complaint { message, hint };
         }
         Complaint { message, hint }
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_part_of_it_is_not_shown_at_all() {
         let (message, hint) = untold("\"Hunter2-HUNTER2\" is no name", "write \"hunter2-hunter2\"");
-        assert_eq!(message, "what the environment gives here does not fit");
+        assert_eq!(message, "what the variables hold does not fit here");
         assert_eq!(hint, None);
     }
 

@@ -3,7 +3,7 @@
 use super::complaint::nearest;
 
 /// Keys, and the table where each belongs.
-const HOMES: [(&str, &[&str]); 13] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("[server]", &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout"]),
     ("[server.limits]", &["max_header_bytes", "max_headers", "header_timeout", "body_timeout", "min_rate"]),
     ("[server.limits] or [[routes]]", &["max_body"]),
@@ -35,7 +35,36 @@ const HOMES: [(&str, &[&str]); 13] = [
         "[upstreams.NAME]",
         &["targets", "balance", "connect_timeout", "response_timeout", "retries", "host_header", "identity"],
     ),
+    ("[limits.NAME]", &["rate", "burst"]),
     ("[[routes]]", &["host", "methods", "auth", "upstream", "timeout"]),
+];
+
+/// Keys that have several homes, or such common names that nothing is said about their home.
+const MORE: [&str; 24] = [
+    "path",
+    "name",
+    "file",
+    "ca",
+    "user",
+    "headers",
+    "level",
+    "format",
+    "access",
+    "attempts",
+    "window",
+    "duration",
+    "max_connections",
+    "max_queue",
+    "idle_timeout",
+    "tls",
+    "server_name",
+    "client_cert",
+    "keys",
+    "table",
+    "hashers",
+    "groups",
+    "email",
+    "recheck",
 ];
 
 /// What is said about an unknown key: what was meant, where it belongs, or which keys there are.
@@ -49,6 +78,20 @@ pub(super) fn hint(key: &str, label: &str, known: &[&'static str], refused: &[&'
         return format!("did you mean \"{word}\"?");
     }
     format!("{label} has {}", known.join(", "))
+}
+
+/// Whether it is known which key was meant by one that is not known in its table. The value of any other may be a secret.
+pub(super) fn is_understood(key: &str, known: &[&'static str], refused: &[&'static str]) -> bool {
+    let elsewhere = HOMES.iter().any(|(_, keys)| keys.contains(&key));
+    let misspelt = nearest(key, known.iter().chain(refused).copied()).is_some();
+    (elsewhere || misspelt) && !is_secret(key) && !key.contains("secret")
+}
+
+/// Whether the value of a key is shown in a text that cannot be parsed, where nobody can say in which table the key is:
+/// only when it is secret in no table.
+pub(super) fn is_plain(key: &str) -> bool {
+    let home = HOMES.iter().any(|(_, keys)| keys.contains(&key));
+    (home || MORE.contains(&key)) && !key.contains("secret")
 }
 
 /// Whether the value of a key is a secret, or may be meant as one: the names are compared generously.

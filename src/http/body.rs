@@ -26,6 +26,8 @@ pub struct Upload {
     incoming: Incoming,
     progress: Rc<Progress>,
     left: Option<u64>,
+    /// Read already, and handed on first.
+    first: Bytes,
 }
 
 /// Why a body did not come whole.
@@ -62,7 +64,16 @@ impl RequestBody {
             return Self::Empty;
         }
         progress.upload_begins();
-        Self::Streaming(Upload { incoming, progress, left: limit.map(NonZeroU64::get) })
+        Self::Streaming(Upload { incoming, progress, left: limit.map(NonZeroU64::get), first: Bytes::new() })
+    }
+
+    /// Takes back a piece that was read and not sent, so that it is read again.
+    pub fn put_back(&mut self, piece: Bytes) {
+        match self {
+            Self::Streaming(upload) => upload.first = piece,
+            // Nothing was read of it.
+            Self::Empty => {}
+        }
     }
 }
 
@@ -83,20 +94,27 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streaming(upload) => upload.incoming.is_end_stream(),
+            Self::Streaming(upload) => upload.first.is_empty() && upload.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streaming(upload) => upload.incoming.size_hint(),
+            Self::Streaming(upload) => {
+                let hint = upload.incoming.size_hint();
+                let exact = hint.exact().map(|bytes| bytes + upload.first.len() as u64);
+                exact.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
         }
     }
 }
 
 impl Upload {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
+        }
         loop {
             self.progress.body_wanted();
             let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));

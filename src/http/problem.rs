@@ -38,13 +38,22 @@ pub struct Refusal {
     code: Option<&'static str>,
     message: Option<&'static str>,
     allow: Vec<Method>,
+    retry_after_seconds: Option<u64>,
     closes: bool,
 }
 
 impl Refusal {
     /// A refusal with a text for the client. The text holds nothing that the client did not send or may not know.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into(), code: None, message: None, allow: Vec::new(), closes: false }
+        Self {
+            reason,
+            detail: detail.into(),
+            code: None,
+            message: None,
+            allow: Vec::new(),
+            retry_after_seconds: None,
+            closes: false,
+        }
     }
 
     /// Adds simplejwt's machine-readable code.
@@ -65,6 +74,13 @@ impl Refusal {
     #[must_use]
     pub fn with_allow(mut self, allow: Vec<Method>) -> Self {
         self.allow = allow;
+        self
+    }
+
+    /// Says when to come again (RFC 9110 section 10.2.3), in seconds.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
         self
     }
 
@@ -97,7 +113,11 @@ impl Refusal {
                 let (headers, body) = self.render(request_id, realm);
                 (self.status(), headers, body)
             }
-            Dialect::Grpc => (StatusCode::OK, grpc::trailers_only(self.status(), &self.detail), Bytes::new()),
+            Dialect::Grpc => {
+                let mut headers = grpc::trailers_only(self.status(), &self.detail);
+                headers.extend(self.retry_after().map(|after| (header::RETRY_AFTER, after)));
+                (StatusCode::OK, headers, Bytes::new())
+            }
         }
     }
 
@@ -122,13 +142,17 @@ impl Refusal {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
+        headers.extend(self.retry_after().map(|after| (header::RETRY_AFTER, after)));
         if self.closes {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         (headers, body)
+    }
+
+    /// `Retry-After`; what the gateway cannot do now it can do in a second.
+    fn retry_after(&self) -> Option<HeaderValue> {
+        let unavailable = self.status() == StatusCode::SERVICE_UNAVAILABLE;
+        self.retry_after_seconds.or(unavailable.then_some(1)).map(HeaderValue::from)
     }
 
     fn members(&self, request_id: &str) -> Map<String, Value> {
@@ -219,7 +243,7 @@ pub fn status(reason: Reason) -> StatusCode {
         Reason::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
         Reason::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
         Reason::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Reason::LockedOut => StatusCode::TOO_MANY_REQUESTS,
+        Reason::LockedOut | Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Reason::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         Reason::IdentityUnfit | Reason::UpstreamRefused => StatusCode::BAD_GATEWAY,
         Reason::UpstreamUnavailable | Reason::Overloaded | Reason::StoreUnavailable => {

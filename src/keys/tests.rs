@@ -110,6 +110,7 @@ pub(crate) fn settings(keys: Vec<config::Key>) -> config::Tokens {
         realm: "api".to_owned(),
         keys,
         key_directory: PathBuf::from("/nonexistent/keys"),
+        limits: Vec::new(),
     }
 }
 

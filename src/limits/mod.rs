@@ -1,3 +1,5 @@
+//! What is counted to protect the gateway and what is behind it: logins here, requests in [`rates`].
+//!
 //! Login protection: failed logins are counted by user and client network, and too many of them lock for a while.
 //!
 //! A login takes a place in the count before its password is hashed and gives it back when the password was right, so
@@ -18,6 +20,7 @@ use crate::config;
 use crate::store::{Store, StoreError};
 
 mod counters;
+pub mod rates;
 mod store;
 
 use counters::{Counters, Id, Outcome, Rule, Standing};

@@ -29,6 +29,8 @@ pub struct Route {
     pub max_body: Option<NonZeroU64>,
     /// How long the head of an answer may take, in milliseconds.
     pub timeout_ms: u64,
+    /// Where there are limits of how many requests may come: the index of the route in the configuration.
+    pub limit: Option<usize>,
 }
 
 /// Every route, compiled: finding one costs the same with ten as with ten thousand.
@@ -87,6 +89,7 @@ impl RouteTable {
                 upstream: route.upstream,
                 max_body: route.max_body.unwrap_or(config.server.limits.max_body),
                 timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                limit: (!route.limits.is_empty()).then_some(index),
             });
             let trie = match &route.host {
                 HostPattern::Exact(name) => table.exact.entry(name.clone()).or_default(),

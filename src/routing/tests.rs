@@ -29,6 +29,7 @@ fn table(stated: &[Stated]) -> RouteTable {
             upstream: index,
             max_body: None,
             timeout_ms: 0,
+            limit: None,
         });
         let trie = match &route.host {
             HostPattern::Exact(name) => table.exact.entry(name.clone()).or_default(),

@@ -9,6 +9,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::access::rfc3339;
+use super::escape::plain_line;
 use super::sink::Sink;
 use crate::base::clock::Clock;
 use crate::config::{Log, LogFormat, LogLevel};
@@ -78,6 +79,7 @@ impl io::Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.sink.write(std::mem::take(&mut self.bytes));
+        // What an event tells of may come from a client or a file.
+        self.sink.write(plain_line(&self.bytes));
     }
 }

@@ -10,25 +10,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::health::{Health, Metered};
-use super::interim::Heard;
-use super::io::{HeardWire, Wire};
+use super::io::Wire;
 use super::shared::SharedTarget;
 use super::tls::{ALPN_HTTP2, Offer};
 use crate::base::bounds;
 use crate::config::{Authority, Target};
-use crate::http::body::RequestBody;
 use crate::net::deadline::TickClock;
-
-/// Most bytes of an answer that are read ahead of the client, per connection.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
-
-/// Most header fields in an answer.
-const MAX_ANSWER_HEADERS: usize = 100;
 
 /// Most bytes of an answer that are read ahead of the client, per stream of HTTP/2.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -82,19 +72,6 @@ impl std::error::Error for ConnectError {
     }
 }
 
-/// A connection of HTTP/1.1: the half that sends requests, and the half that has to be driven.
-pub(super) type Http1 = (Sender, Driven);
-
-/// The half of a connection of HTTP/1.1 that has to be driven.
-pub(super) type Driven = http1::Connection<TokioIo<HeardWire>, RequestBody>;
-
-/// The half of a connection of HTTP/1.1 that sends requests.
-pub(super) struct Sender {
-    pub(super) requests: http1::SendRequest<RequestBody>,
-    /// What comes before their answers.
-    pub(super) heard: Rc<Heard>,
-}
-
 /// A connection of HTTP/2 whose other side has said how many streams it takes.
 pub(super) struct Http2 {
     pub(super) sender: h2::client::SendRequest<Bytes>,
@@ -104,7 +81,7 @@ pub(super) struct Http2 {
 
 /// A new connection.
 pub(super) enum Connection {
-    Http1(Box<Http1>),
+    Http1(Wire),
     Http2(Box<Http2>),
 }
 
@@ -119,15 +96,14 @@ pub(super) async fn connect(
         if speaks_http2(&target.target, &wire) {
             return http2(wire, clock).await.map(|http2| Connection::Http2(Box::new(http2)));
         }
-        http1(wire).await.map(|http1| Connection::Http1(Box::new(http1)))
+        Ok(Connection::Http1(wire))
     };
     tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
 /// Connects to a target in HTTP/1.1, which one of `h2c://` does not speak.
-pub(super) async fn connect_http1(target: &SharedTarget, within: Duration) -> Result<Http1, ConnectError> {
-    let opening = async { http1(open(target, Offer::Http1).await?).await };
-    tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::TimedOut))
+pub(super) async fn connect_http1(target: &SharedTarget, within: Duration) -> Result<Wire, ConnectError> {
+    tokio::time::timeout(within, open(target, Offer::Http1)).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
 fn speaks_http2(target: &Target, wire: &Wire) -> bool {
@@ -136,17 +112,6 @@ fn speaks_http2(target: &Target, wire: &Wire) -> bool {
         (_, Wire::Tls(stream)) => stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2),
         (_, Wire::Tcp(_) | Wire::Unix(_) | Wire::Memory(_)) => false,
     }
-}
-
-async fn http1(wire: Wire) -> Result<Http1, ConnectError> {
-    let heard = Rc::new(Heard::default());
-    let (requests, driven) = http1::Builder::new()
-        .max_buf_size(READ_BUFFER_BYTES)
-        .max_headers(MAX_ANSWER_HEADERS)
-        .handshake(TokioIo::new(HeardWire::new(wire, Rc::clone(&heard))))
-        .await
-        .map_err(|error| ConnectError::Refused(io::Error::other(error)))?;
-    Ok((Sender { requests, heard }, driven))
 }
 
 async fn http2(wire: Wire, clock: &Rc<TickClock>) -> Result<Http2, ConnectError> {

@@ -13,7 +13,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 
 use super::UpstreamError;
-use super::body::{Hold, StreamHold, Uploading, UpstreamResponse, accept};
+use super::body::{Source, StreamHold, Uploading, UpstreamResponse, accept};
 use super::interim::Interim;
 use super::multiplex::Stream;
 use super::replay::{Held, Replay};
@@ -77,8 +77,8 @@ pub(super) async fn send(
             shared.settle();
             let (head, incoming) = response.into_parts();
             let incoming = Incoming::http2(incoming, &head.headers);
-            let hold = Some(Hold::Http2(StreamHold { _used: used, upload }));
-            return accept(head, incoming, hold, Rc::clone(&limits.progress)).map_err(Failure::Final);
+            let source = Source::Http2(incoming, StreamHold { _used: used, upload });
+            return accept(head, source).map_err(Failure::Final);
         }
         Err(error) => error,
     };
@@ -130,7 +130,8 @@ impl Fate {
     }
 }
 
-fn may_be_repeated(method: &Method, body: &RequestBody) -> bool {
+/// Whether a request that may have been processed may be sent again: the method is idempotent and there is no body.
+pub(super) fn may_be_repeated(method: &Method, body: &RequestBody) -> bool {
     let idempotent =
         matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
     idempotent && matches!(body, RequestBody::Empty)

@@ -3,14 +3,12 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-use super::interim::Heard;
 use super::pool::InFlight;
 use super::shared::Place;
 
@@ -88,61 +86,6 @@ impl AsyncWrite for Wire {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
-    }
-}
-
-/// A stream of bytes to a target that speaks HTTP/1.1, with an ear for informational answers.
-pub(super) struct HeardWire {
-    wire: Wire,
-    heard: Rc<Heard>,
-}
-
-impl HeardWire {
-    pub(super) fn new(wire: Wire, heard: Rc<Heard>) -> Self {
-        Self { wire, heard }
-    }
-
-    pub(super) fn into_wire(self) -> Wire {
-        self.wire
-    }
-}
-
-impl AsyncRead for HeardWire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.wire).poll_read(cx, buffer);
-        self.heard.listen(buffer.filled().get(before..).unwrap_or_default());
-        outcome
-    }
-}
-
-impl AsyncWrite for HeardWire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.wire.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }
 

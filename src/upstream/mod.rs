@@ -3,6 +3,7 @@
 mod body;
 mod connect;
 mod health;
+mod http1;
 mod http2;
 mod interim;
 mod io;
@@ -12,7 +13,6 @@ mod pool;
 mod replay;
 mod send;
 mod shared;
-mod spare;
 mod tls;
 mod upgrade;
 
@@ -20,8 +20,9 @@ use std::fmt;
 
 use crate::base::reason::Reason;
 
-pub use self::body::{UpstreamBody, UpstreamResponse};
+pub use self::body::{AnswerError, UpstreamBody, UpstreamResponse};
 pub use self::connect::ConnectError;
+pub use self::http1::Http1Error;
 pub use self::interim::Interim;
 pub use self::io::UpstreamIo;
 pub use self::memory::{Memory, MemoryTarget};
@@ -61,7 +62,7 @@ pub enum UpstreamError {
     /// No connection became free in time.
     QueueTimeout,
     /// The connection broke before the head of an answer, or the answer is no HTTP.
-    Broken(hyper::Error),
+    Broken(Http1Error),
     /// The same of a stream of HTTP/2.
     BrokenStream(h2::Error),
     /// The answer is HTTP that must not be passed on.

@@ -18,12 +18,7 @@ use super::shared::Place;
 const MIN_AGE_MS: u64 = 1000;
 
 /// Drives a connection to its end.
-pub(super) async fn drive(
-    mut connection: Connection<Metered, Bytes>,
-    health: Rc<Health>,
-    place: Place,
-    freed: Rc<Notify>,
-) {
+pub(super) async fn drive(mut connection: Connection<Metered, Bytes>, health: Rc<Health>, place: Place) {
     let mut ping_pong = connection.ping_pong();
     poll_fn(|cx| {
         health.keep_waker(cx.waker());
@@ -44,7 +39,6 @@ pub(super) async fn drive(
     .await;
     drop(connection);
     drop(place);
-    freed.notify_one();
 }
 
 /// A connection that takes requests, or finishes those that it has.

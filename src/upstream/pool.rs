@@ -11,7 +11,8 @@ use http::uri::Scheme;
 use tokio::sync::Notify;
 
 use super::UpstreamError;
-use super::connect::{Connection, Driven, Http1, Http2, Sender, connect, connect_http1};
+use super::connect::{Connection, Http2, connect, connect_http1};
+use super::http1;
 use super::multiplex::{Multiplexed, Stream, Waited, drive};
 use super::shared::{Place, SharedTarget};
 use crate::base::bounds;
@@ -20,7 +21,7 @@ use crate::net::deadline::TickClock;
 
 /// A connection that nobody uses.
 struct Idle {
-    sender: Sender,
+    connection: Box<http1::Connection>,
     since_ms: u64,
 }
 
@@ -48,7 +49,7 @@ struct PoolLimits {
 
 /// A connection that is in use. Dropped before its answer has ended, it closes.
 pub(super) struct Lease {
-    sender: Option<Sender>,
+    connection: Box<http1::Connection>,
     in_flight: InFlight,
     reused: bool,
 }
@@ -63,8 +64,7 @@ pub(super) enum Leased {
 
 /// A connection for one request that may become something else than HTTP.
 pub(super) struct Exclusive {
-    pub(super) http1: Http1,
-    pub(super) place: Place,
+    pub(super) connection: Box<http1::Connection>,
     pub(super) in_flight: InFlight,
 }
 
@@ -140,8 +140,8 @@ impl Pool {
     pub(super) async fn lease(self: &Rc<Self>) -> Result<Leased, UpstreamError> {
         let mut patient = true;
         loop {
-            if let Some(sender) = self.next_ready().await {
-                return Ok(Leased::Http1(self.lend(sender, true)));
+            if let Some(connection) = self.next_fresh() {
+                return Ok(Leased::Http1(self.lend(connection, true)));
             }
             if let Some(http2) = &self.http2 {
                 if let Some(stream) = http2.next_stream(self) {
@@ -152,7 +152,7 @@ impl Pool {
                     continue;
                 }
             }
-            if let Some(place) = Place::take(&self.shared, self.limits.max_connections) {
+            if let Some(place) = Place::take(&self.shared, self.limits.max_connections, &self.freed) {
                 // On the heap, so that the requests that find one need no room for it.
                 return Box::pin(self.open(place)).await;
             }
@@ -163,31 +163,24 @@ impl Pool {
     /// Opens a connection of HTTP/1.1 that nobody else uses, before or after. An idle one makes room for it.
     pub(super) async fn exclusive(self: &Rc<Self>) -> Result<Exclusive, UpstreamError> {
         let place = loop {
-            if let Some(place) = Place::take(&self.shared, self.limits.max_connections) {
+            if let Some(place) = Place::take(&self.shared, self.limits.max_connections, &self.freed) {
                 break place;
             }
             drop(self.idle.borrow_mut().pop());
             self.wait().await?;
         };
         let in_flight = InFlight::begin(self);
-        let http1 = connect_http1(&self.shared, self.limits.connect_timeout).await;
-        Ok(Exclusive { http1: http1.map_err(UpstreamError::Connect)?, place, in_flight })
-    }
-
-    /// Makes an ordinary connection of one that was opened for one request.
-    pub(super) fn adopt(&self, (sender, connection): Http1, place: Place, in_flight: InFlight) -> Lease {
-        self.drive(connection, place);
-        Lease { sender: Some(sender), in_flight, reused: false }
+        let wire = connect_http1(&self.shared, self.limits.connect_timeout).await;
+        let wire = wire.map_err(UpstreamError::Connect)?;
+        Ok(Exclusive { connection: Box::new(http1::Connection::new(wire, place)), in_flight })
     }
 
     /// The most recently used connection that is still good. Those that the target has closed are let go.
-    async fn next_ready(&self) -> Option<Sender> {
+    fn next_fresh(&self) -> Option<Box<http1::Connection>> {
         loop {
-            let mut sender = self.idle.borrow_mut().pop()?.sender;
-            if sender.requests.is_ready()
-                || (!sender.requests.is_closed() && sender.requests.ready().await.is_ok())
-            {
-                return Some(sender);
+            let mut connection = self.idle.borrow_mut().pop()?.connection;
+            if connection.is_fresh() {
+                return Some(connection);
             }
         }
     }
@@ -205,18 +198,17 @@ impl Pool {
             }
         };
         match (connected, &self.http2) {
-            (Connection::Http1(opened), http2) => {
-                let (sender, connection) = *opened;
+            (Connection::Http1(wire), http2) => {
                 if let Some(http2) = http2 {
                     http2.note_http1();
                 }
-                self.drive(connection, place);
-                Ok(Leased::Http1(self.lend(sender, false)))
+                let connection = Box::new(http1::Connection::new(wire, place));
+                Ok(Leased::Http1(self.lend(connection, false)))
             }
             (Connection::Http2(opened), Some(http2)) => {
                 let Http2 { sender, connection, health } = *opened;
                 let stream = http2.add(sender, Rc::clone(&health), self);
-                tokio::task::spawn_local(drive(connection, health, place, Rc::clone(&self.freed)));
+                tokio::task::spawn_local(drive(connection, health, place));
                 stream
                     .map(Leased::Http2)
                     .ok_or(UpstreamError::Unacceptable("the upstream took its connection back at once"))
@@ -227,18 +219,6 @@ impl Pool {
         }
     }
 
-    fn drive(&self, connection: Driven, place: Place) {
-        let freed = Rc::clone(&self.freed);
-        tokio::task::spawn_local(async move {
-            // How it ended is known to the request that it ended; an unused one may end as it likes.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an upstream connection ended");
-            }
-            drop(place);
-            freed.notify_one();
-        });
-    }
-
     /// Tells one who waits that a stream has ended.
     pub(super) fn stream_ended(&self) {
         if self.waiting.get() > 0 {
@@ -246,8 +226,8 @@ impl Pool {
         }
     }
 
-    fn lend(self: &Rc<Self>, sender: Sender, reused: bool) -> Lease {
-        Lease { sender: Some(sender), in_flight: InFlight::begin(self), reused }
+    fn lend(self: &Rc<Self>, connection: Box<http1::Connection>, reused: bool) -> Lease {
+        Lease { connection, in_flight: InFlight::begin(self), reused }
     }
 
     /// Waits until a connection may be free. Another thread may have freed it, so now and then one looks.
@@ -276,9 +256,8 @@ impl Pool {
     pub(super) fn sweep(&self) {
         let now_ms = self.clock.now_ms();
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| {
-            now_ms.saturating_sub(idle.since_ms) < self.limits.idle_timeout_ms
-                && !idle.sender.requests.is_closed()
+        idle.retain_mut(|idle| {
+            now_ms.saturating_sub(idle.since_ms) < self.limits.idle_timeout_ms && idle.connection.is_fresh()
         });
         let surplus = self.wanted_elsewhere().min(idle.len());
         idle.drain(..surplus);
@@ -317,26 +296,31 @@ impl Lease {
         self.reused
     }
 
-    /// The half that sends requests.
-    pub(super) fn sender(&mut self) -> Option<&mut Sender> {
-        self.sender.as_mut()
+    /// The connection.
+    pub(super) fn connection(&mut self) -> &mut http1::Connection {
+        &mut self.connection
     }
 
     /// Gives the connection back after an answer was read to its end. A connection belongs to its thread; so that
     /// another thread gets its turn, it is closed when only others wait.
-    pub(super) fn give_back(mut self) {
-        let pool = self.in_flight.pool();
-        let wanted_here = pool.waiting.get() > 0 || pool.wanted_elsewhere() == 0;
-        if let Some(sender) = self.sender.take()
-            && !sender.requests.is_closed()
-            && wanted_here
-        {
-            let since_ms = pool.clock.now_ms();
-            pool.idle.borrow_mut().push(Idle { sender, since_ms });
-            if pool.waiting.get() > 0 {
-                pool.freed.notify_one();
-            }
+    pub(super) fn give_back(self) {
+        let Self { connection, in_flight, .. } = self;
+        let pool = in_flight.pool();
+        if pool.waiting.get() == 0 && pool.wanted_elsewhere() > 0 {
+            return;
         }
+        let since_ms = pool.clock.now_ms();
+        pool.idle.borrow_mut().push(Idle { connection, since_ms });
+        if pool.waiting.get() > 0 {
+            pool.freed.notify_one();
+        }
+    }
+}
+
+impl Exclusive {
+    /// Makes an ordinary connection of it.
+    pub(super) fn into_lease(self) -> Lease {
+        Lease { connection: self.connection, in_flight: self.in_flight, reused: false }
     }
 }
 
@@ -365,6 +349,13 @@ pub(crate) mod tests {
         let interim = Interim::new(move |answer| told.borrow_mut().push(answer.status().as_u16()));
         let progress = Rc::new(Progress::new(Rc::new(TickClock::default())));
         Limits { max_body: None, progress, interim: Some(interim) }
+    }
+
+    impl Pool {
+        /// What all threads know of the target.
+        pub(crate) fn shared_target(&self) -> Arc<SharedTarget> {
+            Arc::clone(&self.shared)
+        }
     }
 
     /// Runs it as a data-plane thread would.

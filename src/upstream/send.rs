@@ -1,27 +1,24 @@
 //! Sending a request to an upstream and taking its answer.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::num::NonZeroU64;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
-use http_body::Body as _;
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
 
 use super::UpstreamError;
-use super::body::{Hold, UpstreamResponse, accept};
-use super::connect::Sender;
+use super::body::UpstreamResponse;
+use super::http1::{Fate, Sending};
 use super::http2::{self, Attempt};
 use super::interim::Interim;
 use super::pool::{Lease, Leased, Pool};
 use super::shared::SharedUpstream;
-use super::spare::{Spare, Spares};
 use super::upgrade::{self, UpgradeAnswer};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::config::{Balance, HostHeader, IdentityPreset};
 use crate::http::body::RequestBody;
-use crate::http::incoming::Incoming;
 use crate::identity::UpstreamRequest;
 use crate::net::deadline::{Progress, TickClock};
 use crate::request::{BodyLength, Pieces};
@@ -33,7 +30,6 @@ pub struct Upstream {
     first: Rc<Pool>,
     pools: Vec<Rc<Pool>>,
     turn: Cell<u64>,
-    spares: Spares,
 }
 
 /// What an upstream sees as `Host`.
@@ -88,7 +84,7 @@ impl Upstream {
         let mut pools = vec![Rc::clone(&first)];
         pools.extend(shared.others.iter().map(pool));
         let turn = Cell::new(u64::from_ne_bytes(random_bytes::<8>()?));
-        Ok(Self { shared: Arc::clone(shared), host_header, first, pools, turn, spares: Spares::default() })
+        Ok(Self { shared: Arc::clone(shared), host_header, first, pools, turn })
     }
 
     /// The upstream's name.
@@ -123,9 +119,11 @@ impl Upstream {
         let mut read = Vec::new();
         let mut retries = self.shared.settings.retries;
         let mut refused = false;
+        let mut failed = None;
         loop {
             let attempt = Attempt { place: &mut request, read: &mut read };
-            let error = match self.attempt(self.choose(), attempt, limits).await {
+            let pool = self.choose(failed);
+            let error = match self.attempt(pool, attempt, limits).await {
                 Ok(response) => return Ok(response),
                 // That is nobody's failure, and each connection can be stale only once.
                 Err(Failure::Stale) => continue,
@@ -141,6 +139,7 @@ impl Upstream {
                 return Err(error);
             }
             retries -= 1;
+            failed = Some(pool);
         }
     }
 
@@ -158,14 +157,18 @@ impl Upstream {
     ) -> Result<UpgradeAnswer, UpstreamError> {
         let mut request = self.compose(request, limits);
         let mut retries = self.shared.settings.retries;
+        let mut failed = None;
         let (pool, exclusive) = loop {
-            let chosen = Some(self.choose()).filter(|pool| pool.takes_http1());
+            let chosen = Some(self.choose(failed)).filter(|pool| pool.takes_http1());
             let pool = chosen
                 .or_else(|| self.pools.iter().find(|pool| pool.takes_http1()))
                 .ok_or(UpstreamError::Unacceptable("no target of the upstream speaks HTTP/1.1"))?;
             match pool.exclusive().await {
                 Ok(exclusive) => break (pool, exclusive),
-                Err(UpstreamError::Connect(_)) if retries > 0 => retries -= 1,
+                Err(UpstreamError::Connect(_)) if retries > 0 => {
+                    retries -= 1;
+                    failed = Some(pool);
+                }
                 Err(error) => return Err(error),
             }
         };
@@ -173,7 +176,7 @@ impl Upstream {
             request.headers_mut().insert(header::HOST, pool.authority().clone());
         }
         upgrade_fields(request.headers_mut());
-        upgrade::send(pool, exclusive, request, limits).await
+        upgrade::send(exclusive, request, limits).await
     }
 
     fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Request<RequestBody> {
@@ -229,43 +232,43 @@ impl Upstream {
         let gone = || Failure::Final(UpstreamError::Unacceptable("the request is gone"));
         // What was read of the body for HTTP/2 is not put in front of it again here.
         let mut request = place.take().filter(|_| read.is_empty()).ok_or_else(gone)?;
-        announce_body(&mut request);
         let reused = lease.is_reused();
-        let spare = if reused { self.spares.keep(&request) } else { None };
-        let Sender { requests, heard } = lease.sender().ok_or_else(gone)?;
-        let sending = requests.try_send_request(request);
-        let sent = match &limits.interim {
-            None => sending.await,
-            Some(interim) => heard.until(pin!(sending), interim).await,
-        };
-        let mut error = match sent {
-            Ok(response) => {
-                self.spares.forget(spare);
-                let (head, incoming) = response.into_parts();
-                let (hold, progress) = (Some(Hold::Http1(lease)), Rc::clone(&limits.progress));
-                return accept(head, Incoming::Http1(incoming), hold, progress).map_err(Failure::Final);
-            }
+        let mut sending = Sending::begin(lease.connection(), &request);
+        let answered =
+            poll_fn(|cx| sending.poll(cx, lease.connection(), &mut request, limits.interim.as_ref())).await;
+        let error = match answered {
+            Ok(head) => return sending.accept(head, lease, request).map_err(Failure::Final),
             Err(error) => error,
         };
-        *place = error.take_message();
-        if let Some(request) = place {
-            // The next attempt may be over HTTP/2, which does not have it.
-            request.headers_mut().remove(header::TRANSFER_ENCODING);
-            let not_sent = UpstreamError::Broken(error.into_error());
-            return Err(if reused { Failure::Stale } else { Failure::NotSent(not_sent) });
-        }
-        *place = spare.and_then(Spare::into_request);
-        Err(Failure::Broke(UpstreamError::Broken(error.into_error())))
+        let fate = sending.fate(&error, lease.connection());
+        let error = UpstreamError::Broken(error);
+        Err(match fate {
+            Fate::NotSent => {
+                sending.undo(request.body_mut());
+                *place = Some(request);
+                if reused { Failure::Stale } else { Failure::NotSent(error) }
+            }
+            // A target that has never answered on this connection will hardly do so on the next one.
+            Fate::Repeatable if reused => {
+                *place = Some(request);
+                Failure::Broke(error)
+            }
+            Fate::Repeatable | Fate::Final => Failure::Final(error),
+        })
     }
 
-    /// Chooses a target.
-    fn choose(&self) -> &Rc<Pool> {
+    /// Chooses a target; where there are several, not the one that has just failed: with nothing in flight it would look
+    /// like the best of all.
+    fn choose(&self, failed: Option<&Rc<Pool>>) -> &Rc<Pool> {
+        let has_failed =
+            |pool: Option<&Rc<Pool>>| pool.zip(failed).is_some_and(|(pool, failed)| Rc::ptr_eq(pool, failed));
         let count = self.pools.len() as u64;
         let turn = self.turn.get().wrapping_add(1);
         self.turn.set(turn);
         let at =
             |index: u64| usize::try_from(index % count.max(1)).ok().and_then(|index| self.pools.get(index));
         let chosen = match self.shared.settings.balance {
+            Balance::RoundRobin if has_failed(at(turn)) => at(turn.wrapping_add(1)),
             Balance::RoundRobin => at(turn),
             Balance::LeastRequest if count < 2 => at(0),
             Balance::LeastRequest => {
@@ -274,23 +277,14 @@ impl Upstream {
                 let one = at(random);
                 let other = at(random + 1 + (random >> 32) % (count - 1));
                 match (one, other) {
+                    (one, other) if has_failed(one) => other,
+                    (one, other) if has_failed(other) => one,
                     (Some(one), Some(other)) if other.in_flight() < one.in_flight() => Some(other),
                     (one, other) => one.or(other),
                 }
             }
         };
         chosen.unwrap_or(&self.first)
-    }
-}
-
-/// Says that there is a body, where the HTTP library would take a method that rarely has one at its word and drop a body
-/// of unknown length.
-fn announce_body(request: &mut Request<RequestBody>) {
-    if matches!(*request.method(), Method::GET | Method::HEAD)
-        && !request.body().is_end_stream()
-        && request.body().size_hint().exact().is_none()
-    {
-        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

@@ -1,9 +1,11 @@
 //! What all threads know of upstreams and their targets.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::HeaderValue;
+use tokio::sync::Notify;
 
 use super::StartError;
 use super::memory::Memory;
@@ -81,20 +83,25 @@ impl SharedTarget {
     }
 }
 
-/// A place among the connections that a target may have; given back when the connection is gone.
+/// A place among the connections that a target may have; given back when the connection is gone. Then one who waits for it
+/// on the same thread is told.
 #[derive(Debug)]
-pub(super) struct Place(Arc<SharedTarget>);
+pub(super) struct Place {
+    target: Arc<SharedTarget>,
+    freed: Rc<Notify>,
+}
 
 impl Place {
-    pub(super) fn take(target: &Arc<SharedTarget>, most: usize) -> Option<Self> {
+    pub(super) fn take(target: &Arc<SharedTarget>, most: usize, freed: &Rc<Notify>) -> Option<Self> {
         let more = |open: usize| (open < most).then_some(open + 1);
         target.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Self(Arc::clone(target)))
+        Some(Self { target: Arc::clone(target), freed: Rc::clone(freed) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.target.open.fetch_sub(1, Ordering::AcqRel);
+        self.freed.notify_one();
     }
 }

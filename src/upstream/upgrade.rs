@@ -1,23 +1,19 @@
 //! Requests that ask an upstream to change to another protocol (RFC 9110 section 7.8).
 
 use std::fmt;
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
-use std::rc::Rc;
-use std::task::Poll;
+use std::future::poll_fn;
 
 use bytes::Bytes;
 use http::response::Parts;
 use http::{Request, StatusCode};
 
 use super::UpstreamError;
-use super::body::{Hold, UpstreamResponse, accept};
-use super::connect::Sender;
+use super::body::UpstreamResponse;
+use super::http1::Sending;
 use super::io::UpstreamIo;
-use super::pool::{Exclusive, Pool};
+use super::pool::Exclusive;
 use super::send::Limits;
 use crate::http::body::RequestBody;
-use crate::http::incoming::Incoming;
 
 /// What an upstream says to a request that asks for another protocol.
 pub enum UpgradeAnswer {
@@ -45,57 +41,27 @@ impl fmt::Debug for UpgradeAnswer {
 
 /// Sends a request on a connection of its own and waits for the head of the answer.
 pub(super) async fn send(
-    pool: &Rc<Pool>,
-    exclusive: Exclusive,
-    request: Request<RequestBody>,
+    mut exclusive: Exclusive,
+    mut request: Request<RequestBody>,
     limits: &Limits,
 ) -> Result<UpgradeAnswer, UpstreamError> {
-    let Exclusive { http1: (mut sender, mut connection), place, in_flight } = exclusive;
-    let sent = {
-        let mut sending = pin!(async {
-            let Sender { requests, heard } = &mut sender;
-            let sending = requests.send_request(request);
-            match &limits.interim {
-                Some(interim) => heard.until(pin!(sending), interim).await,
-                None => sending.await,
-            }
-        });
-        let mut ended = None;
-        let sent = poll_fn(|cx| {
-            if ended.is_none()
-                && let Poll::Ready(end) = connection.poll_without_shutdown(cx)
-            {
-                ended = Some(end);
-            }
-            sending.as_mut().poll(cx)
-        })
-        .await;
-        sent.map(|response| (response, ended))
-    };
-    let (response, ended) = sent.map_err(UpstreamError::Broken)?;
-    let (head, body) = response.into_parts();
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        // A connection that has ended already has nothing left to drive; what came on it is in the body.
-        let hold = match ended {
-            None => Some(Hold::Http1(pool.adopt((sender, connection), place, in_flight))),
-            Some(_) => None,
-        };
-        let accepted = accept(head, Incoming::Http1(body), hold, Rc::clone(&limits.progress))?;
-        return Ok(UpgradeAnswer::Answered(accepted));
+    let connection = &mut *exclusive.connection;
+    let mut sending = Sending::begin(connection, &request);
+    let answered = poll_fn(|cx| sending.poll(cx, connection, &mut request, limits.interim.as_ref())).await;
+    let head = answered.map_err(UpstreamError::Broken)?;
+    if head.parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        return sending.accept(head, exclusive.into_lease(), request).map(UpgradeAnswer::Answered);
     }
-    // The HTTP library lets go of the connection at the head of a 101.
-    match ended {
-        Some(end) => end.map_err(UpstreamError::Broken)?,
-        None => poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(UpstreamError::Broken)?,
-    }
-    let parts = connection.into_parts();
-    let io = UpstreamIo::new(parts.io.into_inner().into_wire(), place, in_flight);
-    Ok(UpgradeAnswer::Switched { head, io, read_ahead: parts.read_buf })
+    let Exclusive { connection, in_flight } = exclusive;
+    let (wire, read_ahead, place) = connection.into_parts();
+    let io = UpstreamIo::new(wire, place, in_flight);
+    Ok(UpgradeAnswer::Switched { head: head.parts, io, read_ahead })
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::rc::Rc;
 
     use http::{HeaderValue, header};
     use http_body::Body as _;
@@ -146,7 +112,7 @@ mod tests {
             let pool = pool(&target, "max_connections = 1\nmax_queue = 0");
             let told = Rc::new(RefCell::new(Vec::new()));
             let exclusive = pool.exclusive().await.unwrap();
-            let answer = send(&pool, exclusive, request(), &limits(&told)).await.unwrap();
+            let answer = send(exclusive, request(), &limits(&told)).await.unwrap();
             let UpgradeAnswer::Switched { head, mut io, read_ahead } = answer else { panic!("{answer:?}") };
             assert_eq!(head.headers.get(header::UPGRADE).unwrap(), "websocket");
             assert_eq!(head.headers.get(header::CONNECTION).unwrap(), "upgrade");
@@ -172,7 +138,7 @@ mod tests {
             let pool = pool(&target, "");
             let exclusive = pool.exclusive().await.unwrap();
             let limits = limits(&Rc::default());
-            let answer = send(&pool, exclusive, request(), &limits).await.unwrap();
+            let answer = send(exclusive, request(), &limits).await.unwrap();
             let UpgradeAnswer::Answered(mut answer) = answer else { panic!("{answer:?}") };
             assert_eq!(answer.status(), 403);
             assert!(!answer.headers().contains_key("keep-alive"));

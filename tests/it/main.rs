@@ -30,6 +30,7 @@ mod login;
 mod postgres;
 mod proxy_protocol;
 mod proxying;
+mod rates;
 mod routing;
 mod sessions;
 mod streams;

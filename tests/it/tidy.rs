@@ -27,8 +27,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("upgrade", &["base"]),
     ("request", &["base", "http", "upgrade"]),
     ("routing", &["base", "config", "request"]),
-    ("authn", &["base", "config", "request", "routing", "sessions", "tokens", "users"]),
-    ("authz", &["authn", "base", "config", "request", "routing"]),
+    ("admission", &["config", "limits", "net", "routing"]),
+    ("authn", &["admission", "base", "config", "request", "routing", "sessions", "tokens", "users"]),
+    ("authz", &["authn", "base", "config", "limits", "request", "routing"]),
     ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing", "upgrade"]),
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
     ("endpoints", &["base", "config", "keys", "limits", "sessions", "tokens", "users"]),
@@ -38,8 +39,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "refusals",
         &[
-            "authn", "authz", "base", "http", "identity", "net", "request", "routing", "tokens", "upgrade",
-            "upstream",
+            "authn", "authz", "base", "http", "identity", "limits", "net", "request", "routing", "tokens",
+            "upgrade", "upstream",
         ],
     ),
     (
@@ -64,6 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
+            "admission",
             "authn",
             "authz",
             "base",
@@ -71,6 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "endpoints",
             "http",
             "identity",
+            "limits",
             "net",
             "request",
             "response",
@@ -109,6 +112,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
             "identity",
             "connection",
+            "limits",
             "net",
             "request",
             "routing",
@@ -363,7 +367,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 30] = [
+    let documented: [(&str, String, &str); 33] = [
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -376,6 +380,13 @@ fn every_bound_is_documented() {
         ("MAX_PASSWORD_BYTES", format!("{} bytes", grouped(bounds::MAX_PASSWORD_BYTES)), "password"),
         ("MAX_TRACKED_LOGINS", grouped(bounds::MAX_TRACKED_LOGINS), "failed logins"),
         ("NETWORK_ATTEMPTS_FACTOR", format!("{} times", bounds::NETWORK_ATTEMPTS_FACTOR), "network"),
+        ("RATE_KEYS", grouped(bounds::RATE_KEYS), "keys"),
+        ("MAX_RATES_OF_ROUTE", format!("at most {} rates", bounds::MAX_RATES_OF_ROUTE), "route"),
+        (
+            "TOKEN_ROUTES_RATE",
+            format!("{} requests a second", grouped(small(bounds::TOKEN_ROUTES_RATE.get()))),
+            "client network",
+        ),
         ("MAX_USERNAME_BYTES", format!("{} bytes", bounds::MAX_USERNAME_BYTES), "user name"),
         ("MAX_TOKEN_REQUEST_BYTES", kib(bounds::MAX_TOKEN_REQUEST_BYTES), "token route"),
         ("MAX_FORM_FIELDS", format!("{} form fields", bounds::MAX_FORM_FIELDS), "token route"),

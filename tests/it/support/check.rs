@@ -163,6 +163,10 @@ fn check_refusal(method: &str, response: &Response) {
     if response.status == 503 && kind == "application/problem+json" {
         assert!(response.head.fields.has("retry-after"), "503 without Retry-After: {}", shown());
     }
+    if response.status == 429 {
+        let seconds = response.head.fields.one("retry-after").map(str::parse::<u64>);
+        assert!(matches!(seconds, Some(Ok(1..))), "429 without Retry-After: {}", shown());
+    }
     if method == "HEAD" {
         assert!(response.body.is_empty());
         return;

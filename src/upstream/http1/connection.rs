@@ -1,0 +1,193 @@
+//! A connection that carries one request after the other.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
+
+use super::head::{self, Head};
+use super::{Answered, Framing, Http1Error, Piece, Upload};
+use crate::http::body::RequestBody;
+use crate::upstream::interim::Interim;
+use crate::upstream::io::Wire;
+use crate::upstream::shared::Place;
+
+/// Bytes that a connection reads at once, to begin with.
+const MIN_READ_BYTES: usize = 8 * 1024;
+
+/// Bytes that a connection reads at once, at most, and so how far it reads ahead of the client.
+const MAX_READ_BYTES: usize = 64 * 1024;
+
+/// Informational answers before an answer, at most.
+const MAX_INTERIM_ANSWERS: u32 = 100;
+
+/// A connection of HTTP/1.1 to a target.
+pub(in super::super) struct Connection {
+    wire: Wire,
+    /// What was read and belongs to nobody yet.
+    read: BytesMut,
+    read_bytes: usize,
+    /// How much of a head was looked at already.
+    searched: usize,
+    /// For the head of the next request.
+    buffer: Vec<u8>,
+    interim_answers: u32,
+    place: Place,
+}
+
+impl Connection {
+    pub(in super::super) fn new(wire: Wire, place: Place) -> Self {
+        Self {
+            wire,
+            read: BytesMut::new(),
+            read_bytes: MIN_READ_BYTES,
+            searched: 0,
+            buffer: Vec::new(),
+            interim_answers: 0,
+            place,
+        }
+    }
+
+    /// Whether it can carry a request: the target has neither closed it nor said anything unasked. Costs no system call
+    /// as long as nothing has happened on it.
+    pub(in super::super) fn is_fresh(&mut self) -> bool {
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let mut context = Context::from_waker(Waker::noop());
+        self.read.is_empty() && Pin::new(&mut self.wire).poll_read(&mut context, &mut buffer).is_pending()
+    }
+
+    /// Begins to send a request.
+    pub(in super::super) fn begin(&mut self, request: &Request<RequestBody>) -> Upload {
+        self.interim_answers = 0;
+        Upload::new(std::mem::take(&mut self.buffer), request)
+    }
+
+    /// Sends more of a request.
+    ///
+    /// # Errors
+    ///
+    /// When the client's body or the connection breaks.
+    pub(in super::super) fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+        upload: &mut Upload,
+        body: &mut RequestBody,
+    ) -> Poll<Result<(), Http1Error>> {
+        upload.poll(cx, &mut self.wire, body)
+    }
+
+    /// Keeps what a request that was sent has left for the next one.
+    pub(in super::super) fn sent(&mut self, upload: Upload) {
+        self.buffer = upload.into_buffer();
+    }
+
+    /// Whether anything of an answer was read.
+    pub(in super::super) fn has_read(&self) -> bool {
+        !self.read.is_empty() || self.interim_answers > 0
+    }
+
+    /// Waits for the head of an answer. Who asked is told of what comes before it.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks, or what comes is no answer.
+    pub(in super::super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+        interim: Option<&Interim>,
+    ) -> Poll<Result<Head, Http1Error>> {
+        loop {
+            match head::take(&mut self.read, &mut self.searched, method)? {
+                Some(Answered::Final(head)) => return Poll::Ready(Ok(head)),
+                Some(Answered::Interim(answer)) => {
+                    self.interim_answers += 1;
+                    if self.interim_answers > MAX_INTERIM_ANSWERS {
+                        return Poll::Ready(Err(Http1Error::Malformed("it never comes to its answer")));
+                    }
+                    if let Some(interim) = interim {
+                        interim.tell(answer);
+                    }
+                }
+                None => {
+                    if ready!(self.poll_fill(cx))? == 0 {
+                        return Poll::Ready(Err(Http1Error::Closed));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the next piece of an answer's body.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        framing: &mut Framing,
+    ) -> Poll<Result<Piece, Http1Error>> {
+        loop {
+            let piece = match framing {
+                Framing::Nothing => return Poll::Ready(Ok(Piece::End(None))),
+                Framing::Chunked(chunks) => chunks.next(&mut self.read)?,
+                Framing::Length(_) | Framing::UntilClose if self.read.is_empty() => Piece::Incomplete,
+                Framing::Length(left) => {
+                    let bytes = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
+                    *left -= bytes as u64;
+                    if *left == 0 {
+                        *framing = Framing::Nothing;
+                    }
+                    Piece::Data(self.read.split_to(bytes).freeze())
+                }
+                Framing::UntilClose => Piece::Data(self.read.split().freeze()),
+            };
+            match piece {
+                Piece::Incomplete => {}
+                Piece::Data(_) => return Poll::Ready(Ok(piece)),
+                Piece::End(_) => {
+                    *framing = Framing::Nothing;
+                    return Poll::Ready(Ok(piece));
+                }
+            }
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(match framing {
+                    Framing::UntilClose => {
+                        *framing = Framing::Nothing;
+                        Ok(Piece::End(None))
+                    }
+                    Framing::Nothing | Framing::Length(_) | Framing::Chunked(_) => Err(Http1Error::Closed),
+                });
+            }
+        }
+    }
+
+    /// The connection, what was read on it, and its place among the target's connections.
+    pub(in super::super) fn into_parts(self) -> (Wire, Bytes, Place) {
+        (self.wire, self.read.freeze(), self.place)
+    }
+
+    /// Reads once. How much at once goes by how much came the last time.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Http1Error>> {
+        self.read.reserve(self.read_bytes);
+        let before = self.read.len();
+        let wire = &mut self.wire;
+        let bytes = match pin!(wire.read_buf(&mut self.read)).poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(bytes)) => bytes,
+            // Some targets end so, and what they sent before is gone with it.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Poll::Ready(Err(Http1Error::Closed));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Http1Error::Io(error))),
+        };
+        if before + bytes >= self.read_bytes {
+            self.read_bytes = (self.read_bytes * 2).min(MAX_READ_BYTES);
+        } else if bytes < self.read_bytes / 4 {
+            self.read_bytes = (self.read_bytes / 2).max(MIN_READ_BYTES);
+        }
+        Poll::Ready(Ok(bytes))
+    }
+}

@@ -1,0 +1,184 @@
+//! Heads of requests and answers.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+
+use super::chunks::Chunks;
+use super::{Answered, Framing, Http1Error};
+use crate::http::body::RequestBody;
+
+/// Most header fields in an answer.
+const MAX_FIELDS: usize = 100;
+
+/// Most bytes of an answer's head.
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// The head of an answer.
+pub(in super::super) struct Head {
+    /// Status and fields, as they came.
+    pub(in super::super) parts: Parts,
+    /// How its body ends.
+    pub(in super::super) framing: Framing,
+    /// The connection can carry another request.
+    pub(in super::super) persistent: bool,
+}
+
+/// How the body of a request is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framed {
+    /// There is none, or an empty one.
+    Empty,
+    /// It has so many bytes.
+    Length(u64),
+    /// Its length is not known.
+    Chunked,
+}
+
+/// Writes the head of a request. Its framing is made here and comes from nowhere else.
+pub(super) fn write(into: &mut Vec<u8>, request: &Request<RequestBody>, framed: Framed) {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    for piece in [request.method().as_str(), " ", target, " HTTP/1.1\r\n"] {
+        into.extend_from_slice(piece.as_bytes());
+    }
+    for (name, value) in request.headers() {
+        // An empty body may have a length of zero.
+        if *name == header::TRANSFER_ENCODING || (*name == header::CONTENT_LENGTH && framed != Framed::Empty)
+        {
+            continue;
+        }
+        for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            into.extend_from_slice(piece);
+        }
+    }
+    match framed {
+        Framed::Empty => {}
+        Framed::Length(bytes) => {
+            into.extend_from_slice(b"content-length: ");
+            into.extend_from_slice(bytes.to_string().as_bytes());
+            into.extend_from_slice(b"\r\n");
+        }
+        Framed::Chunked => into.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    into.extend_from_slice(b"\r\n");
+}
+
+/// Takes a head from what was read, when it is there whole. `searched` is how much of it was looked at before.
+pub(super) fn take(
+    read: &mut BytesMut,
+    searched: &mut usize,
+    method: &Method,
+) -> Result<Option<Answered>, Http1Error> {
+    let Some(length) = end_of_head(read, *searched) else {
+        *searched = read.len();
+        if read.len() >= MAX_HEAD_BYTES {
+            return Err(Http1Error::Malformed("its head is too long"));
+        }
+        return Ok(None);
+    };
+    *searched = 0;
+    if length > MAX_HEAD_BYTES {
+        return Err(Http1Error::Malformed("its head is too long"));
+    }
+    parse(&read.split_to(length).freeze(), method).map(Some)
+}
+
+/// Where a head ends that is there whole: behind its first empty line.
+fn end_of_head(read: &[u8], searched: usize) -> Option<usize> {
+    // The end may have begun in what was searched already.
+    let from = searched.saturating_sub(3);
+    let tail = read.get(from..)?;
+    memchr::memchr_iter(b'\n', tail).find_map(|at| match tail.get(at + 1..)? {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
+        _ => None,
+    })
+}
+
+fn parse(head: &Bytes, method: &Method) -> Result<Answered, Http1Error> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let outcome =
+        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut fields);
+    match outcome {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err(Http1Error::Malformed("its head ends within a line")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Http1Error::Malformed("it has too many fields")),
+        Err(_) => return Err(Http1Error::Malformed("its head is not HTTP/1.1")),
+    }
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or(Http1Error::Malformed("its status is none"))?;
+    // One for the request id that the client gets.
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + 1);
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(Http1Error::Malformed("a field is no field"));
+        };
+        headers.append(name, value);
+    }
+    let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.version_mut() = version;
+    *response.headers_mut() = headers;
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Answered::Interim(response));
+    }
+    let (parts, ()) = response.into_parts();
+    let framing = framing(&parts, method)?;
+    let persistent = is_persistent(&parts, &framing);
+    Ok(Answered::Final(Head { parts, framing, persistent }))
+}
+
+/// How the body of an answer ends (RFC 9112 section 6.3). One that could be read in two ways is none.
+fn framing(parts: &Parts, method: &Method) -> Result<Framing, Http1Error> {
+    let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter();
+    let (coding, length) = (codings.next(), lengths.next());
+    if codings.next().is_some() || lengths.next().is_some() {
+        return Err(Http1Error::Malformed("its length is given twice"));
+    }
+    let framing = match (coding, length) {
+        (Some(_), Some(_)) => return Err(Http1Error::Malformed("it has two lengths")),
+        (Some(coding), None) => {
+            if parts.version != Version::HTTP_11 || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(Http1Error::Malformed("its transfer coding is not known"));
+            }
+            Framing::Chunked(Chunks::default())
+        }
+        (None, Some(length)) => match decimal(length.as_bytes()) {
+            Some(0) => Framing::Nothing,
+            Some(bytes) => Framing::Length(bytes),
+            None => return Err(Http1Error::Malformed("its length is no number")),
+        },
+        (None, None) => Framing::UntilClose,
+    };
+    // A switch of protocols, no content, and not modified (RFC 9110 section 6.4.1).
+    let bodyless = matches!(parts.status.as_u16(), 101 | 204 | 304);
+    Ok(if bodyless || *method == Method::HEAD { Framing::Nothing } else { framing })
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Whether a connection goes on after an answer (RFC 9112 section 9.3).
+fn is_persistent(parts: &Parts, framing: &Framing) -> bool {
+    let mut persistent = parts.version == Version::HTTP_11;
+    for value in parts.headers.get_all(header::CONNECTION) {
+        for option in value.as_bytes().split(|byte| *byte == b',') {
+            if option.trim_ascii().eq_ignore_ascii_case(b"close") {
+                return false;
+            }
+            persistent |= option.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+    persistent && !matches!(framing, Framing::UntilClose) && parts.status != StatusCode::SWITCHING_PROTOCOLS
+}
