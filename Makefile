@@ -1,4 +1,4 @@
-.PHONY: test lint bench demo identity-load fuzz
+.PHONY: test lint bench faults demo identity-load fuzz
 
 # Exactly what CI runs.
 test:
@@ -12,6 +12,11 @@ lint:
 bench:
 	cargo build --release
 	@scripts/bench.sh
+
+# Disks that fail, clocks that jump, upstreams that flap: docs/operations.md tells what has to happen.
+faults:
+	cargo build --locked --bins --tests
+	@python3 scripts/faults target/debug/tollgate
 
 demo:
 	cargo run --release -- demo

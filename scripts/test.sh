@@ -54,6 +54,7 @@ step "build" cargo build --locked --bins --tests
 step "smoke" scripts/smoke.sh target/debug/tollgate
 step "client" "$python" scripts/django_client.py target/debug/tollgate
 step "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
+step "faults" "$python" scripts/faults --quick target/debug/tollgate
 step "flood" "$python" scripts/login_flood.py target/debug/tollgate
 step "protocols" "$python" scripts/protocols.py target/debug/tollgate
 step "TLS" "$python" scripts/tls_clients.py target/debug/tollgate

@@ -1,5 +1,7 @@
 //! The composition root: the only module that knows everybody. It binds everything first, and only then serves.
 
+mod bound;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -11,13 +13,14 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use self::bound::Bound;
 use crate::admin;
 use crate::base::clock::Clock;
 use crate::config::{Config, UserSource};
 use crate::connection::Purpose;
 use crate::identity::Firewall;
 use crate::keys::KeyError;
-use crate::net::listener::{self, BindError};
+use crate::net::listener::BindError;
 use crate::net::tls::{TlsError, TlsServer};
 use crate::proof::{self, ProofError};
 use crate::snapshot::{AssemblyError, Opened, Snapshot};
@@ -35,10 +38,13 @@ const CONTROL_THREADS: usize = 2;
 const EXPOSED_KEY: &str = "everybody on this machine may read this private key: set its file's mode to 0600";
 
 /// How long the end waits for the store to close.
-const STORE_CLOSE: Duration = Duration::from_secs(2);
+const STORE_CLOSE: Duration = Duration::from_secs(1);
+
+/// How long the end waits for what the control plane is still doing, such as asking for the name of a database.
+const CONTROL_STOP: Duration = Duration::from_millis(250);
 
 /// How long the end waits for the log to be written.
-const LOG_FLUSH: Duration = Duration::from_secs(2);
+const LOG_FLUSH: Duration = Duration::from_millis(500);
 
 /// A gateway that runs.
 pub struct Gateway {
@@ -49,6 +55,7 @@ pub struct Gateway {
     stopping: watch::Sender<Stopping>,
     ready: Arc<AtomicBool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    /// What runs on the control plane for as long as the gateway does.
     watchers: Vec<tokio::task::JoinHandle<()>>,
     control: Option<Runtime>,
     store: Store,
@@ -153,13 +160,13 @@ impl Gateway {
         let https_port = bound.addresses.first().map_or(443, SocketAddr::port);
         let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port, firewall))?;
         let snapshot = Arc::new(snapshot);
-        let watchers = spawn_watchers(&snapshot, &control);
+        let mut watchers = spawn_watchers(&snapshot, &control);
         let ready = Arc::new(AtomicBool::new(false));
         let admin = match bound.admin {
             Some((listener, address)) => {
                 let _entered = control.enter();
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
-                control.spawn(admin::serve(listener, Arc::clone(&ready)));
+                watchers.push(control.spawn(admin::serve(listener, Arc::clone(&ready))));
                 Some(address)
             }
             None => None,
@@ -226,9 +233,13 @@ impl Gateway {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Whether a data-plane thread has ended though nobody told it to: its share of the clients is not served.
+    /// Whether something has ended though nobody told it to: a data-plane thread, whose share of the clients is not served,
+    /// what looks for revocations and other changes, or the log.
     pub fn has_failed(&self) -> bool {
-        *self.stopping.borrow() == Stopping::No && self.threads.iter().any(JoinHandle::is_finished)
+        *self.stopping.borrow() == Stopping::No
+            && (self.threads.iter().any(JoinHandle::is_finished)
+                || self.watchers.iter().any(tokio::task::JoinHandle::is_finished)
+                || !self.log.is_running())
     }
 
     /// Ends everything now and waits until it has ended.
@@ -247,10 +258,10 @@ impl Gateway {
             }
         }
         if let Some(control) = self.control.take() {
-            // Nobody looks for changes any more when the store is closed.
+            // Nobody looks for changes any more when the store is closed. Who ended before has panicked, and that was told.
             self.watchers.drain(..).for_each(|watcher| watcher.abort());
             self.close_store(&control);
-            control.shutdown_timeout(Duration::from_secs(1));
+            control.shutdown_timeout(CONTROL_STOP);
             tracing::info!("the gateway has stopped");
             self.log.flush(LOG_FLUSH);
         }
@@ -277,48 +288,6 @@ impl Drop for Gateway {
     }
 }
 
-/// Every socket, bound before anything serves.
-struct Bound {
-    addresses: Vec<SocketAddr>,
-    admin: Option<(TcpListener, SocketAddr)>,
-    /// Where requests are sent to HTTPS.
-    redirect: Option<SocketAddr>,
-    /// Per worker, one listener for each address.
-    workers: Vec<Vec<(TcpListener, Purpose)>>,
-}
-
-impl Bound {
-    fn bind(config: &Config) -> Result<Self, StartError> {
-        let count = config.server.workers.get();
-        let mut workers: Vec<Vec<(TcpListener, Purpose)>> = (0..count).map(|_| Vec::new()).collect();
-        let mut bind = |address: SocketAddr, purpose: Purpose| {
-            let listeners = listener::bind(address, count).map_err(StartError::Bind)?;
-            let bound = listeners.first().map(TcpListener::local_addr).transpose();
-            for (worker, listener) in workers.iter_mut().zip(listeners) {
-                worker.push((listener, purpose));
-            }
-            bound.map_err(StartError::System)
-        };
-        let mut addresses = Vec::new();
-        for address in &config.server.listen {
-            addresses.extend(bind(*address, Purpose::Serve)?);
-        }
-        let redirect = match config.server.http_redirect {
-            Some(address) => bind(address, Purpose::Redirect)?,
-            None => None,
-        };
-        let admin = match config.server.admin {
-            Some(address) => {
-                let listener = listener::bind_alone(address).map_err(StartError::Bind)?;
-                let address = listener.local_addr().map_err(StartError::System)?;
-                Some((listener, address))
-            }
-            None => None,
-        };
-        Ok(Self { addresses, admin, redirect, workers })
-    }
-}
-
 /// Opens and loads what the configuration names.
 async fn assemble(
     config: Config,
@@ -333,6 +302,9 @@ async fn assemble(
         if let Some(key) = &certificate.exposed_key {
             tracing::warn!(key = %key.display(), "{EXPOSED_KEY}");
         }
+    }
+    if let Err(error) = clock.credible_unix_ms() {
+        tracing::error!(%error, "no token is issued until the clock is set");
     }
     let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));

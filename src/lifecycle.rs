@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::app::Gateway;
 
-/// How often is looked whether the data plane still runs.
+/// How often is looked whether all parts still run.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often is looked whether the data plane has finished draining.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -22,7 +22,7 @@ pub enum Ending {
     Drained,
     /// A second signal, or the end of `drain_timeout`, cut off what was in flight.
     CutOff,
-    /// Every data-plane thread has ended although nobody asked for it.
+    /// A part of the gateway has ended although nobody asked for it.
     Failed,
 }
 
@@ -39,10 +39,13 @@ struct Streams {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Tells of a file that has reached its limit. It ends a process unless somebody listens; that the file cannot be
+    /// written is told to whoever writes it as well.
+    _file_size: Signal,
 }
 
 impl Signals {
-    /// Installs the handlers of TERM, INT and HUP.
+    /// Installs the handlers of TERM, INT, HUP and XFSZ.
     ///
     /// # Errors
     ///
@@ -54,6 +57,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         };
         drop(entered);
         Ok(Self { runtime, streams })
@@ -86,7 +90,7 @@ enum Asked {
 
 impl Streams {
     async fn wait(&mut self, gateway: &Gateway) -> Asked {
-        let Self { terminate, interrupt, hangup } = self;
+        let Self { terminate, interrupt, hangup, _file_size: _ } = self;
         let mut looks = ticks(LOOK_EVERY);
         loop {
             tokio::select! {
@@ -101,7 +105,7 @@ impl Streams {
     }
 
     async fn drain(&mut self, gateway: &Gateway) -> Ending {
-        let Self { terminate, interrupt, hangup } = self;
+        let Self { terminate, interrupt, hangup, _file_size: _ } = self;
         let mut looks = ticks(DRAIN_LOOK_EVERY);
         let mut overdue = pin!(tokio::time::sleep(gateway.drain_timeout()));
         loop {

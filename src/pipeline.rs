@@ -1,12 +1,14 @@
 //! The story of a request: each stage takes the proof of the one before.
 
 use std::num::NonZeroU64;
-use std::pin::pin;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use crate::http::hop;
 use crate::http::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
@@ -60,7 +62,8 @@ async fn finish(
 ) -> Response<ResponseBody> {
     let Call { connection, progress, .. } = call;
     let mut told = Told::default();
-    let answer = match exchange(call, taken, dialect, &id, &mut record, &mut told).await {
+    let outcome = unless_panicking(pin!(exchange(call, taken, dialect, &id, &mut record, &mut told))).await;
+    let answer = match outcome {
         Ok(answer) => answer,
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
@@ -73,6 +76,16 @@ async fn finish(
     let mut response = answer.complete(id, progress, record);
     told.write(response.headers_mut());
     response
+}
+
+/// Makes a refusal of a panic, so that it costs one request and not all those of its connection. The connection ends, for
+/// nobody knows what was read of it.
+async fn unless_panicking<T>(
+    stages: Pin<&mut impl Future<Output = Result<T, Refusal>>>,
+) -> Result<T, Refusal> {
+    // What the stages share with other requests is in cells, which are whole between any two steps.
+    let caught = AssertUnwindSafe(stages).catch_unwind().await;
+    caught.unwrap_or_else(|_| Err(Refusal::new(Reason::InternalError, "The gateway failed.").closing()))
 }
 
 /// The stages. Their order matters: nothing is routed that was not checked, nobody is asked for a token who goes to a

@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::http::incoming::Incoming;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{HeaderValue, Request};
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, LocalOptions};
@@ -105,30 +106,41 @@ pub struct Parts {
 ///
 /// # Errors
 ///
-/// When the thread cannot begin: no runtime, no listener, no randomness.
+/// When the thread cannot begin: no runtime, no listener, no randomness. When it cannot go on, because what accepts
+/// clients or looks at deadlines has failed.
 pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default())?;
-    runtime.block_on(async move {
+    let outcome = runtime.block_on(async move {
         let Parts { snapshot, listeners, control, connections, mut stopping } = parts;
         let worker = Worker::new(&snapshot, control, connections).map_err(io::Error::other)?;
         let worker = Rc::new(worker);
-        let mut accepting = Vec::new();
+        let mut accepting = FuturesUnordered::new();
         for (listener, purpose) in listeners {
             let listener = TcpListener::from_std(listener)?;
             accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, purpose)));
         }
-        let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+        let mut ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
         ready();
-        wait_for(&mut stopping, Stopping::Draining).await;
+        // Neither ends by itself. Without them the thread would look alive and serve nobody, or hold back nobody.
+        let failure = tokio::select! {
+            () = wait_for(&mut stopping, Stopping::Draining) => None,
+            Some(_) = accepting.next() => Some("nobody accepts clients any more"),
+            _ = &mut ticking => Some("nobody looks at deadlines any more"),
+        };
         for task in accepting {
             task.abort();
         }
-        worker.drain(&mut stopping).await;
+        if failure.is_none() {
+            worker.drain(&mut stopping).await;
+        }
         ticking.abort();
         worker.end();
-        Ok(())
-    })
+        failure.map_or(Ok(()), |failure| Err(io::Error::other(failure)))
+    });
+    // Whoever still asks a resolver that does not answer is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Waits until the gateway has come at least so far. A sender that is gone means the end.
@@ -301,7 +313,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts clients for ever.
 async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
-    let mut last_complaint_ms = 0;
     loop {
         if worker.connections.load(Ordering::Acquire) >= worker.server.limits.max_connections.get() {
             // The kernel keeps who comes now; a place becomes free when somebody leaves.
@@ -324,15 +335,21 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
                 });
             }
             Err(error) => {
-                let now_ms = worker.clock.now_ms();
-                if now_ms >= last_complaint_ms + 1000 {
-                    last_complaint_ms = now_ms;
+                if is_to_be_told(worker.clock.now_ms()) {
                     tracing::warn!(%error, "cannot accept connections");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// Whether somebody may say now that no connection is accepted. Descriptors are the process's, so one thread tells for all,
+/// once a second.
+fn is_to_be_told(now_ms: u64) -> bool {
+    static TOLD_MS: AtomicU64 = AtomicU64::new(0);
+    let again = |told_ms: u64| (now_ms >= told_ms.saturating_add(1000) || told_ms == 0).then_some(now_ms);
+    TOLD_MS.fetch_update(Ordering::AcqRel, Ordering::Acquire, again).is_ok()
 }
 
 /// Looks at deadlines and idle connections, and hands the access log on.

@@ -343,7 +343,7 @@ impl Authenticator {
             match sessions.admit(binding, mark).await {
                 Ok(binding) => Ok(Looked { user, binding }),
                 Err(SessionError::Revoked | SessionError::Expired) => Err(AuthnError::Revoked),
-                Err(SessionError::Unavailable(_) | SessionError::Randomness(_)) => {
+                Err(SessionError::Unavailable(_) | SessionError::Randomness(_) | SessionError::Clock(_)) => {
                     Err(AuthnError::StoreUnavailable)
                 }
             }

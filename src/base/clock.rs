@@ -1,8 +1,13 @@
 //! The clock, as a value that is passed in: tests move time, nothing waits for it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, UNIX_EPOCH};
+
+/// No token is issued by a clock that shows an earlier time than this, in milliseconds since 1970: 2026-11-01T00:00:00Z,
+/// when there was no such version yet.
+pub const EARLIEST_UNIX_MS: i64 = 1_793_491_200_000;
 
 /// Wall-clock time, in milliseconds since 1970-01-01T00:00:00Z. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +17,33 @@ pub enum Clock {
     System,
     /// A clock that only tests move.
     Manual(Arc<AtomicI64>),
+    /// A clock that does what a test has written, such as fail on a certain thread.
+    Scripted(Script),
 }
+
+/// What a scripted clock does when it is asked.
+#[derive(Clone)]
+pub struct Script(Arc<dyn Fn() -> i64 + Send + Sync>);
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Script(..)")
+    }
+}
+
+/// The clock of the machine shows a time before [`EARLIEST_UNIX_MS`], so that nobody can say when a token ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockIsWrong;
+
+impl fmt::Display for ClockIsWrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the clock of this machine is wrong: it shows a time before this version was made, so set it",
+        )
+    }
+}
+
+impl std::error::Error for ClockIsWrong {}
 
 impl Clock {
     /// A clock that stands at `unix_ms` until the returned handle is stored to.
@@ -21,11 +52,27 @@ impl Clock {
         (Self::Manual(Arc::clone(&hand)), hand)
     }
 
+    /// A clock that asks a function of a test, which returns milliseconds since 1970.
+    pub fn scripted(script: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self::Scripted(Script(Arc::new(script)))
+    }
+
+    /// Milliseconds since 1970, where a token is issued by them.
+    ///
+    /// # Errors
+    ///
+    /// [`ClockIsWrong`]
+    pub fn credible_unix_ms(&self) -> Result<i64, ClockIsWrong> {
+        let now_ms = self.now_unix_ms();
+        if now_ms < EARLIEST_UNIX_MS { Err(ClockIsWrong) } else { Ok(now_ms) }
+    }
+
     /// Milliseconds since 1970. A machine set before 1970 reads as 0.
     pub fn now_unix_ms(&self) -> i64 {
         match self {
             Self::System => system_unix_ms(),
             Self::Manual(hand) => hand.load(Ordering::Acquire),
+            Self::Scripted(Script(script)) => script(),
         }
     }
 
@@ -48,7 +95,7 @@ impl Stopwatch {
     /// Begins to measure; a clock that only tests move is followed.
     pub fn start(clock: &Clock) -> Self {
         match clock {
-            Clock::System => Self::System(Instant::now()),
+            Clock::System | Clock::Scripted(_) => Self::System(Instant::now()),
             Clock::Manual(hand) => Self::Manual(Arc::clone(hand)),
         }
     }
@@ -95,5 +142,20 @@ mod tests {
         let watch = Stopwatch::start(&Clock::System);
         let before = watch.now_ns();
         assert!(watch.clone().now_ns() >= before);
+    }
+
+    #[test]
+    fn a_clock_that_begins_in_1970_is_not_believed() {
+        let (clock, hand) = Clock::manual(86_400_000);
+        assert_eq!(clock.credible_unix_ms(), Err(ClockIsWrong));
+        hand.store(EARLIEST_UNIX_MS - 1, Ordering::Release);
+        assert_eq!(clock.credible_unix_ms(), Err(ClockIsWrong));
+        hand.store(EARLIEST_UNIX_MS, Ordering::Release);
+        assert_eq!(clock.credible_unix_ms(), Ok(EARLIEST_UNIX_MS));
+    }
+
+    #[test]
+    fn a_scripted_clock_does_as_it_is_written() {
+        assert_eq!(Clock::scripted(|| 7_000).clone().now_unix_seconds(), 7);
     }
 }

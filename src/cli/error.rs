@@ -181,7 +181,7 @@ impl fmt::Display for CommandError {
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
             Self::Start(error) => error.fmt(f),
             Self::System(error) => write!(f, "the operating system refused: {error}"),
-            Self::Ended => f.write_str("every data-plane thread has ended by itself; the log says why"),
+            Self::Ended => f.write_str("a part of the gateway has ended by itself; the log says why"),
         }
     }
 }

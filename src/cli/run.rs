@@ -7,6 +7,7 @@ use crate::app::Gateway;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::lifecycle::{Ending, Signals};
+use crate::telemetry::events;
 
 /// Runs a gateway that logs to standard output.
 ///
@@ -15,6 +16,7 @@ use crate::lifecycle::{Ending, Signals};
 /// [`CommandError::Start`] when it cannot start, [`CommandError::Ended`] when it ends by itself.
 pub fn run(config: Config) -> Result<Exit, CommandError> {
     let signals = Signals::install().map_err(CommandError::System)?;
+    events::tell_of_panics();
     let gateway = Gateway::start(config, Clock::System, io::stdout()).map_err(CommandError::Start)?;
     outcome(signals.attend(gateway))
 }

@@ -19,9 +19,15 @@ use crate::store::{Store, StoreError};
 ///
 /// A [`CommandError`].
 pub fn perform(config: &Config, verb: SessionVerb, out: &mut dyn Write) -> Result<Exit, CommandError> {
+    // A new store would have no session to end, and say so as if all were well.
+    let path = &config.store.path;
+    if !path.exists() {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound).into();
+        return Err(CommandError::Store(StoreError::CannotOpen { path: path.clone(), source }));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(CommandError::System)?.block_on(async {
-        let store = Store::open(&config.store.path).await.map_err(CommandError::Store)?;
+        let store = Store::open(path).await.map_err(CommandError::Store)?;
         let names = config.users.source == UserSource::Store;
         let done = match verb {
             SessionVerb::List { user } => list(&store, names, user.as_deref(), &Clock::System, out).await,
@@ -124,7 +130,7 @@ mod tests {
                 .bind(sid)
                 .bind(user_id)
                 .bind(started)
-                .execute(store.pool())
+                .execute(store.pool().unwrap())
                 .await
                 .unwrap();
         }

@@ -107,6 +107,10 @@ pub(super) fn session_refused(error: &SessionError, realm: &str) -> Answer {
             tracing::error!(%error, "no session was begun");
             failed()
         }
+        SessionError::Clock(error) => {
+            tracing::error!(%error, "no token is issued");
+            failed()
+        }
     }
 }
 

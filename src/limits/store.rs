@@ -9,7 +9,7 @@ impl Store {
         let rows: Vec<(Vec<u8>, i64)> =
             sqlx::query_as("SELECT id, locked_until FROM lockouts WHERE locked_until > ?1")
                 .bind(now_ms)
-                .fetch_all(self.pool())
+                .fetch_all(self.pool()?)
                 .await?;
         Ok(rows.into_iter().filter_map(|(id, until_ms)| Some((id.try_into().ok()?, until_ms))).collect())
     }

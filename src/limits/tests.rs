@@ -178,8 +178,10 @@ async fn a_lock_outlives_the_process_and_names_nobody() {
     }
     two.admit("alice", HOME).await.unwrap().give_back();
     fail(&two, "bob", HOME, 2).await;
-    let rows: Vec<(Vec<u8>, i64)> =
-        sqlx::query_as("SELECT id, locked_until FROM lockouts").fetch_all(store.pool()).await.unwrap();
+    let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as("SELECT id, locked_until FROM lockouts")
+        .fetch_all(store.pool().unwrap())
+        .await
+        .unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].1, 1_000_000 + 1_200_000);
     assert_eq!(rows[0].0.len(), 16);

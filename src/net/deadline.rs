@@ -9,36 +9,10 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
 
+pub use super::tick::TickClock;
 use crate::base::bounds;
 use crate::config::Limits;
-
-/// A clock that is read at every tick, in milliseconds since the thread began. Reading it costs nothing.
-#[derive(Debug)]
-pub struct TickClock {
-    began: Instant,
-    now_ms: Cell<u64>,
-}
-
-impl Default for TickClock {
-    fn default() -> Self {
-        Self { began: Instant::now(), now_ms: Cell::new(1) }
-    }
-}
-
-impl TickClock {
-    /// The time of the last tick.
-    pub fn now_ms(&self) -> u64 {
-        self.now_ms.get()
-    }
-
-    /// Takes the time.
-    pub fn tick(&self) {
-        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.now_ms.set(elapsed.saturating_add(1));
-    }
-}
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -425,7 +399,7 @@ mod tests {
     }
 
     fn at(progress: &Progress, clock: &TickClock, ms: u64) -> Option<Overdue> {
-        clock.now_ms.set(1 + ms);
+        clock.set(1 + ms);
         progress.exceeded(&limits())
     }
 

@@ -7,6 +7,7 @@ pub mod heads;
 pub mod listener;
 pub mod peer;
 pub mod proxy_protocol;
+mod tick;
 pub mod tls;
 pub mod transport;
 pub mod watchlist;

@@ -24,7 +24,7 @@ use tracing::subscriber::NoSubscriber;
 
 pub use self::recorder::{Field, Seen, SeenRequest};
 use crate::base::algorithm::Algorithm;
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, EARLIEST_UNIX_MS};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::base::secret::Secret;
 use crate::base::user::{User, UserField};
@@ -173,7 +173,7 @@ impl Rehearsal {
             let tokens = config.tokens.clone();
             // The sink's thread ends with its last user.
             let (sink, _writer) = Sink::start(io::sink()).map_err(RehearsalError::System)?;
-            let snapshot = Snapshot::assemble(config, Clock::System, sink, opened).await;
+            let snapshot = Snapshot::assemble(config, Self::clock(), sink, opened).await;
             let snapshot = snapshot.map_err(RehearsalError::Assembly)?;
             let issuer = Issuer::new(Arc::clone(&snapshot.ring), &tokens);
             let worker = Worker::new(&snapshot, Handle::current(), Arc::default());
@@ -182,13 +182,18 @@ impl Rehearsal {
         Ok(Self { worker, issuer, seen, runtime })
     }
 
+    /// A clock that stands, because that of the machine may be wrong, and the proof does not depend on it.
+    fn clock() -> Clock {
+        Clock::manual(EARLIEST_UNIX_MS).0
+    }
+
     /// An access token for a user, who is what it says.
     ///
     /// # Errors
     ///
     /// [`RehearsalError::Token`].
     pub fn token(&self, user: &User) -> Result<String, RehearsalError> {
-        let now = Clock::System.now_unix_ms() / 1000;
+        let now = Self::clock().now_unix_seconds();
         let times = (now, now.saturating_add(TOKEN_LIFETIME_SECONDS));
         let minted = self.issuer.mint(Expected::Access, user, times, Vec::new());
         minted.map(|minted| minted.text).map_err(RehearsalError::Token)

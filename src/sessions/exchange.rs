@@ -38,7 +38,7 @@ impl Sessions {
             return Err(SessionError::Revoked);
         }
         let _alone = inner.alone().await?;
-        let now_ms = inner.clock.now_unix_ms();
+        let now_ms = inner.clock.credible_unix_ms().map_err(SessionError::Clock)?;
         let mut transaction = inner.store.begin().await?;
         let session = inner.recorded(&mut transaction, &sid, claims, mark, now_ms).await?;
         if session.is_outdated(mark) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, ClockIsWrong};
 use crate::base::ids::{self, RandomnessUnavailable};
 use crate::config;
 use crate::store::{Store, StoreError};
@@ -67,6 +67,8 @@ pub enum SessionError {
     Unavailable(StoreError),
     /// There was no randomness for an id.
     Randomness(RandomnessUnavailable),
+    /// The clock is not believed.
+    Clock(ClockIsWrong),
 }
 
 impl fmt::Display for SessionError {
@@ -76,6 +78,7 @@ impl fmt::Display for SessionError {
             Self::Expired => f.write_str("the session has come to its absolute end"),
             Self::Unavailable(error) => error.fmt(f),
             Self::Randomness(error) => error.fmt(f),
+            Self::Clock(error) => error.fmt(f),
         }
     }
 }
@@ -86,6 +89,7 @@ impl std::error::Error for SessionError {
             Self::Revoked | Self::Expired => None,
             Self::Unavailable(error) => Some(error),
             Self::Randomness(error) => Some(error),
+            Self::Clock(error) => Some(error),
         }
     }
 }
@@ -130,8 +134,8 @@ impl Sessions {
         let data_version = store.data_version().await?;
         let revocations = Revocations::default();
         let (seq, revoked) = store.revocations(0).await?;
+        // None is forgotten yet, by a clock that may have to be set first.
         revocations.add(revoked);
-        revocations.forget(clock.now_unix_ms());
         let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
         let rules = Rules {
             access: seconds(tokens.access_lifetime),
@@ -159,10 +163,11 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Unavailable`] and [`SessionError::Randomness`]; no token may be given out then.
+    /// [`SessionError::Unavailable`], [`SessionError::Randomness`] and [`SessionError::Clock`]; no token may be given out
+    /// then.
     pub async fn begin(&self, user_id: &str, mark: CredentialMark) -> Result<Grant, SessionError> {
         let inner = self.0.as_ref();
-        let now_ms = inner.clock.now_unix_ms();
+        let now_ms = inner.clock.credible_unix_ms().map_err(SessionError::Clock)?;
         let sid = ids::random_id().map_err(SessionError::Randomness)?;
         let absolute_end_ms = inner.rules.absolute_end_ms(now_ms);
         let mut grant = inner.rules.grant(sid, now_ms, absolute_end_ms);
@@ -227,7 +232,7 @@ impl Sessions {
         if inner.revocations.has_session(&sid) {
             return Err(SessionError::Revoked);
         }
-        let mut connection = inner.store.pool().acquire().await?;
+        let mut connection = inner.store.pool()?.acquire().await?;
         if let Some(session) = store::session(&mut connection, &sid).await? {
             if session.has_ended {
                 return Err(SessionError::Revoked);

@@ -95,7 +95,7 @@ impl Store {
         )
         .bind(sid)
         .bind(user_id)
-        .fetch_all(self.pool())
+        .fetch_all(self.pool()?)
         .await?;
         rows.iter().map(listed).collect()
     }
@@ -130,11 +130,11 @@ impl Store {
     /// A [`StoreError`].
     pub async fn id_of_user(&self, name: &str) -> Result<Option<String>, StoreError> {
         let found = sqlx::query_scalar("SELECT CAST(id AS TEXT) FROM users WHERE name = ?1");
-        Ok(found.bind(name).fetch_optional(self.pool()).await?)
+        Ok(found.bind(name).fetch_optional(self.pool()?).await?)
     }
 
     pub(super) async fn session(&self, sid: &str) -> Result<Option<Recorded>, StoreError> {
-        session(&mut *self.pool().acquire().await?, sid).await
+        session(&mut *self.pool()?.acquire().await?, sid).await
     }
 
     /// The users who have sessions that go on.
@@ -142,7 +142,7 @@ impl Store {
         let found = sqlx::query_scalar(
             "SELECT DISTINCT user_id FROM sessions WHERE ended_at IS NULL AND expires_at > ?1",
         );
-        Ok(found.bind(now_ms).fetch_all(self.pool()).await?)
+        Ok(found.bind(now_ms).fetch_all(self.pool()?).await?)
     }
 
     /// Ends sessions of a user that were begun with another password than that of `mark`; all of them without one.
@@ -161,7 +161,7 @@ impl Store {
         .bind(reason)
         .bind(user_id)
         .bind(mark.map(|mark| mark.as_bytes().to_vec()))
-        .execute(self.pool())
+        .execute(self.pool()?)
         .await?;
         Ok(done.rows_affected())
     }
@@ -172,7 +172,7 @@ impl Store {
             "SELECT seq, sid, user_id, issued_until, until FROM revocations WHERE seq > ?1 ORDER BY seq",
         )
         .bind(after)
-        .fetch_all(self.pool())
+        .fetch_all(self.pool()?)
         .await?;
         let mut last = after;
         let mut found = Vec::with_capacity(rows.len());
@@ -203,7 +203,8 @@ impl Store {
              (SELECT seq FROM revocations WHERE until <= ?1 + 600000 LIMIT ?2)",
         ] {
             let before_ms = now_ms.saturating_sub(AFTERLIFE_MS);
-            let swept = sqlx::query(statement).bind(before_ms).bind(SWEEP_BATCH).execute(self.pool()).await?;
+            let swept =
+                sqlx::query(statement).bind(before_ms).bind(SWEEP_BATCH).execute(self.pool()?).await?;
             more |= swept.rows_affected() >= SWEEP_BATCH.unsigned_abs();
         }
         Ok(more)

@@ -200,7 +200,7 @@ async fn expired_rows_of_a_session_that_goes_on_are_swept() {
         rig.sessions.sweep().await.unwrap();
     }
     let used: i64 = sqlx::query_scalar("SELECT count(*) FROM used_refresh_tokens")
-        .fetch_one(rig.store.pool())
+        .fetch_one(rig.store.pool().unwrap())
         .await
         .unwrap();
     assert!(used <= 3, "{used} rows are kept");

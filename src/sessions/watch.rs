@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Inner, Seen, Sessions};
 use crate::base::bounds;
@@ -13,19 +13,47 @@ use crate::users::{Directory, Lookup};
 /// How often expired rows are deleted.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
+/// How long after the start nothing is deleted. A machine that has just started may have its clock set yet.
+const SWEEP_DELAY: Duration = Duration::from_mins(10);
+
+/// The time by which rows are deleted. It follows the clock, but when that jumps ahead only at twice the speed at which
+/// time passes: what is deleted by a clock that is wrong for a moment would be valid again when the clock is right.
+#[derive(Debug)]
+struct SweepTime {
+    unix_ms: i64,
+    taken: Instant,
+}
+
+impl SweepTime {
+    fn new(unix_ms: i64, taken: Instant) -> Self {
+        Self { unix_ms, taken }
+    }
+
+    /// The time by which to delete, when the clock shows `unix_ms`.
+    fn at(&mut self, unix_ms: i64, now: Instant) -> i64 {
+        let passed_ms = now.saturating_duration_since(self.taken).as_millis();
+        let most = i64::try_from(passed_ms).unwrap_or(i64::MAX).saturating_mul(2);
+        self.unix_ms = unix_ms.min(self.unix_ms.saturating_add(most));
+        self.taken = now;
+        self.unix_ms
+    }
+}
+
 impl Sessions {
     /// Looks for revocations by others every [`bounds::WATCH_INTERVAL_MS`] milliseconds and deletes what has expired every
-    /// minute, until it is dropped.
+    /// minute, the first time ten minutes after the start, until it is dropped.
     pub async fn watch(&self) {
         let mut ticks = tokio::time::interval(Duration::from_millis(bounds::WATCH_INTERVAL_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
+        let mut sweeps = tokio::time::interval_at(Instant::now() + SWEEP_DELAY, SWEEP_INTERVAL);
+        let mut time = SweepTime::new(self.0.clock.now_unix_ms(), Instant::now());
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.look().await,
                 _ = sweeps.tick() => {
-                    if let Err(error) = self.sweep().await {
+                    let before_ms = time.at(self.0.clock.now_unix_ms(), Instant::now());
+                    if let Err(error) = self.sweep_until(before_ms).await {
                         tracing::warn!(%error, "expired sessions are not deleted");
                     }
                 }
@@ -53,7 +81,10 @@ impl Sessions {
     ///
     /// A [`StoreError`].
     pub async fn sweep(&self) -> Result<(), StoreError> {
-        let now_ms = self.0.clock.now_unix_ms();
+        self.sweep_until(self.0.clock.now_unix_ms()).await
+    }
+
+    async fn sweep_until(&self, now_ms: i64) -> Result<(), StoreError> {
         self.0.revocations.forget(now_ms);
         loop {
             let alone = self.0.alone().await?;
@@ -115,5 +146,29 @@ impl Inner {
         self.revocations.add(revoked);
         (seen.data_version, seen.seq) = (data_version, seq);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_makes_nobody_forget() {
+        const DAY_MS: i64 = 86_400_000;
+        let (start_ms, begin) = (1_800_000_000_000, Instant::now());
+        let minutes = |count: i64| (count * 60_000, begin + SWEEP_INTERVAL * u32::try_from(count).unwrap());
+        let mut time = SweepTime::new(start_ms, begin);
+        let mut at = |ahead_ms: i64, (passed_ms, now): (i64, Instant)| {
+            time.at(start_ms + passed_ms + ahead_ms, now) - start_ms
+        };
+        assert_eq!(at(0, minutes(10)), 600_000);
+        // Ahead, it is followed at twice the speed.
+        assert_eq!(at(3 * DAY_MS, minutes(11)), 720_000);
+        assert_eq!(at(3 * DAY_MS, minutes(12)), 840_000);
+        // When it is right again, or late, so is this.
+        assert_eq!(at(0, minutes(13)), 780_000);
+        assert_eq!(at(-DAY_MS, minutes(14)), 840_000 - DAY_MS);
+        assert_eq!(at(0, minutes(15)), 960_000 - DAY_MS);
     }
 }

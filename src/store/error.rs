@@ -28,6 +28,11 @@ pub enum StoreError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// There is no file any more where the store was opened, or another one. What is in that one is not what was read.
+    Replaced {
+        /// Where it was opened.
+        path: PathBuf,
+    },
     /// A statement failed.
     Unavailable {
         /// Why.
@@ -45,6 +50,7 @@ impl StoreError {
             other @ (Self::Locked
             | Self::NewerSchema { .. }
             | Self::AlteredSchema { .. }
+            | Self::Replaced { .. }
             | Self::CannotOpen { .. }) => other,
         }
     }
@@ -83,6 +89,11 @@ impl fmt::Display for StoreError {
             Self::CannotOpen { path, source } => {
                 write!(f, "the store {} cannot be opened: {source}", path.display())
             }
+            Self::Replaced { path } => write!(
+                f,
+                "the store {} is not the file that was opened: put that file back, or restart the gateway to use this one",
+                path.display()
+            ),
             Self::Unavailable { source } => write!(f, "the store cannot be used: {source}"),
         }
     }
@@ -91,7 +102,9 @@ impl fmt::Display for StoreError {
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Locked | Self::NewerSchema { .. } | Self::AlteredSchema { .. } => None,
+            Self::Locked | Self::NewerSchema { .. } | Self::AlteredSchema { .. } | Self::Replaced { .. } => {
+                None
+            }
             Self::CannotOpen { source, .. } => Some(source.as_ref()),
             Self::Unavailable { source } => Some(source),
         }

@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite file, opened, made and migrated here. What is in it belongs to the modules that use it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
+    /// Where the file is and which one it was when it was opened, unless the store is in memory.
+    place: Option<(PathBuf, place::Identity)>,
     pool: SqlitePool,
     options: SqliteConnectOptions,
     watcher: Mutex<Watcher>,
@@ -83,7 +85,7 @@ impl Store {
             .foreign_keys(true)
             .disable_statement_logging();
         let connection = connect(Path::new(IN_MEMORY), &options, BUSY_TIMEOUT).await?;
-        Ok(Self::of(options, connection, BUSY_TIMEOUT))
+        Ok(Self::of(None, options, connection, BUSY_TIMEOUT))
     }
 
     async fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
@@ -102,10 +104,18 @@ impl Store {
             .foreign_keys(true)
             .disable_statement_logging();
         let connection = connect(path, &options, patience).await?;
-        Ok(Self::of(options, connection, patience))
+        let cannot_open =
+            |source: std::io::Error| StoreError::CannotOpen { path: path.to_owned(), source: source.into() };
+        let identity = place::identity(path).map_err(cannot_open)?;
+        Ok(Self::of(Some((path.to_owned(), identity)), options, connection, patience))
     }
 
-    fn of(options: SqliteConnectOptions, connection: SqliteConnection, patience: Duration) -> Self {
+    fn of(
+        place: Option<(PathBuf, place::Identity)>,
+        options: SqliteConnectOptions,
+        connection: SqliteConnection,
+        patience: Duration,
+    ) -> Self {
         // The pool has no timers, so it belongs to no particular runtime.
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
@@ -113,9 +123,16 @@ impl Store {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
+            .before_acquire(|connection, _| {
+                // When a disk fails or is full, SQLite ends the transaction by itself, and the connection, which goes on
+                // counting it, could never begin another one.
+                let is_usable = !connection.is_in_transaction();
+                Box::pin(async move { Ok(is_usable) })
+            })
             .connect_lazy_with(options.clone());
         let watcher = Mutex::new(Watcher { connection: Some(connection), generation: 0 });
-        Self { inner: Arc::new(Inner { pool, options, watcher }), clock: Clock::System }
+        let inner = Inner { place, pool, options, watcher };
+        Self { inner: Arc::new(inner), clock: Clock::System }
     }
 
     /// The same store with another clock for the times that are recorded.
@@ -130,8 +147,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] and [`StoreError::Unavailable`].
+    /// [`StoreError::Locked`], [`StoreError::Replaced`] and [`StoreError::Unavailable`].
     pub async fn data_version(&self) -> Result<i64, StoreError> {
+        self.is_in_place()?;
         let mut watcher = self.inner.watcher.lock().await;
         if watcher.connection.is_none() {
             watcher.connection = Some(self.inner.options.connect().await?);
@@ -164,13 +182,28 @@ impl Store {
     }
 
     /// The connections, for the modules that own tables.
-    pub(crate) fn pool(&self) -> &SqlitePool {
-        &self.inner.pool
+    pub(crate) fn pool(&self) -> Result<&SqlitePool, StoreError> {
+        self.is_in_place()?;
+        Ok(&self.inner.pool)
+    }
+
+    /// Whether the file is still where it was opened. What is open would be written all the same, where nobody finds it,
+    /// and what other processes write into another file in its place would never be noticed.
+    fn is_in_place(&self) -> Result<(), StoreError> {
+        let Some((path, identity)) = &self.inner.place else { return Ok(()) };
+        match place::identity(path) {
+            Ok(now) if now == *identity => Ok(()),
+            Ok(_) => Err(StoreError::Replaced { path: path.clone() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(StoreError::Replaced { path: path.clone() })
+            }
+            Err(source) => Err(StoreError::CannotOpen { path: path.clone(), source: source.into() }),
+        }
     }
 
     /// Begins a transaction that writes. It takes the lock at once: one that begins by reading could not wait for it.
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.inner.pool.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(self.pool()?.begin_with("BEGIN IMMEDIATE").await?)
     }
 
     /// The time for records, in milliseconds since 1970.
@@ -216,7 +249,7 @@ mod tests {
     use super::*;
 
     async fn execute(store: &Store, sql: &'static str) {
-        sqlx::query(sql).execute(store.pool()).await.unwrap();
+        sqlx::query(sql).execute(store.pool().unwrap()).await.unwrap();
     }
 
     #[tokio::test]
@@ -249,7 +282,7 @@ mod tests {
         for _ in 0..2 {
             let mut held = Vec::new();
             for _ in 0..MAX_CONNECTIONS {
-                let mut connection = store.pool().acquire().await.unwrap();
+                let mut connection = store.pool().unwrap().acquire().await.unwrap();
                 let row: (String, i64, i64, i64) = sqlx::query_as(
                     "SELECT journal_mode, foreign_keys, synchronous, timeout \
                      FROM pragma_journal_mode, pragma_foreign_keys, pragma_synchronous, pragma_busy_timeout",
@@ -353,6 +386,38 @@ mod tests {
             assert!(matches!(error, StoreError::CannotOpen { .. }), "{error:?}");
             assert!(error.to_string().contains(&path.display().to_string()));
         }
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_the_disk_has_ended_makes_no_connection_useless() {
+        let scratch = Scratch::new();
+        let store = Store::open(&scratch.path("s.db")).await.unwrap();
+        for _ in 0..2 * MAX_CONNECTIONS {
+            let mut transaction = store.begin().await.unwrap();
+            // As SQLite does by itself on a disk that is full, unknown to whoever counts transactions.
+            sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+            assert!(transaction.commit().await.is_err());
+        }
+        store.begin().await.unwrap().commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_moved_away_or_replaced_is_not_written() {
+        let scratch = Scratch::new();
+        let (path, away) = (scratch.path("s.db"), scratch.path("away.db"));
+        let store = Store::open(&path).await.unwrap();
+        let refused = async || {
+            let refused = |error| matches!(error, StoreError::Replaced { .. });
+            refused(store.begin().await.unwrap_err())
+                && refused(store.data_version().await.unwrap_err())
+                && store.pool().is_err_and(refused)
+        };
+        std::fs::rename(&path, &away).unwrap();
+        assert!(refused().await);
+        std::fs::copy(&away, &path).unwrap();
+        assert!(refused().await, "a copy is another file");
+        std::fs::rename(&away, &path).unwrap();
+        execute(&store, "UPDATE revisions SET value = value + 1").await;
     }
 
     #[tokio::test]

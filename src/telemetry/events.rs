@@ -42,6 +42,16 @@ pub fn install(sink: Sink, log: Log, clock: Clock) {
     };
 }
 
+/// Logs every panic of the process from now on: where, on which thread. Not its message, in which libraries quote what they
+/// work on, such as a part of a request.
+pub fn tell_of_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        tracing::error!(place, thread, "a fault of the gateway: something panicked");
+    }));
+}
+
 struct UtcTime(Clock);
 
 impl FormatTime for UtcTime {

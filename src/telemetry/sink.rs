@@ -4,9 +4,12 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::bounds;
+
+/// How often is told that lines were dropped.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// The way to the log. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,18 +44,15 @@ impl Sink {
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub fn start(mut output: impl Write + Send + 'static) -> std::io::Result<(Self, Writer)> {
+    pub fn start(output: impl Write + Send + 'static) -> std::io::Result<(Self, Writer)> {
         let (lines, queue) = mpsc::channel();
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            let mut sheet = Sheet { output, broken_off: false, told: 0, told_at: None };
             for message in queue {
                 match message {
-                    Message::Lines(bytes) => {
-                        // A closed output loses lines; there is nobody left to tell.
-                        let _lost = output.write_all(&bytes).and_then(|()| output.flush());
-                        shared.waiting_bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
-                    }
+                    Message::Lines(bytes) => sheet.write(&bytes, &shared),
                     Message::Flush(done) => drop(done),
                 }
             }
@@ -69,17 +69,64 @@ impl Sink {
         let waiting = self.state.waiting_bytes.fetch_add(length, Ordering::AcqRel);
         if waiting + length > bounds::MAX_LOG_BACKLOG_BYTES {
             self.state.waiting_bytes.fetch_sub(length, Ordering::AcqRel);
-            let lines = memchr::memchr_iter(b'\n', &bytes).count();
-            self.state.dropped_lines.fetch_add(lines as u64, Ordering::AcqRel);
+            self.state.drop_lines(&bytes);
             return;
         }
         // The thread ends only when every sender is gone.
         let _gone = self.lines.send(Message::Lines(bytes));
     }
 
-    /// Lines that were dropped because the output was too slow.
+    /// Lines that were dropped because the output was too slow, or took none.
     pub fn dropped_lines(&self) -> u64 {
         self.state.dropped_lines.load(Ordering::Acquire)
+    }
+}
+
+impl State {
+    fn drop_lines(&self, lines: &[u8]) {
+        let lines = memchr::memchr_iter(b'\n', lines).count();
+        self.dropped_lines.fetch_add(lines as u64, Ordering::AcqRel);
+    }
+}
+
+/// What the thread writes on.
+struct Sheet<W> {
+    output: W,
+    /// Something of the last line was not written.
+    broken_off: bool,
+    /// Dropped lines that were told of, and when that was last.
+    told: u64,
+    told_at: Option<Instant>,
+}
+
+impl<W: Write> Sheet<W> {
+    fn write(&mut self, lines: &[u8], state: &State) {
+        // What was written of a lost line is no part of the next one.
+        let separator: &[u8] = if self.broken_off { b"\n" } else { b"" };
+        let written = self.output.write_all(separator).and_then(|()| self.output.write_all(lines));
+        self.broken_off = written.and_then(|()| self.output.flush()).is_err();
+        if self.broken_off {
+            state.drop_lines(lines);
+        }
+        state.waiting_bytes.fetch_sub(lines.len(), Ordering::AcqRel);
+        if !self.broken_off {
+            self.tell_of_dropped_lines(state);
+        }
+    }
+
+    /// Tells, at most once in [`TELL_EVERY`], how many lines were dropped since it was told last. The output takes lines
+    /// again, and there is room for this one.
+    fn tell_of_dropped_lines(&mut self, state: &State) {
+        let dropped = state.dropped_lines.load(Ordering::Acquire);
+        if dropped == self.told || self.told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return;
+        }
+        tracing::warn!(
+            lines = dropped - self.told,
+            "lines of this log were dropped: its reader is too slow, or was gone"
+        );
+        self.told = dropped;
+        self.told_at = Some(Instant::now());
     }
 }
 
@@ -128,6 +175,71 @@ mod tests {
         writer.flush(Duration::from_secs(10));
         assert_eq!(*written.lock().unwrap(), b"one\ntwo\n");
         assert!(writer.is_running());
+    }
+
+    /// An output that takes half of what it is given and then fails, as long as it is full.
+    struct Device {
+        full: Arc<std::sync::atomic::AtomicBool>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Device {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let mut written = self.written.lock().unwrap();
+            if !self.full.load(Ordering::Acquire) {
+                written.extend_from_slice(bytes);
+                return Ok(bytes.len());
+            }
+            if bytes.len() < 4 {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            written.extend_from_slice(&bytes[..bytes.len() / 2]);
+            Ok(bytes.len() / 2)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_an_output_does_not_take_are_counted_and_later_ones_are_whole() {
+        let (full, written) = (Arc::default(), Arc::default());
+        let device = Device { full: Arc::clone(&full), written: Arc::clone(&written) };
+        let (sink, writer) = Sink::start(device).unwrap();
+        full.store(true, Ordering::Release);
+        sink.write(b"this is lost\n".to_vec());
+        sink.write(b"this\nas well\n".to_vec());
+        writer.flush(Duration::from_secs(10));
+        assert_eq!(sink.dropped_lines(), 3);
+        full.store(false, Ordering::Release);
+        sink.write(b"whole\n".to_vec());
+        writer.flush(Duration::from_secs(10));
+        assert!(written.lock().unwrap().ends_with(b"\nwhole\n"));
+        assert!(writer.is_running());
+    }
+
+    /// An output that panics.
+    struct Faulty;
+
+    impl Write for Faulty {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            panic!("on purpose");
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_output_is_noticed() {
+        let (sink, writer) = Sink::start(Faulty).unwrap();
+        sink.write(b"one\n".to_vec());
+        while writer.is_running() {
+            std::thread::yield_now();
+        }
+        sink.write(b"two\n".to_vec());
     }
 
     #[test]

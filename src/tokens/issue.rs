@@ -11,6 +11,7 @@ use super::claims::Claims;
 use super::json::Members;
 use super::verify::Expected;
 use crate::base::bounds;
+use crate::base::clock::{ClockIsWrong, EARLIEST_UNIX_MS};
 use crate::base::ids::{self, RandomnessUnavailable};
 use crate::base::user::{User, UserField};
 use crate::config;
@@ -88,6 +89,8 @@ pub enum IssueError {
     Randomness(RandomnessUnavailable),
     /// The key could not sign.
     Signing(SigningFailed),
+    /// The clock is not believed.
+    Clock(ClockIsWrong),
     /// The token would be longer than [`bounds::MAX_TOKEN_BYTES`], so nobody would accept it.
     TooLong,
 }
@@ -97,6 +100,7 @@ impl fmt::Display for IssueError {
         match self {
             Self::Randomness(source) => write!(f, "no token could be issued: {source}"),
             Self::Signing(source) => write!(f, "no token could be issued: {source}"),
+            Self::Clock(source) => write!(f, "no token could be issued: {source}"),
             Self::TooLong => f.write_str("no token could be issued: its claims are too long"),
         }
     }
@@ -107,6 +111,7 @@ impl std::error::Error for IssueError {
         match self {
             Self::Randomness(source) => Some(source),
             Self::Signing(source) => Some(source),
+            Self::Clock(source) => Some(source),
             Self::TooLong => None,
         }
     }
@@ -207,6 +212,9 @@ impl Issuer {
         (issued_at, expires_at): (i64, i64),
         claims: Vec<(String, Value)>,
     ) -> Result<Minted, IssueError> {
+        if issued_at < EARLIEST_UNIX_MS.div_euclid(1000) {
+            return Err(IssueError::Clock(ClockIsWrong));
+        }
         let id = || ids::random_id().map_err(IssueError::Randomness);
         let mut members = self.begin(kind, &id()?, (issued_at, expires_at), &user.id, &id()?);
         if kind == Expected::Access {

@@ -52,7 +52,7 @@ impl Store {
         let read = sqlx::query_scalar(
             "SELECT CAST(id AS TEXT) FROM users UNION SELECT CAST(id AS TEXT) FROM deleted_users",
         );
-        Ok(read.fetch_all(self.pool()).await?)
+        Ok(read.fetch_all(self.pool()?).await?)
     }
 
     /// Adds users whose names, addresses and groups are in normal form, all or none of them.
@@ -140,7 +140,7 @@ impl Store {
              (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups \
              FROM users ORDER BY id",
         )
-        .fetch_all(self.pool())
+        .fetch_all(self.pool()?)
         .await?;
         rows.iter().map(|row| Ok((user_of(row)?, row.try_get("active")?))).collect()
     }
@@ -210,7 +210,7 @@ impl Store {
     /// A number that rises with every change of a user or a group.
     pub(super) async fn users_revision(&self) -> Result<i64, StoreError> {
         let read = sqlx::query_scalar("SELECT value FROM revisions WHERE topic = 'users'");
-        Ok(read.fetch_one(self.pool()).await?)
+        Ok(read.fetch_one(self.pool()?).await?)
     }
 
     /// The user of this name, which is in normal form.
@@ -221,7 +221,7 @@ impl Store {
              FROM users WHERE name = ?1",
         )
         .bind(name)
-        .fetch_optional(self.pool())
+        .fetch_optional(self.pool()?)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let hash = zeroize::Zeroizing::new(row.try_get("password_hash")?);
@@ -238,7 +238,7 @@ impl Store {
              AS managed FROM (SELECT 1) LEFT JOIN users ON users.id = ?1",
         )
         .bind(number_of(id))
-        .fetch_one(self.pool())
+        .fetch_one(self.pool()?)
         .await?;
         if row.try_get::<Option<i64>, _>("id")?.is_none() {
             let managed: bool = row.try_get("managed")?;
@@ -339,8 +339,10 @@ mod tests {
         let record = store.user_by_name("Alice").await.unwrap().unwrap();
         assert_eq!((record.user, record.active), (expected.clone(), true));
         assert_eq!(store.list().await.unwrap(), [(expected, true)]);
-        let times: (i64, i64) =
-            sqlx::query_as("SELECT created_at, updated_at FROM users").fetch_one(store.pool()).await.unwrap();
+        let times: (i64, i64) = sqlx::query_as("SELECT created_at, updated_at FROM users")
+            .fetch_one(store.pool().unwrap())
+            .await
+            .unwrap();
         assert_eq!(times, (5_000, 5_000));
     }
 
@@ -410,8 +412,10 @@ mod tests {
         for id in ["1", "2", "alice", ""] {
             assert_eq!(store.user_by_id(id).await.unwrap(), Lookup::Unknown, "{id}");
         }
-        let left: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM user_groups").fetch_one(store.pool()).await.unwrap();
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM user_groups")
+            .fetch_one(store.pool().unwrap())
+            .await
+            .unwrap();
         assert_eq!(left, 0);
         // The name is free again, the id is not.
         assert_eq!(store.add("a", None, &[], &hash()).await.unwrap().id, "2");
@@ -445,7 +449,7 @@ mod tests {
             let now = store.users_revision().await.unwrap();
             assert!(now > last, "before {statement}");
             last = now;
-            sqlx::query(statement).execute(store.pool()).await.unwrap();
+            sqlx::query(statement).execute(store.pool().unwrap()).await.unwrap();
         }
         assert!(store.users_revision().await.unwrap() > last);
         assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Unknown, "deleted by hand");
@@ -472,7 +476,7 @@ mod tests {
         let store = store(&scratch).await;
         let hash = hash();
         store.add("a", None, &[], &hash).await.unwrap();
-        sqlx::query("DROP TABLE user_groups").execute(store.pool()).await.unwrap();
+        sqlx::query("DROP TABLE user_groups").execute(store.pool().unwrap()).await.unwrap();
         let errors = [
             store.add("a", None, &[], &hash).await.unwrap_err(),
             store.add("b", None, &strings(&["g"]), &hash).await.unwrap_err(),

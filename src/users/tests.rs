@@ -120,7 +120,7 @@ async fn the_epoch_follows_changes_by_others() {
     directory.look().await;
     assert_eq!(epoch(&directory), 2);
     // What is no change of users is none.
-    sqlx::query("INSERT INTO revisions VALUES ('other', 1)").execute(other.pool()).await.unwrap();
+    sqlx::query("INSERT INTO revisions VALUES ('other', 1)").execute(other.pool().unwrap()).await.unwrap();
     directory.look().await;
     assert_eq!(epoch(&directory), 2);
     other.delete("a").await.unwrap();
@@ -169,7 +169,7 @@ async fn a_stored_hash_that_cannot_be_run_is_an_error_without_the_hash() {
     store.add("costly", None, &[], &costly).await.unwrap();
     store.add("odd", None, &[], &costly).await.unwrap();
     sqlx::query("UPDATE users SET password_hash = 'hunter2' WHERE name = 'odd'")
-        .execute(store.pool())
+        .execute(store.pool().unwrap())
         .await
         .unwrap();
     for name in ["costly", "odd"] {
@@ -324,11 +324,11 @@ async fn a_foreign_hash_is_upgraded_at_login_and_the_mark_stays() {
     sqlx::query("UPDATE users SET password_hash = ?1, credential_mark = ?2")
         .bind(PBKDF2)
         .bind([7_u8; 16].as_slice())
-        .execute(store.pool())
+        .execute(store.pool().unwrap())
         .await
         .unwrap();
     assert_eq!(store.user_by_name("a").await.unwrap().unwrap().mark, CredentialMark::from_bytes([7; 16]));
-    sqlx::query("UPDATE users SET password_hash = 'by hand'").execute(store.pool()).await.unwrap();
+    sqlx::query("UPDATE users SET password_hash = 'by hand'").execute(store.pool().unwrap()).await.unwrap();
     let found = store.user_by_name("a").await.unwrap().unwrap();
     assert_eq!(found.mark, CredentialMark::of("by hand"));
 }

@@ -27,6 +27,7 @@ mod identity;
 mod intake;
 mod limits;
 mod login;
+mod panics;
 mod postgres;
 mod proxy_protocol;
 mod proxying;

@@ -604,3 +604,39 @@ fn rotation_keeps_what_the_token_says() {
     let claims = mint::payload(&third);
     assert_eq!((&claims["iat"], &claims["exp"]), (&json!(NOW), &json!(NOW + 86_400)));
 }
+
+#[test]
+fn a_clock_that_was_days_ahead_at_the_start_revives_nothing() {
+    const DAYS_MS: i64 = 3 * 86_400_000;
+    let upstream = Upstream::echo();
+    let mut gateway = guarded(&upstream, ROTATE).clock(NOW_MS).start();
+    let (access, out) = gateway.login("alice", PASSWORD);
+    let (_, spent) = gateway.login("bob", PASSWORD);
+    let (_, successor) = rotated(&gateway, &spent);
+    rotated(&gateway, &successor);
+    blacklist(&mut gateway.client(), &out).expect(200);
+    gateway.set_clock(NOW_MS + DAYS_MS);
+    gateway.restart();
+    gateway.client().get_as("/", &access).refused(401, "token_expired");
+    gateway.set_clock(NOW_MS + 1000);
+    dead(&gateway, &access, &out);
+    blacklisted(refresh(&mut gateway.client(), &spent));
+}
+
+#[test]
+fn nothing_is_issued_while_the_clock_is_in_1970() {
+    let upstream = Upstream::echo();
+    let gateway = guarded(&upstream, ROTATE).clock(86_400_000).start();
+    let mut client = gateway.client();
+    let login = json!({"username": "alice", "password": PASSWORD});
+    client.post_json("/api/token/", &login).refused(500, "internal_error");
+    client.get("/public", "").expect(200);
+    gateway.set_clock(NOW_MS);
+    let (access, token) = gateway.login("alice", PASSWORD);
+    gateway.set_clock(86_400_000);
+    refresh(&mut client, &token).refused(401, "token_not_yet_valid");
+    client.get_as("/", &access).refused(401, "token_not_yet_valid");
+    gateway.set_clock(NOW_MS + 1000);
+    rotated(&gateway, &token);
+    client.get_as("/", &access).expect(200);
+}

@@ -172,6 +172,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "proof",
             "sessions",
             "store",
+            "telemetry",
             "tokens",
             "users",
         ],

@@ -37,6 +37,7 @@ pub(crate) struct Setup {
     users: String,
     sections: String,
     clock_ms: Option<i64>,
+    script: Option<Clock>,
     people: Vec<Person>,
     scratch: Scratch,
 }
@@ -94,6 +95,7 @@ impl Setup {
             users: String::new(),
             sections: String::new(),
             clock_ms: None,
+            script: None,
             people: Vec::new(),
             scratch: Scratch::new(),
         }
@@ -190,6 +192,12 @@ impl Setup {
         self
     }
 
+    /// With a clock that does what the test has written.
+    pub(crate) fn script(mut self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        self.script = Some(Clock::scripted(clock));
+        self
+    }
+
     /// An active user with the usual password.
     pub(crate) fn user(self, name: &str) -> Self {
         self.person(name, None, &[], PASSWORD, true)
@@ -234,7 +242,7 @@ impl Setup {
                 let (clock, hand) = Clock::manual(unix_ms);
                 (clock, Some(hand))
             }
-            None => (Clock::System, None),
+            None => (self.script.unwrap_or_default(), None),
         };
         let store = runtime.block_on(Store::open(&config.store.path)).unwrap();
         let store = Some(store.with_clock(clock.clone()));
