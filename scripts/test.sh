@@ -34,10 +34,10 @@ if ! { command -v curl && command -v openssl && command -v h2load && command -v 
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl openssl nghttp2-client nghttp2-server; } || true
 fi
 python=python3
-if ! python3 -c 'import requests, h2, websockets' 2>/dev/null; then
+if ! python3 -c 'import requests, h2, websockets, cryptography' 2>/dev/null; then
     python=target/venv/bin/python3
     [[ -x $python ]] || python3 -m venv target/venv
-    "$python" -c 'import requests, h2, websockets' 2>/dev/null || "$python" -m pip install -q requests h2 websockets
+    "$python" -c 'import requests, h2, websockets, cryptography' 2>/dev/null || "$python" -m pip install -q requests h2 websockets cryptography
 fi
 # The Autobahn test suite runs on Python 2.7 only; where there is none, the matrix of websocket_clients.py stands alone.
 wstest=()
@@ -60,6 +60,8 @@ step "protocols" "$python" scripts/protocols.py target/debug/tollgate
 step "TLS" "$python" scripts/tls_clients.py target/debug/tollgate
 step "certificates" "$python" scripts/certificate_swaps.py 40 target/debug/tollgate
 step "WebSockets" "$python" scripts/websocket_clients.py target/debug/tollgate "${wstest[@]}"
+step "attacks" "$python" scripts/attacks.py target/debug/tollgate
+step "slow clients" "$python" scripts/slow_clients.py target/debug/tollgate 600 10
 step "canary" "$python" scripts/canary.py target/debug/tollgate
 step "identity load" cargo test --locked --test identity_load -- 200000
 step "django" timeout 600 python3 scripts/django_interop.py target/debug/tollgate

@@ -20,6 +20,7 @@ use crate::config::{Config, UserSource};
 use crate::connection::Purpose;
 use crate::identity::Firewall;
 use crate::keys::KeyError;
+use crate::net::crowd::Crowd;
 use crate::net::listener::BindError;
 use crate::net::tls::{TlsError, TlsServer};
 use crate::proof::{self, ProofError};
@@ -343,6 +344,7 @@ fn spawn_workers(
     stop: &watch::Receiver<Stopping>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
     let connections = Arc::new(AtomicUsize::new(0));
+    let crowd = Crowd::new(snapshot.config.server.limits.max_connections_per_network);
     let (serving, served) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
@@ -351,6 +353,7 @@ fn spawn_workers(
             listeners,
             control: control.handle().clone(),
             connections: Arc::clone(&connections),
+            crowd: Arc::clone(&crowd),
             stopping: stop.clone(),
         };
         let serving = serving.clone();

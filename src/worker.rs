@@ -1,10 +1,12 @@
 //! One data-plane thread: its listeners, connections, pools and memory. A request never leaves it.
 
+mod accept;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::http::incoming::Incoming;
@@ -20,16 +22,16 @@ use crate::base::clock::Clock;
 use crate::base::ids::{RandomnessUnavailable, RequestIds};
 use crate::base::reason::Reason;
 use crate::config::{CertificatePart, Server};
-use crate::connection::{self, ClientConnection, Purpose};
+use crate::connection::{ClientConnection, Purpose};
 use crate::endpoints::TokenRoutes;
 use crate::http::date::DateLine;
 use crate::http::problem::Refusal;
 use crate::identity::Firewall;
 use crate::limits::rates::Rates;
+use crate::net::crowd::{Crowd, TurnedAway};
 use crate::net::deadline::{Progress, TickClock};
 use crate::net::guarded::Scratch;
 use crate::net::tls::TlsServer;
-use crate::net::transport::Transport;
 use crate::net::watchlist::Watchlist;
 use crate::request::Exchange;
 use crate::routing::{Route, RouteTable};
@@ -83,6 +85,10 @@ pub struct Worker {
     date: DateLine,
     /// Client connections of the whole process.
     connections: Arc<AtomicUsize>,
+    /// Client connections of each network, of the whole process.
+    pub crowd: Arc<Crowd>,
+    /// Connections that this thread has turned away for their network.
+    pub turned_away: TurnedAway,
     /// Client connections of this thread.
     own_connections: Cell<usize>,
     stopping: Cell<bool>,
@@ -98,6 +104,8 @@ pub struct Parts {
     pub control: Handle,
     /// Client connections of the whole process.
     pub connections: Arc<AtomicUsize>,
+    /// Client connections of each network.
+    pub crowd: Arc<Crowd>,
     /// Tells when to stop.
     pub stopping: watch::Receiver<Stopping>,
 }
@@ -112,13 +120,13 @@ pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default())?;
     let outcome = runtime.block_on(async move {
-        let Parts { snapshot, listeners, control, connections, mut stopping } = parts;
-        let worker = Worker::new(&snapshot, control, connections).map_err(io::Error::other)?;
+        let Parts { snapshot, listeners, control, connections, crowd, mut stopping } = parts;
+        let worker = Worker::new(&snapshot, control, connections, crowd).map_err(io::Error::other)?;
         let worker = Rc::new(worker);
         let mut accepting = FuturesUnordered::new();
         for (listener, purpose) in listeners {
             let listener = TcpListener::from_std(listener)?;
-            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, purpose)));
+            accepting.push(tokio::task::spawn_local(accept::accept(Rc::clone(&worker), listener, purpose)));
         }
         let mut ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
         ready();
@@ -164,6 +172,7 @@ impl Worker {
         snapshot: &Snapshot,
         control: Handle,
         connections: Arc<AtomicUsize>,
+        crowd: Arc<Crowd>,
     ) -> Result<Self, RandomnessUnavailable> {
         let clock = Rc::new(TickClock::default());
         let upstreams = snapshot
@@ -206,6 +215,8 @@ impl Worker {
             scratch: Scratch::default(),
             date: DateLine::new(Clock::clone(&snapshot.clock)),
             connections,
+            crowd,
+            turned_away: TurnedAway::default(),
             own_connections: Cell::new(0),
             stopping: Cell::new(false),
         })
@@ -308,50 +319,6 @@ impl Worker {
     }
 }
 
-/// How long accepting rests after it failed, usually because there is no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Accepts clients for ever.
-async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
-    loop {
-        if worker.connections.load(Ordering::Acquire) >= worker.server.limits.max_connections.get() {
-            // The kernel keeps who comes now; a place becomes free when somebody leaves.
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        }
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                // Another thread may have taken the last place meanwhile.
-                let counted = loop {
-                    match Counted::enter(&worker) {
-                        Some(counted) => break counted,
-                        None => tokio::time::sleep(ACCEPT_PAUSE).await,
-                    }
-                };
-                let worker = Rc::clone(&worker);
-                tokio::task::spawn_local(async move {
-                    connection::serve(worker, Transport::tcp(stream), address, purpose).await;
-                    drop(counted);
-                });
-            }
-            Err(error) => {
-                if is_to_be_told(worker.clock.now_ms()) {
-                    tracing::warn!(%error, "cannot accept connections");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Whether somebody may say now that no connection is accepted. Descriptors are the process's, so one thread tells for all,
-/// once a second.
-fn is_to_be_told(now_ms: u64) -> bool {
-    static TOLD_MS: AtomicU64 = AtomicU64::new(0);
-    let again = |told_ms: u64| (now_ms >= told_ms.saturating_add(1000) || told_ms == 0).then_some(now_ms);
-    TOLD_MS.fetch_update(Ordering::AcqRel, Ordering::Acquire, again).is_ok()
-}
-
 /// Looks at deadlines and idle connections, and hands the access log on.
 async fn tick(worker: Rc<Worker>) {
     let mut interval = tokio::time::interval(Duration::from_millis(bounds::TICK_MS));
@@ -360,6 +327,10 @@ async fn tick(worker: Rc<Worker>) {
         interval.tick().await;
         worker.clock.tick();
         worker.watchlist.check(&worker.server.limits);
+        if let Some((count, address)) = worker.turned_away.due(worker.clock.now_ms()) {
+            let most = worker.server.limits.max_connections_per_network;
+            tracing::warn!(count, client = %address, most, "connections were closed: their network has too many");
+        }
         worker.streams.check(&worker.authenticator);
         for upstream in &worker.upstreams {
             upstream.sweep();
@@ -367,27 +338,6 @@ async fn tick(worker: Rc<Worker>) {
         if let Some(access) = &worker.access {
             access.flush();
         }
-    }
-}
-
-/// Counts a client connection as long as it lives.
-struct Counted(Rc<Worker>);
-
-impl Counted {
-    /// Takes one of the places that there are for the whole process.
-    fn enter(worker: &Rc<Worker>) -> Option<Self> {
-        let most = worker.server.limits.max_connections.get();
-        let more = |open: usize| (open < most).then_some(open + 1);
-        worker.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        worker.own_connections.set(worker.own_connections.get() + 1);
-        Some(Self(Rc::clone(worker)))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
-        self.0.own_connections.set(self.0.own_connections.get().saturating_sub(1));
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Network {
 pub struct Limits {
     /// Client connections of the whole process.
     pub max_connections: NonZeroUsize,
+    /// Client connections of one network, of the whole process; `None` is no limit.
+    pub max_connections_per_network: Option<NonZeroUsize>,
     /// Size of a request's head, in bytes; at least 8 KiB.
     pub max_header_bytes: usize,
     /// Header fields in a request.

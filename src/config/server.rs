@@ -149,6 +149,7 @@ fn workers(table: &mut Table<'_>) -> NonZeroUsize {
 fn limits(server: &mut Table<'_>) -> Limits {
     let mut table = server.table("limits");
     let max_connections = table.integer::<u32>("max_connections", 1..=MAX_CONNECTIONS);
+    let per_network = table.integer::<u32>("max_connections_per_network", 0..=MAX_CONNECTIONS);
     let max_header_bytes = table.parsed("max_header_bytes", Kind::Size, header_bytes);
     let max_headers = table.integer::<u32>("max_headers", 1..=1000);
     let max_body = table.parsed_or_zero("max_body", Kind::Size, units::size_limit);
@@ -160,6 +161,7 @@ fn limits(server: &mut Table<'_>) -> Limits {
     table.finish();
     Limits {
         max_connections: non_zero(max_connections.unwrap_or(20_000)),
+        max_connections_per_network: NonZeroUsize::new(usize_from(per_network.unwrap_or(10_000))),
         max_header_bytes: max_header_bytes.unwrap_or(32 * 1024),
         max_headers: usize_from(max_headers.unwrap_or(100)),
         max_body: max_body.unwrap_or(NonZeroU64::new(16 * 1024 * 1024)),

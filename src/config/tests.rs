@@ -106,6 +106,7 @@ fn the_smallest_file_has_every_default() {
         (limits.max_connections.get(), limits.max_header_bytes, limits.max_headers),
         (20_000, 32_768, 100)
     );
+    assert_eq!(limits.max_connections_per_network.unwrap().get(), 10_000);
     assert_eq!((limits.max_body, limits.min_rate), (NonZeroU64::new(16_777_216), 128));
     assert_eq!(
         (limits.header_timeout, limits.body_timeout, limits.idle_timeout),
@@ -180,7 +181,7 @@ admin           = ""
 trusted_proxies = ["10.0.0.0/8", "::1"]
 workers         = 3
 drain_timeout   = "1m"
-limits = { max_connections = 20_000, max_header_bytes = "64KiB", max_headers = 1000, max_body = 0, header_timeout = "1s", body_timeout = "2s", min_rate = 0, idle_timeout = "3s" }
+limits = { max_connections = 20_000, max_connections_per_network = 0, max_header_bytes = "64KiB", max_headers = 1000, max_body = 0, header_timeout = "1s", body_timeout = "2s", min_rate = 0, idle_timeout = "3s" }
 [store]
 url = "sqlite:///var/lib/x.db"
 [tokens]
@@ -277,6 +278,7 @@ access = false
             drain_timeout: 60s,
             limits: Limits {
                 max_connections: 20000,
+                max_connections_per_network: None,
                 max_header_bytes: 65536,
                 max_headers: 1000,
                 max_body: None,

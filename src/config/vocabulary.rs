@@ -5,7 +5,17 @@ use super::complaint::nearest;
 /// Keys, and the table where each belongs.
 const HOMES: [(&str, &[&str]); 14] = [
     ("[server]", &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout"]),
-    ("[server.limits]", &["max_header_bytes", "max_headers", "header_timeout", "body_timeout", "min_rate"]),
+    (
+        "[server.limits]",
+        &[
+            "max_connections_per_network",
+            "max_header_bytes",
+            "max_headers",
+            "header_timeout",
+            "body_timeout",
+            "min_rate",
+        ],
+    ),
     ("[server.limits] or [[routes]]", &["max_body"]),
     ("[tls]", &["min_version", "certificates", "client_auth"]),
     ("[[tls.certificates]]", &["hosts", "cert"]),

@@ -74,18 +74,21 @@ pub struct Call<'a> {
 /// Serves one client until either side has had enough.
 pub async fn serve(worker: Rc<Worker>, transport: Transport, address: SocketAddr, purpose: Purpose) {
     let progress = worker.watch();
-    let opening = Box::pin(opening::open(&worker, transport, address, purpose, &progress));
-    let Opened { transport, peer, tls, protocol } = match unless_stopping(&worker, &progress, opening).await {
-        Some(Ok(opened)) => opened,
-        Some(Err(closed)) => return closed.log(address),
-        None => return,
-    };
+    let opening =
+        Box::pin(opening::open(&worker, transport.watched_by(&progress), address, purpose, &progress));
+    let Opened { transport, peer, tls, protocol, place } =
+        match unless_stopping(&worker, &progress, opening).await {
+            Some(Ok(opened)) => opened,
+            Some(Err(closed)) => return closed.log(address),
+            None => return,
+        };
     let certified = tls.as_ref().and_then(|session| certified(session, worker.certified_by?));
     let connection = Rc::new(ClientConnection { peer, purpose, tls, certified, answers: Cell::new(0) });
     match protocol {
         Protocol::Http1 => http1::serve(worker, transport, connection, progress).await,
         Protocol::Http2 => http2::serve(worker, transport, connection, progress).await,
     }
+    drop(place);
 }
 
 /// The user whom a client's certificate names by one of its parts. A part that is not there, or has no one meaning, names

@@ -10,6 +10,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::AsyncReadExt as _;
 
 use super::Purpose;
+use crate::net::crowd::{Crowded, Place};
 use crate::net::deadline::{Overdue, Phase, Progress, in_time};
 use crate::net::frames::PREFACE;
 use crate::net::peer::{Peer, Trust};
@@ -28,6 +29,8 @@ pub(super) struct Opened {
     /// What the handshake has settled, where there was one.
     pub(super) tls: Option<Session>,
     pub(super) protocol: Protocol,
+    /// Where a trusted proxy has introduced the client: its place among the connections of its network.
+    pub(super) place: Option<Place>,
 }
 
 /// Why a connection ended before it spoke.
@@ -39,6 +42,8 @@ pub(super) enum Closed {
     Broken(io::Error),
     /// A trusted proxy began what is no header of the PROXY protocol.
     IntroductionMalformed,
+    /// A trusted proxy has introduced a client whose network has too many connections already.
+    Crowded,
     /// No TLS came about.
     Handshake(HandshakeError),
 }
@@ -48,6 +53,8 @@ impl Closed {
     pub(super) fn log(&self, address: SocketAddr) {
         let client = address.ip();
         match self {
+            // They are counted, and told of together.
+            Self::Crowded => {}
             Self::Handshake(HandshakeError::Closed | HandshakeError::Io) | Self::Broken(_) => {
                 tracing::debug!(%client, reason = %self, "a connection ended before its first request");
             }
@@ -65,6 +72,7 @@ impl fmt::Display for Closed {
             Self::Overdue(_) => f.write_str("it did not say in time what it wants"),
             Self::Broken(error) => error.fmt(f),
             Self::IntroductionMalformed => f.write_str("the header of the PROXY protocol is malformed"),
+            Self::Crowded => f.write_str("its network has too many connections"),
             Self::Handshake(error) => write!(f, "no TLS: {error}"),
         }
     }
@@ -83,14 +91,28 @@ pub(super) async fn open(
     let mut beginning = Beginning { transport, read: BytesMut::new(), progress };
     let trusted = &worker.server.trusted_proxies;
     let mut peer = Peer::new(address, trusted);
+    let mut place = None;
     if peer.trust() == Trust::Trusted
         && let Some(client) = beginning.introduction().await?
     {
         peer = Peer::new(client, trusted);
+        place = place_for(worker, &peer)?;
     }
-    match (purpose, &worker.tls) {
+    let opened = match (purpose, &worker.tls) {
         (Purpose::Serve, Some(tls)) => beginning.handshake(tls, peer).await,
         (Purpose::Serve, None) | (Purpose::Redirect, _) => beginning.in_the_clear(peer).await,
+    };
+    opened.map(|opened| Opened { place, ..opened })
+}
+
+/// A place among the connections of the network of a client that was introduced. Another trusted proxy needs none.
+fn place_for(worker: &Worker, peer: &Peer) -> Result<Option<Place>, Closed> {
+    match peer.trust() {
+        Trust::Trusted => Ok(None),
+        Trust::Untrusted => worker.crowd.enter(peer.address()).map_err(|Crowded| {
+            worker.turned_away.note(peer.address());
+            Closed::Crowded
+        }),
     }
 }
 
@@ -126,7 +148,7 @@ impl Beginning<'_> {
         let Handshaken { stream, protocol, session } =
             handshake.map_err(Closed::Overdue)?.map_err(Closed::Handshake)?;
         progress.enter(Phase::Idle);
-        Ok(Opened { transport: Transport::tls(stream), peer, tls: Some(session), protocol })
+        Ok(Opened { transport: Transport::tls(stream), peer, tls: Some(session), protocol, place: None })
     }
 
     async fn in_the_clear(mut self, peer: Peer) -> Result<Opened, Closed> {
@@ -137,7 +159,7 @@ impl Beginning<'_> {
             }
         };
         let transport = self.transport.with_read_ahead(self.read.freeze());
-        Ok(Opened { transport, peer, tls: None, protocol })
+        Ok(Opened { transport, peer, tls: None, protocol, place: None })
     }
 
     /// Reads what there is, within the deadlines of a connection that says nothing and of a head.

@@ -3,9 +3,12 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// The fields that are always for one connection only.
-static HOP_BY_HOP: [HeaderName; 4] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
@@ -33,7 +36,7 @@ pub fn remove_from_response(headers: &mut HeaderMap) {
         }
         headers.remove(header::CONNECTION);
     }
-    // Looking once is cheaper than removing four times what is rarely there.
+    // Looking once is cheaper than removing so many times what is rarely there.
     if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         for name in &HOP_BY_HOP {
             headers.remove(name);
@@ -75,6 +78,8 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
+            ("te", "trailers"),
+            ("proxy-authenticate", "Basic"),
             ("content-length", "3"),
             ("server", "up"),
             ("trailer", "x-sum"),

@@ -73,8 +73,11 @@ const OWNED: &[&str] = &[
 /// Believed from a trusted proxy, removed from everybody else.
 const FORWARDED: &[&str] = &[
     "forwarded",
+    "forwarded-for",
+    "forwarded-for-ip",
     "x-forwarded",
     "x-forwarded-by",
+    "x-forwarded-client-ip",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-method",
@@ -90,6 +93,19 @@ const FORWARDED: &[&str] = &[
     "x-forwarded-url",
     "x-real-ip",
     "x-real-host",
+    "x-host",
+    "x-http-host",
+    "x-http-destinationurl",
+    "x-envoy-external-address",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+    "x-appengine-user-ip",
+    "x-azure-clientip",
+    "x-proxyuser-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-forwarded-remote-addr",
+    "remote-addr",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-original-forwarded-for",
@@ -104,9 +120,29 @@ const FORWARDED: &[&str] = &[
     "x-url-scheme",
     "true-client-ip",
     "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
     "fastly-client-ip",
+    "fly-client-ip",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
     "front-end-https",
     "client-ip",
+    // What a cloud's own gateway says of the user or of the client's certificate.
+    "x-ssl-client-verify",
+    "ssl-client-cert",
+    "ssl-client-verify",
+    "x-amzn-oidc-accesstoken",
+    "x-amzn-oidc-data",
+    "x-amzn-oidc-identity",
+    "x-goog-authenticated-user-email",
+    "x-goog-authenticated-user-id",
+    "x-goog-iap-jwt-assertion",
+    "x-ms-client-principal",
+    "x-ms-client-principal-id",
+    "x-ms-client-principal-name",
+    "cf-access-authenticated-user-email",
+    "cf-access-jwt-assertion",
 ];
 
 /// What becomes of a client's field.
@@ -199,8 +235,9 @@ impl Firewall {
     fn fate(&self, name: &[u8]) -> Option<Fate> {
         let mut buffer = [0; LONGEST + 4];
         let plain = squeeze(name, &mut buffer)?;
-        // CGI puts HTTP_ in front of the name of every field.
-        self.look_up(plain).or_else(|| self.look_up(plain.strip_prefix(b"http")?))
+        // CGI puts HTTP_ in front of the name of every field, and a second server may do so again.
+        let mut bare = std::iter::successors(Some(plain), |name| name.strip_prefix(b"http"));
+        bare.find_map(|name| self.look_up(name))
     }
 
     fn look_up(&self, plain: &[u8]) -> Option<Fate> {
@@ -264,6 +301,7 @@ mod tests {
                 "x~user~id",
                 "xuserid",
                 "http_x_user-groups",
+                "HTTP_HTTP_X_USER_ID",
                 "Remote-User",
                 "remote_user",
                 "X-WEBAUTH-USER",

@@ -382,6 +382,7 @@ mod tests {
     fn limits() -> Limits {
         Limits {
             max_connections: NonZeroUsize::MIN,
+            max_connections_per_network: None,
             max_header_bytes: 8192,
             max_headers: 100,
             max_body: None,

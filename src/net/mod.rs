@@ -1,5 +1,6 @@
 //! Connections below HTTP: listeners, deadlines, and who is on the other side.
 
+pub mod crowd;
 pub mod deadline;
 pub mod frames;
 pub mod guarded;

@@ -27,11 +27,7 @@ impl Peer {
     /// Looks the address up in the trusted networks. An IPv4 address inside IPv6 counts as IPv4.
     pub fn new(address: SocketAddr, trusted: &[Network]) -> Self {
         let address = address.ip().to_canonical();
-        let trust = if trusted.iter().any(|network| contains(network, address)) {
-            Trust::Trusted
-        } else {
-            Trust::Untrusted
-        };
+        let trust = trust(address, trusted);
         let text = HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         Self { address, text, trust }
     }
@@ -50,6 +46,12 @@ impl Peer {
     pub fn trust(&self) -> Trust {
         self.trust
     }
+}
+
+/// Whether an address is in one of the trusted networks. An IPv4 address inside IPv6 counts as IPv4.
+pub fn trust(address: IpAddr, trusted: &[Network]) -> Trust {
+    let address = address.to_canonical();
+    if trusted.iter().any(|network| contains(network, address)) { Trust::Trusted } else { Trust::Untrusted }
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -102,21 +104,21 @@ fn contains(network: &Network, address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn trust(network: &str, prefix_bits: u8, peer: &str) -> Trust {
+    fn trust_in(network: &str, prefix_bits: u8, peer: &str) -> Trust {
         let network = Network { address: network.parse().unwrap(), prefix_bits };
         Peer::new(SocketAddr::new(peer.parse().unwrap(), 1), &[network]).trust()
     }
 
     #[test]
     fn a_network_holds_its_addresses_and_no_other() {
-        assert_eq!(trust("10.0.0.0", 8, "10.255.0.1"), Trust::Trusted);
-        assert_eq!(trust("10.0.0.0", 8, "11.0.0.1"), Trust::Untrusted);
-        assert_eq!(trust("10.0.0.7", 32, "10.0.0.7"), Trust::Trusted);
-        assert_eq!(trust("10.0.0.7", 32, "10.0.0.6"), Trust::Untrusted);
-        assert_eq!(trust("0.0.0.0", 0, "203.0.113.9"), Trust::Trusted);
-        assert_eq!(trust("0.0.0.0", 0, "2001:db8::1"), Trust::Untrusted);
-        assert_eq!(trust("2001:db8::", 32, "2001:db8:1::1"), Trust::Trusted);
-        assert_eq!(trust("10.0.0.0", 8, "::ffff:10.0.0.1"), Trust::Trusted);
+        assert_eq!(trust_in("10.0.0.0", 8, "10.255.0.1"), Trust::Trusted);
+        assert_eq!(trust_in("10.0.0.0", 8, "11.0.0.1"), Trust::Untrusted);
+        assert_eq!(trust_in("10.0.0.7", 32, "10.0.0.7"), Trust::Trusted);
+        assert_eq!(trust_in("10.0.0.7", 32, "10.0.0.6"), Trust::Untrusted);
+        assert_eq!(trust_in("0.0.0.0", 0, "203.0.113.9"), Trust::Trusted);
+        assert_eq!(trust_in("0.0.0.0", 0, "2001:db8::1"), Trust::Untrusted);
+        assert_eq!(trust_in("2001:db8::", 32, "2001:db8:1::1"), Trust::Trusted);
+        assert_eq!(trust_in("10.0.0.0", 8, "::ffff:10.0.0.1"), Trust::Trusted);
         assert_eq!(Peer::new("127.0.0.1:1".parse().unwrap(), &[]).trust(), Trust::Untrusted);
     }
 

@@ -2,13 +2,18 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::net::tls::TlsStream;
+
+use super::deadline::{Overdue, Progress};
 
 /// A client's connection.
 #[derive(Debug)]
@@ -20,7 +25,7 @@ pub struct Transport {
 
 #[derive(Debug)]
 enum Kind {
-    Tcp(TcpStream),
+    Tcp(Socket),
     Tls(Box<TlsStream<Transport>>),
     Memory(DuplexStream),
 }
@@ -28,7 +33,17 @@ enum Kind {
 impl Transport {
     /// TCP in the clear.
     pub fn tcp(stream: TcpStream) -> Self {
-        Self { kind: Kind::Tcp(stream), ahead: Bytes::new() }
+        Self { kind: Kind::Tcp(Socket { stream, progress: None }), ahead: Bytes::new() }
+    }
+
+    /// Lets the deadlines decide how a socket is closed.
+    #[must_use]
+    pub fn watched_by(mut self, progress: &Rc<Progress>) -> Self {
+        match &mut self.kind {
+            Kind::Tcp(socket) => socket.progress = Some(Rc::clone(progress)),
+            Kind::Tls(_) | Kind::Memory(_) => {}
+        }
+        self
     }
 
     /// TLS over another connection, after its handshake.
@@ -62,6 +77,24 @@ impl Transport {
     }
 }
 
+/// A socket, and why it is closed.
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    progress: Option<Rc<Progress>>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // A client that does not read would leave what was written to it with the kernel for minutes more.
+        if self.progress.as_ref().and_then(|progress| progress.overdue()) == Some(Overdue::Read)
+            && let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "a connection is closed without being reset");
+        }
+    }
+}
+
 impl AsyncRead for Transport {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -79,7 +112,7 @@ impl AsyncRead for Transport {
             return Poll::Ready(Ok(()));
         }
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_read(cx, buffer),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
             Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
@@ -89,7 +122,7 @@ impl AsyncRead for Transport {
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_write(cx, bytes),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
             Kind::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -101,7 +134,7 @@ impl AsyncWrite for Transport {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_write_vectored(cx, slices),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
             Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
@@ -109,7 +142,7 @@ impl AsyncWrite for Transport {
 
     fn is_write_vectored(&self) -> bool {
         match &self.kind {
-            Kind::Tcp(stream) => stream.is_write_vectored(),
+            Kind::Tcp(socket) => socket.stream.is_write_vectored(),
             Kind::Tls(stream) => stream.is_write_vectored(),
             Kind::Memory(stream) => stream.is_write_vectored(),
         }
@@ -117,7 +150,7 @@ impl AsyncWrite for Transport {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_flush(cx),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
@@ -125,7 +158,7 @@ impl AsyncWrite for Transport {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_shutdown(cx),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }

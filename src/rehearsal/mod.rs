@@ -176,7 +176,7 @@ impl Rehearsal {
             let snapshot = Snapshot::assemble(config, Self::clock(), sink, opened).await;
             let snapshot = snapshot.map_err(RehearsalError::Assembly)?;
             let issuer = Issuer::new(Arc::clone(&snapshot.ring), &tokens);
-            let worker = Worker::new(&snapshot, Handle::current(), Arc::default());
+            let worker = Worker::new(&snapshot, Handle::current(), Arc::default(), Arc::default());
             Ok((Rc::new(worker.map_err(RehearsalError::Randomness)?), issuer))
         })?;
         Ok(Self { worker, issuer, seen, runtime })

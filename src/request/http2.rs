@@ -22,6 +22,10 @@ pub(super) fn check(
     if headers.values().any(|value| is_padded(value.as_bytes())) {
         return Err(IntakeError::FieldMalformed("A header value begins or ends with white space."));
     }
+    // The library lets a quotation mark pass, which is in no name (RFC 9110 section 5.6.2).
+    if headers.keys().any(|name| memchr::memchr(b'"', name.as_str().as_bytes()).is_some()) {
+        return Err(IntakeError::FieldMalformed("A header name is no token."));
+    }
     // A body without a length would be dropped on its way over HTTP/1.1, and some servers read it as a request.
     if (method == Method::GET || method == Method::HEAD) && !body.is_end_stream() {
         return Err(IntakeError::FramingAmbiguous("GET and HEAD have no body."));
@@ -48,6 +52,8 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<(), IntakeError> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn checked(
@@ -84,6 +90,19 @@ mod tests {
         for value in [&b" a"[..], b"a ", b"\ta", b"a\t", b" "] {
             assert!(checked(&Method::GET, "/", &[("foo", value)]).is_err(), "{value:?}");
         }
+    }
+
+    #[test]
+    fn a_name_is_a_token() {
+        let uri = Uri::from_static("/");
+        for name in [&b"fo\"o"[..], b"\"", b"x-user\"id"] {
+            let mut headers = HeaderMap::new();
+            // As the HTTP/2 library makes names.
+            headers.insert(HeaderName::from_lowercase(name).unwrap(), HeaderValue::from_static("a"));
+            let refused = check(&Method::GET, &uri, &mut headers, &Incoming::Empty);
+            assert!(refused.is_err(), "{name:?}");
+        }
+        assert!(checked(&Method::GET, "/", &[("!#$%&'*+-.^_`|~", b"a")]).is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
@@ -94,12 +94,28 @@ pub(super) fn accept(mut head: Parts, source: Source) -> Result<UpstreamResponse
     {
         return Err(UpstreamError::Unacceptable("the upstream's answer has two lengths"));
     }
+    if !has_plain_length(&head.headers) {
+        return Err(UpstreamError::Unacceptable(
+            "the length of the upstream's answer has more than one reading",
+        ));
+    }
     hop::remove_from_response(&mut head.headers);
     let mut body = UpstreamBody { source, broken: None };
     if body.is_end_stream() {
         body.finish();
     }
     Ok(Response::from_parts(head, body))
+}
+
+/// Whether there is no length, or one plain number. The HTTP library takes a list of equal ones and leading zeros as well
+/// (RFC 9110 section 8.6), and the text is passed on.
+fn has_plain_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next().map(HeaderValue::as_bytes), lengths.next()) {
+        (None, _) | (Some(b"0"), None) => true,
+        (Some([b'1'..=b'9', rest @ ..]), None) => rest.iter().all(u8::is_ascii_digit),
+        (Some(_), _) => false,
+    }
 }
 
 impl Source {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::client::request;
+use crate::support::gateway::events;
 use crate::support::wire::Cut;
 use crate::support::{Client, DEADLINE, Latch, Setup, Then, Upstream, eventually, mint};
 
@@ -169,6 +170,13 @@ fn a_body_and_a_reader_keep_a_least_rate() {
         assert_eq!(line["ended_by"], "client", "{line}");
         let elapsed = began.elapsed();
         assert!((Duration::from_secs(9)..Duration::from_secs(15)).contains(&elapsed), "{elapsed:?}");
+        // It is reset, so that the kernel does not keep what it has not read.
+        let cut = loop {
+            if let Err(cut) = reader.wire.fill() {
+                break cut;
+            }
+        };
+        assert_eq!(cut, Cut::Reset);
         sender.answer().refused(408, "request_timeout");
         let elapsed = began.elapsed();
         assert!((Duration::from_secs(9)..Duration::from_secs(15)).contains(&elapsed), "{elapsed:?}");
@@ -192,6 +200,43 @@ fn connections_have_a_number() {
     one.get("/", "").expect(200);
     drop(two);
     three.answer().expect(200);
+}
+
+#[test]
+fn a_network_has_a_number_of_connections_and_the_others_do_not_suffer() {
+    let upstream = Upstream::echo();
+    let limits = "max_connections_per_network = 2";
+    let gateway = Setup::public(&upstream).workers(2).limits(limits).start();
+    let mut one = gateway.client();
+    one.get("/", "").expect(200);
+    let mut two = gateway.client();
+    two.get("/", "").expect(200);
+    for _ in 0..20 {
+        let mut further = gateway.client();
+        further.send(request("GET", "/further", "", b""));
+        further.expect_end();
+    }
+    assert_eq!(upstream.count(), 2, "nobody else got through");
+    one.get("/", "").expect(200);
+    eventually("it is told of", DEADLINE, || {
+        let told = |event: &serde_json::Value| {
+            event["message"] == "connections were closed: their network has too many"
+                && event["client"] == "127.0.0.1"
+        };
+        events().iter().filter(|event| told(event)).filter_map(|event| event["count"].as_u64()).sum::<u64>()
+            >= 20
+    });
+    let lines = events()
+        .iter()
+        .filter(|event| event["message"].as_str().is_some_and(|text| text.contains("too many")))
+        .count();
+    assert!(lines < 10, "{lines} lines for 20 connections");
+    drop(two);
+    eventually("a place becomes free", DEADLINE, || {
+        let mut next = gateway.client();
+        next.send(request("GET", "/next", "", b""));
+        next.wire.fill().is_ok()
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 
 use crate::support::tls::{Hello, Tls};
-use crate::support::{Client, Setup, Upstream};
+use crate::support::{Client, DEADLINE, Setup, Upstream, eventually};
 
 const TRUST: &str = "trusted_proxies = [\"127.0.0.0/8\"]";
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80\r\n";
@@ -51,6 +51,50 @@ fn a_trusted_proxy_may_leave_it_out_or_speak_for_itself() {
         client.get("/", "").expect(200);
         assert_eq!(upstream.last().field("x-forwarded-for"), "127.0.0.1");
     }
+}
+
+#[test]
+fn half_a_header_has_the_time_of_a_head() {
+    let upstream = Upstream::echo();
+    let gateway = Setup::public(&upstream).server(TRUST).limits("header_timeout = \"300ms\"").start();
+    for half in [&LINE[..20], &binary()[..14]] {
+        let mut client = gateway.client();
+        client.send(half);
+        client.expect_end();
+    }
+    // More bytes do not buy more time.
+    let mut slow = gateway.client();
+    slow.send(b"PROXY TCP4 ");
+    eventually("one that trickles is ended", DEADLINE, || slow.try_send(b"1").is_err());
+    assert_eq!(upstream.count(), 0);
+}
+
+#[test]
+fn connections_count_for_the_network_of_the_client_and_not_for_the_proxys() {
+    let upstream = Upstream::echo();
+    let gateway =
+        Setup::public(&upstream).server(TRUST).workers(1).limits("max_connections_per_network = 1").start();
+    let introduced = |line: &[u8]| {
+        let mut client = gateway.client();
+        client.send(line);
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        client
+    };
+    let mut one = introduced(LINE);
+    one.answer().expect(200);
+    introduced(LINE).expect_end();
+    introduced(&binary()).expect_end();
+    let mut neighbour = introduced(b"PROXY TCP4 192.0.2.8 127.0.0.1 4711 80\r\n");
+    neighbour.answer().expect(200);
+    let mut six = introduced(b"PROXY TCP6 2001:db8::7 ::1 4711 80\r\n");
+    six.answer().expect(200);
+    introduced(b"PROXY TCP6 2001:db8::ffff:9 ::1 4711 80\r\n").expect_end();
+    // The proxy speaks for itself as often as it likes.
+    let mut own: Vec<Client> = (0..4).map(|_| gateway.client()).collect();
+    for client in &mut own {
+        client.get("/", "").expect(200);
+    }
+    one.get("/", "").expect(200);
 }
 
 #[test]

@@ -201,6 +201,16 @@ fn an_upstream_that_agrees_to_something_else_is_a_bad_one() {
 }
 
 #[test]
+fn an_opening_that_the_upstream_does_not_answer_has_the_time_of_a_request() {
+    let upstream = Upstream::says("", Then::Next);
+    let gateway = Setup::new()
+        .upstream("api", &upstream, "response_timeout = \"300ms\"")
+        .route("path = \"/\"\nauth = \"public\"\nupstream = \"api\"")
+        .start();
+    gateway.client().get("/ws", &opening("")).refused(504, "upstream_timeout");
+}
+
+#[test]
 fn an_upstream_may_decline() {
     let answer = "HTTP/1.1 403 Forbidden\r\nx-upstream: 1\r\ncontent-length: 2\r\n\r\nno";
     let upstream = Upstream::says(answer, Then::Next);

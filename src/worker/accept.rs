@@ -1,0 +1,95 @@
+//! Taking in clients: as many as there may be, in total and of each network.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::Worker;
+use crate::connection::{self, Purpose};
+use crate::net::crowd::{Crowded, Place};
+use crate::net::peer::{self, Trust};
+use crate::net::transport::Transport;
+
+/// How long accepting rests after it failed, usually because there is no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts clients for ever.
+pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
+    loop {
+        if worker.connections.load(Ordering::Acquire) >= worker.server.limits.max_connections.get() {
+            // The kernel keeps who comes now; a place becomes free when somebody leaves.
+            if is_to_be_told(worker.clock.now_ms()) {
+                tracing::warn!("as many clients are connected as may be; others wait");
+            }
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        }
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let Ok(place) = place_for(&worker, address.ip()) else {
+                    worker.turned_away.note(address.ip());
+                    continue;
+                };
+                // Another thread may have taken the last place meanwhile.
+                let counted = loop {
+                    match Counted::enter(&worker) {
+                        Some(counted) => break counted,
+                        None => tokio::time::sleep(ACCEPT_PAUSE).await,
+                    }
+                };
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(async move {
+                    connection::serve(worker, Transport::tcp(stream), address, purpose).await;
+                    drop((counted, place));
+                });
+            }
+            Err(error) => {
+                if is_to_be_told(worker.clock.now_ms()) {
+                    tracing::warn!(%error, "cannot accept connections");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A place among the connections of the client's network. A trusted proxy speaks for many clients and needs none; whom it
+/// introduces is counted when that is known.
+fn place_for(worker: &Worker, address: IpAddr) -> Result<Option<Place>, Crowded> {
+    match peer::trust(address, &worker.server.trusted_proxies) {
+        Trust::Trusted => Ok(None),
+        Trust::Untrusted => worker.crowd.enter(address),
+    }
+}
+
+/// Whether somebody may say now what keeps clients waiting. Descriptors and places are the process's, so one thread tells for
+/// all, once a second.
+fn is_to_be_told(now_ms: u64) -> bool {
+    static TOLD_MS: AtomicU64 = AtomicU64::new(0);
+    let again = |told_ms: u64| (now_ms >= told_ms.saturating_add(1000) || told_ms == 0).then_some(now_ms);
+    TOLD_MS.fetch_update(Ordering::AcqRel, Ordering::Acquire, again).is_ok()
+}
+
+/// Counts a client connection as long as it lives.
+struct Counted(Rc<Worker>);
+
+impl Counted {
+    /// Takes one of the places that there are for the whole process.
+    fn enter(worker: &Rc<Worker>) -> Option<Self> {
+        let most = worker.server.limits.max_connections.get();
+        let more = |open: usize| (open < most).then_some(open + 1);
+        worker.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        worker.own_connections.set(worker.own_connections.get() + 1);
+        Some(Self(Rc::clone(worker)))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.own_connections.set(self.0.own_connections.get().saturating_sub(1));
+    }
+}
