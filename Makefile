@@ -1,4 +1,4 @@
-.PHONY: test lint bench faults demo identity-load
+.PHONY: test lint bench faults demo identity-load fuzz
 
 # Exactly what CI runs.
 test:
@@ -25,3 +25,7 @@ demo:
 identity-load:
 	cargo build --release --bins
 	cargo test --test identity_load -- --program target/release/tollgate 1000000
+
+# For each target SECONDS, 60 unless told. fuzz/README.md says more.
+fuzz:
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/fuzz.sh $(TARGETS)

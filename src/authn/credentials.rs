@@ -5,7 +5,7 @@ use memchr::memchr2;
 
 /// What a request shows of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Credentials<'a> {
+pub enum Credentials<'a> {
     /// Nothing that is meant for the gateway.
     None,
     /// One Bearer token, not yet looked at.
@@ -14,10 +14,14 @@ pub(super) enum Credentials<'a> {
 
 /// Two headers, a scheme without a token, or a token of several words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CredentialsMalformed;
+pub struct CredentialsMalformed;
 
 /// Reads the credentials. The scheme is compared without case; another scheme is not for the gateway.
-pub(super) fn of(headers: &HeaderMap) -> Result<Credentials<'_>, CredentialsMalformed> {
+///
+/// # Errors
+///
+/// [`CredentialsMalformed`] when it could be told only by guessing which token counts.
+pub fn of(headers: &HeaderMap) -> Result<Credentials<'_>, CredentialsMalformed> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(Credentials::None) };
     // Parsers differ in which of two headers counts.

@@ -2,7 +2,7 @@
 
 mod cache;
 mod certified;
-mod credentials;
+pub mod credentials;
 
 use std::cell::RefCell;
 use std::fmt;

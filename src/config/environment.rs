@@ -89,6 +89,11 @@ pub(super) fn expand(text: &str, environment: &Environment) -> Result<String, Co
     Ok(expanded)
 }
 
+/// The names of the variables that a text may name.
+pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|rest| rest.split(['}', ':']).next())
+}
+
 const LITERAL: &str = "write \"$${\" for a \"${\" that is not the start of a variable";
 
 /// The value of what stands between the braces.

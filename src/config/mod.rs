@@ -20,6 +20,7 @@ mod time;
 mod tls;
 mod tokens;
 mod units;
+mod untold;
 mod upstreams;
 mod users;
 mod vocabulary;

@@ -14,6 +14,7 @@ use super::complaint::{Complaint, quoted};
 use super::environment::{Environment, expand};
 use super::excerpt::{Source, Span};
 use super::kind::{Kind, name_of};
+use super::untold::Expansions;
 use super::vocabulary;
 
 /// A value and its place in the file.
@@ -34,11 +35,12 @@ pub(super) struct Reader<'a> {
     pub(super) environment: &'a Environment,
     pub(super) base_dir: &'a Path,
     faults: RefCell<Vec<(Span, Complaint)>>,
+    expansions: Expansions,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a Source<'a>, environment: &'a Environment, base_dir: &'a Path) -> Self {
-        Self { source, environment, base_dir, faults: RefCell::new(Vec::new()) }
+        Self { source, environment, base_dir, faults: RefCell::default(), expansions: Expansions::default() }
     }
 
     /// Notes a fault.
@@ -46,9 +48,10 @@ impl<'a> Reader<'a> {
         self.faults.borrow_mut().push((span.clone(), complaint));
     }
 
-    /// Every fault that was noted.
+    /// Every fault that was noted, without values of the environment.
     pub(super) fn into_faults(self) -> Vec<(Span, Complaint)> {
-        self.faults.into_inner()
+        let untold = |(span, complaint)| (span, self.expansions.untold(complaint, self.environment));
+        self.faults.into_inner().into_iter().map(untold).collect()
     }
 
     /// A path of the file, which is relative to the file's directory.
@@ -328,6 +331,7 @@ impl<'a> Table<'a> {
         parse: impl FnOnce(&str) -> Result<T, Complaint>,
     ) -> Option<Located<T>> {
         let result = expand(text, self.reader.environment).and_then(|expanded| {
+            self.reader.expansions.note(text, &expanded);
             parse(&expanded).map_err(|complaint| complaint.about_variables(text, &expanded))
         });
         self.reader.accept(&span, result).map(|value| Located { value, span })

@@ -1778,7 +1778,7 @@ fn variables_are_expanded_in_strings() {
       |                ^^^^^^^^^^^^
       = help: set it, or give a default: "${NOT_SET:-default}"
 
-    gateway.toml:2:18: "w\u{1b}[31m" is not an address with a port
+    gateway.toml:2:18: "${WEIRD}" is not an address with a port
       |
     2 | server.listen = ["${WEIRD}", "${}", "${PORT"]
       |                  ^^^^^^^^^^

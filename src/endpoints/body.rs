@@ -14,7 +14,7 @@ const MAX_REPEATED_TYPE_BYTES: usize = 100;
 
 /// Why a body cannot be read. The words never hold a part of the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum BodyFault {
+pub enum BodyFault {
     /// No such bodies are read; the text is the `Content-Type`.
     MediaType(String),
     /// The JSON is malformed.
@@ -28,7 +28,7 @@ pub(super) enum BodyFault {
 }
 
 /// The value of a field. It may be a password, so it cannot be printed.
-pub(super) enum Field {
+pub enum Field {
     /// Text, or a number as text.
     Text(String),
     /// JSON's null.
@@ -39,7 +39,7 @@ pub(super) enum Field {
 
 /// The fields of a body.
 #[derive(Default)]
-pub(super) struct Fields {
+pub struct Fields {
     /// In the order of the body, names possibly repeated.
     list: Vec<(String, Field)>,
     /// Whether the JSON had surrogates without partners; see [`shift_lone_surrogates`].
@@ -47,7 +47,11 @@ pub(super) struct Fields {
 }
 
 /// Reads a body by its type. An empty body has no fields, whatever its type.
-pub(super) async fn read(content_type: Option<&HeaderValue>, body: Bytes) -> Result<Fields, BodyFault> {
+///
+/// # Errors
+///
+/// A [`BodyFault`] for a body of another type, and for one that is malformed.
+pub async fn read(content_type: Option<&HeaderValue>, body: Bytes) -> Result<Fields, BodyFault> {
     if body.is_empty() {
         return Ok(Fields::default());
     }
@@ -70,7 +74,7 @@ pub(super) async fn read(content_type: Option<&HeaderValue>, body: Bytes) -> Res
 impl Fields {
     /// The text of a field, as sent. What is wrong with it is added to the errors instead, in the words of Django REST
     /// framework. Of several fields with one name the last counts.
-    pub(super) fn text(&self, name: &'static str, errors: &mut Members) -> Option<String> {
+    pub fn text(&self, name: &'static str, errors: &mut Members) -> Option<String> {
         let field = self.list.iter().rev().find(|(known, _)| known == name).map(|(_, field)| field);
         let messages = match field {
             None => vec!["This field is required.".to_owned()],

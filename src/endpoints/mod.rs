@@ -21,7 +21,7 @@ use crate::users::{Directory, Login, Lookup, UsersError};
 
 pub mod answer;
 mod blacklist;
-mod body;
+pub mod body;
 mod form;
 mod jwks;
 mod login;

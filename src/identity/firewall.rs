@@ -10,8 +10,9 @@ use crate::config::Tls;
 use crate::http::hop;
 use crate::net::peer::Trust;
 
-/// Longest owned name, in letters and digits. A longer name is owned by no one.
-const LONGEST: usize = 40;
+/// Longest owned name, in letters and digits: the longest that a configuration may have, with `http` in front of it. A
+/// longer name is owned by no one.
+const LONGEST: usize = 44;
 
 /// Removed from everybody: identity headers of every preset, credentials, and what frames or routes a message.
 const OWNED: &[&str] = &[
@@ -174,9 +175,13 @@ impl Firewall {
     pub fn new(tls: Option<&Tls>) -> Self {
         let mut by_length = vec![Vec::new(); LONGEST + 1];
         for (name, fate) in owned_names(tls) {
-            let plain: Box<[u8]> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
-            if let Some(names) = by_length.get_mut(plain.len()) {
-                names.push((plain, fate));
+            let plain: Vec<u8> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
+            // A name that begins so itself is one with it and without it.
+            let bare = plain.strip_prefix(b"http").map(<[u8]>::to_vec);
+            for plain in [Some(plain), bare].into_iter().flatten() {
+                if let Some(names) = by_length.get_mut(plain.len()) {
+                    names.push((plain.into(), fate));
+                }
             }
         }
         Self { by_length }
@@ -260,10 +265,13 @@ fn squeeze<'a>(name: &[u8], buffer: &'a mut [u8; LONGEST + 4]) -> Option<&'a [u8
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config;
 
     fn left(names: &[&str], trust: Trust) -> Vec<String> {
         let mut headers = HeaderMap::new();
@@ -344,6 +352,37 @@ mod tests {
         }
         Firewall::new(None).clean(&mut headers, Trust::Untrusted);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    #[test]
+    fn what_certificates_are_told_in_is_owned_whatever_cgi_puts_in_front() {
+        let long = "http-".to_owned() + &"a".repeat(40);
+        let text = format!(
+            r#"
+            [[tls.certificates]]
+            hosts = ["gw.test"]
+            cert = "c.pem"
+            key = "k.pem"
+            [tls.client_auth]
+            ca = "ca.pem"
+            headers = {{ "X-Client-Subject" = "subject", "Http-Client-Serial" = "serial", "{long}" = "san_dns" }}
+            [upstreams.api]
+            targets = ["http://127.0.0.1:9000"]
+            [[routes]]
+            path = "/"
+            auth = "required"
+            upstream = "api"
+        "#
+        );
+        let config =
+            config::parse(&text, "gateway.toml", Path::new(""), &config::Environment::default()).unwrap();
+        let firewall = Firewall::new(config.tls.as_ref());
+        for name in
+            ["x-client-subject", "http-x_client-subject", "http-client-serial", "client-serial", &long]
+        {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            assert!(firewall.removes(&name, Trust::Trusted), "{name}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ const END_HEADERS: u8 = 4;
 
 /// Follows the frames of one direction.
 #[derive(Debug)]
-struct Frames {
+pub struct Frames {
     header: [u8; HEADER_BYTES],
     /// Bytes of the header that were seen.
     seen: usize,
@@ -37,13 +37,16 @@ struct Frames {
     in_head: bool,
 }
 
-impl Frames {
+impl Default for Frames {
     /// Before the preface.
-    fn new() -> Self {
+    fn default() -> Self {
         Self { header: [0; HEADER_BYTES], seen: 0, left: PREFACE.len(), kind: HEADERS, in_head: false }
     }
+}
 
-    fn feed(&mut self, mut bytes: &[u8]) {
+impl Frames {
+    /// Follows the bytes, which may begin and end anywhere.
+    pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let skipped = self.left.min(bytes.len());
@@ -75,7 +78,7 @@ impl Frames {
     }
 
     /// Whether something other than data is incomplete. How slow data may be is for the deadlines of its request.
-    fn is_partial(&self) -> bool {
+    pub fn is_partial(&self) -> bool {
         self.in_head || self.seen > 0 || (self.left > 0 && self.kind != DATA)
     }
 }
@@ -100,7 +103,7 @@ pub struct WatchedFrames {
 impl WatchedFrames {
     /// Puts a connection under watch, of which nothing was read.
     pub fn new(transport: Transport, progress: Rc<Progress>, gathering: Gathering) -> Self {
-        Self { transport, progress, frames: Frames::new(), gathering, gathered: BytesMut::new() }
+        Self { transport, progress, frames: Frames::default(), gathering, gathered: BytesMut::new() }
     }
 
     /// Writes what was gathered.
@@ -207,7 +210,7 @@ mod tests {
 
     /// After each byte, whether something is incomplete.
     fn partial(bytes: &[u8]) -> Vec<bool> {
-        let mut frames = Frames::new();
+        let mut frames = Frames::default();
         frames.feed(PREFACE);
         let each = |byte: &u8| {
             frames.feed(std::slice::from_ref(byte));
@@ -251,7 +254,7 @@ mod tests {
             bytes.extend(frame(kind, flags, payload));
         }
         for size in 1..bytes.len() {
-            let mut frames = Frames::new();
+            let mut frames = Frames::default();
             for piece in bytes.chunks(size) {
                 frames.feed(piece);
             }

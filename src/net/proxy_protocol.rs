@@ -46,9 +46,12 @@ pub fn read(bytes: &[u8]) -> Introduction {
     }
     let parsed = HeaderResult::parse(bytes);
     let (length, client) = match &parsed {
-        HeaderResult::V1(Ok(header)) => (header.header.len(), client_of_v1(header)),
+        // The parser takes a carriage return and whatever follows it for the end of the line.
+        HeaderResult::V1(Ok(header)) if header.header.ends_with("\r\n") => {
+            (header.header.len(), client_of_v1(header))
+        }
         HeaderResult::V2(Ok(header)) => (header.len(), client_of_v2(header)),
-        HeaderResult::V1(Err(_)) | HeaderResult::V2(Err(_)) => return Introduction::Malformed,
+        HeaderResult::V1(_) | HeaderResult::V2(Err(_)) => return Introduction::Malformed,
     };
     if length > most { Introduction::Malformed } else { Introduction::Header { bytes: length, client } }
 }
@@ -146,6 +149,7 @@ mod tests {
             &b"PROXY TCP4 192.0.2.700 127.0.0.1 4711 80\r\n"[..],
             b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80 x\r\n",
             b"PROXY UDP4 192.0.2.7 127.0.0.1 4711 80\r\n",
+            b"PROXY UNKNOWN\rGET / HTTP/1.1\r\n",
             &v2(0x31, 0x11, &TCP4),
             &v2(0x21, 0x11, &TCP4[..4]),
         ] {

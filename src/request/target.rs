@@ -15,7 +15,11 @@ pub struct NormalPath(PathAndQuery);
 
 impl NormalPath {
     /// Checks a request target in origin or absolute form (RFC 9112 section 3.2).
-    pub(super) fn of(uri: Uri) -> Result<Self, IntakeError> {
+    ///
+    /// # Errors
+    ///
+    /// An [`IntakeError`] when it is too long, or could be read in more than one way.
+    pub fn of(uri: Uri) -> Result<Self, IntakeError> {
         let Some(target) = uri.into_parts().path_and_query else { return Err(IntakeError::TargetMalformed) };
         if target.as_str().len() > bounds::MAX_TARGET_BYTES {
             return Err(IntakeError::TargetTooLong);

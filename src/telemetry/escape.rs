@@ -1,7 +1,7 @@
 //! Text inside a JSON line: nothing in it can end the line, colour a terminal or turn the direction of reading.
 
 /// Appends `text` as a JSON string. Everything beyond printable ASCII is escaped.
-pub(super) fn json_string(line: &mut Vec<u8>, text: &str) {
+pub fn json_string(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
     for letter in text.chars() {
         match letter {

@@ -1,6 +1,6 @@
 //! What the gateway says of itself: one line for every request, and lines about its own doings, in one stream.
 
 pub mod access;
-mod escape;
+pub mod escape;
 pub mod events;
 pub mod sink;

@@ -18,6 +18,7 @@ mod support;
 mod authn;
 mod client_certificates;
 mod contract;
+mod corpora;
 mod django;
 mod grpc;
 mod http2;

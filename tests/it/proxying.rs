@@ -117,6 +117,25 @@ fn chunked_bodies_pass_both_ways_without_request_trailers() {
 }
 
 #[test]
+fn a_chunked_body_of_a_get_is_not_lost() {
+    let upstream = Upstream::echo();
+    let gateway = Setup::public(&upstream).start();
+    let mut client = gateway.client();
+    for method in ["GET", "HEAD", "DELETE"] {
+        client.send(format!(
+            "{method} /x HTTP/1.1\r\nhost: gw.test\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        ));
+        client.try_answer_to(method).unwrap().expect(200);
+        let last = upstream.last();
+        assert_eq!(
+            (last.body.as_slice(), last.field("transfer-encoding")),
+            (&b"hello"[..], "chunked"),
+            "{method}"
+        );
+    }
+}
+
+#[test]
 fn response_trailers_pass_to_who_takes_them() {
     let upstream = Upstream::says(
         "HTTP/1.1 200 OK\r\nx-upstream: 1\r\ntrailer: grpc-status\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\ngrpc-status: 0\r\n\r\n",
