@@ -106,8 +106,8 @@ impl Stopwatch {
             Self::System(began) => u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX),
             Self::Manual(hand, furthest) => {
                 let now_ms = u64::try_from(hand.load(Ordering::Acquire)).unwrap_or(0);
-                let now_ns = now_ms.saturating_mul(1_000_000);
-                furthest.fetch_max(now_ns, Ordering::AcqRel).max(now_ns)
+                let shown_ns = now_ms.saturating_mul(1_000_000);
+                furthest.fetch_max(shown_ns, Ordering::AcqRel).max(shown_ns)
             }
         }
     }
