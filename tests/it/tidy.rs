@@ -451,6 +451,33 @@ fn every_reason_is_documented() {
 }
 
 #[test]
+fn the_tests_and_scripts_that_stand_against_threats_exist() {
+    let threats = fs::read_to_string(root().join("docs/threats.md")).unwrap();
+    let mut code = String::new();
+    for directory in ["src", "tests", "fuzz"] {
+        for path in files(directory, "rs") {
+            code.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+    // Names of tests have three words at least, which nothing else in backticks has there.
+    let is_test = |name: &&str| {
+        name.matches('_').count() >= 2
+            && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+    };
+    let named: Vec<&str> = threats.split('`').skip(1).step_by(2).collect();
+    let tests: Vec<&str> =
+        named.iter().copied().filter(is_test).filter(|name| *name == name.to_lowercase()).collect();
+    assert!(tests.len() > 150, "{} tests are named", tests.len());
+    let missing = tests.iter().filter(|name| !code.contains(&format!("fn {name}(")));
+    let scripts = named.iter().filter(|name| name.starts_with("scripts/"));
+    let missing: Vec<String> = missing
+        .chain(scripts.filter(|script| !root().join(script).exists()))
+        .map(ToString::to_string)
+        .collect();
+    nothing("tests that threats.md names and that are not there", &missing);
+}
+
+#[test]
 fn nothing_tells_of_the_place_where_it_was_made() {
     // Put together here, so that this file does not hold them.
     let words = [

@@ -242,14 +242,15 @@ fn heads_and_what_comes_before_them_have_an_end() {
 
 #[test]
 fn a_request_is_written_with_one_framing() {
-    let mut smuggling = request(Method::PUT);
-    smuggling.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    smuggling.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("7"));
-    for (framed, end) in [
-        (head::Framed::Empty, "content-length: 7\r\n\r\n"),
-        (head::Framed::Length(3), "content-length: 3\r\n\r\n"),
-        (head::Framed::Chunked, "transfer-encoding: chunked\r\n\r\n"),
+    for (length, framed, end) in [
+        ("7", head::Framed::Empty, "\r\n"),
+        ("0", head::Framed::Empty, "content-length: 0\r\n\r\n"),
+        ("7", head::Framed::Length(3), "content-length: 3\r\n\r\n"),
+        ("0", head::Framed::Chunked, "transfer-encoding: chunked\r\n\r\n"),
     ] {
+        let mut smuggling = request(Method::PUT);
+        smuggling.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        smuggling.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
         let mut written = Vec::new();
         head::write(&mut written, &smuggling, framed);
         assert_eq!(
