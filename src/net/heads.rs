@@ -248,7 +248,9 @@ fn head(raw: &[u8], begin: usize, counts_framing: bool) -> Option<Head> {
         has_bare_line_feed |= line.last() != Some(&b'\r');
         match line {
             [] | [b'\r'] if is_before => continue,
-            [] | [b'\r'] => return Some(Head { end: begin + line_begin, framing_fields, has_bare_line_feed }),
+            [] | [b'\r'] => {
+                return Some(Head { end: begin + line_begin, framing_fields, has_bare_line_feed });
+            }
             [b'C' | b'c' | b'T' | b't', ..] if counts_framing && is_framing(line) => framing_fields += 1,
             _ => {}
         }
@@ -323,7 +325,11 @@ mod tests {
                     }
                     assert_eq!(heads.take(&headers), Framing::BareLineFeed, "{before:?} {bare:?}");
                     heads.read(get.as_bytes()).unwrap();
-                    assert_eq!(heads.take(&HeaderMap::new()), Framing::Ambiguous, "nothing after it is trusted");
+                    assert_eq!(
+                        heads.take(&HeaderMap::new()),
+                        Framing::Ambiguous,
+                        "nothing after it is trusted"
+                    );
                 }
             }
         }
@@ -387,7 +393,9 @@ mod tests {
             heads.read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
             assert_eq!(heads.take(&HeaderMap::new()), Framing::Single);
         }
-        heads.read(format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * KEPT_BYTES)).as_bytes()).unwrap();
+        heads
+            .read(format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * KEPT_BYTES)).as_bytes())
+            .unwrap();
         heads.take(&HeaderMap::new());
         heads.read(b"G").unwrap();
         assert_eq!(heads.0.borrow().raw, b"G");
