@@ -7,6 +7,7 @@ mod http1;
 mod http2;
 mod interim;
 mod io;
+mod look_up;
 mod memory;
 mod multiplex;
 mod pool;
