@@ -4,9 +4,9 @@
 test:
 	@scripts/test.sh
 
+# Format, clippy, and what is known of the dependencies.
 lint:
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	@scripts/lint.sh
 
 # The unit tests of speed-sensitive parts are part of "test"; docs/performance.md says how to measure the whole.
 bench:

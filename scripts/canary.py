@@ -795,8 +795,15 @@ def planted():
     found = [name for name in files(os.path.dirname(path)) if mine.find(open(name, "rb").read())]
     check.equal("a planted file is found", [path], found)
     process = subprocess.Popen([sys.executable, "-c", "input()", word], stdin=subprocess.PIPE)
-    with open(f"/proc/{process.pid}/cmdline", "rb") as file:
-        check("a planted argument is found", mine.find(file.read()))
+    words = b""
+    # The list of arguments is empty for a moment while the program begins.
+    for _ in range(1000):
+        with open(f"/proc/{process.pid}/cmdline", "rb") as file:
+            words = file.read()
+        if words:
+            break
+        time.sleep(0.001)
+    check("a planted argument is found", mine.find(words))
     process.communicate(b"\n")
     done = run(PROGRAM, "token", "inspect", "--config", word)
     check("a planted word in an error is found", mine.find(spoken(done).encode()), spoken(done))

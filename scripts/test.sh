@@ -5,20 +5,41 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 output=target/test-output
-mkdir -p target
+broken=target/test-broken
+mkdir -p target/test-steps
 : >"$output"
-broken=0
+: >"$broken"
+
+# done_with NAME STATUS SECONDS: remembers a step that failed, and says how long it took.
+done_with() {
+    if (($2 != 0)); then
+        echo "== $1: FAILED"
+        echo "$1" >>"$broken"
+    fi
+    echo "== $1: $3 s"
+}
 
 # step NAME COMMAND…: runs and shows it, and remembers what it printed.
 step() {
-    local name=$1
+    local name=$1 began=$SECONDS
     shift
     echo "== $name"
     "$@" 2>&1 | tee -a "$output"
-    if ((PIPESTATUS[0] != 0)); then
-        echo "== $name: FAILED"
-        broken=$((broken + 1))
-    fi
+    done_with "$name" "${PIPESTATUS[0]}" $((SECONDS - began))
+}
+
+# beside NAME COMMAND…: the same for a step that runs beside others. What it printed is shown whole when it has ended.
+beside() {
+    local name=$1 began=$SECONDS status
+    shift
+    "$@" >"target/test-steps/$name" 2>&1
+    status=$?
+    {
+        flock 9
+        echo "== $name"
+        tee -a "$output" <"target/test-steps/$name"
+        done_with "$name" "$status" $((SECONDS - began))
+    } 9>target/test-lock
 }
 
 # The reverse proxy's usual upstream, for the smoke test; without it, Python stands in.
@@ -51,23 +72,30 @@ step "clippy" cargo clippy --locked --all-targets -- -D warnings
 step "tests" cargo test --locked --no-fail-fast
 # With the tests, because they ask for more features of some libraries, which would all be built anew without.
 step "build" cargo build --locked --bins --tests
-step "smoke" scripts/smoke.sh target/debug/tollgate
-step "client" "$python" scripts/django_client.py target/debug/tollgate
-step "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
+# Most of these wait more than they work, so two lanes of them take the time of one.
+{
+    beside "smoke" scripts/smoke.sh target/debug/tollgate
+    beside "client" "$python" scripts/django_client.py target/debug/tollgate
+    beside "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
+    beside "protocols" "$python" scripts/protocols.py target/debug/tollgate
+    beside "TLS" "$python" scripts/tls_clients.py target/debug/tollgate
+    beside "certificates" "$python" scripts/certificate_swaps.py 40 target/debug/tollgate
+    beside "WebSockets" "$python" scripts/websocket_clients.py target/debug/tollgate "${wstest[@]}"
+    beside "django" timeout 600 python3 scripts/django_interop.py target/debug/tollgate
+} &
+{
+    beside "attacks" "$python" scripts/attacks.py target/debug/tollgate
+    beside "canary" "$python" scripts/canary.py target/debug/tollgate
+} &
+wait
+# These measure, and want the machine for themselves.
 step "faults" "$python" scripts/faults --quick target/debug/tollgate
 step "flood" "$python" scripts/login_flood.py target/debug/tollgate
-step "protocols" "$python" scripts/protocols.py target/debug/tollgate
-step "TLS" "$python" scripts/tls_clients.py target/debug/tollgate
-step "certificates" "$python" scripts/certificate_swaps.py 40 target/debug/tollgate
-step "WebSockets" "$python" scripts/websocket_clients.py target/debug/tollgate "${wstest[@]}"
-step "attacks" "$python" scripts/attacks.py target/debug/tollgate
 step "slow clients" "$python" scripts/slow_clients.py target/debug/tollgate 600 10
-step "canary" "$python" scripts/canary.py target/debug/tollgate
 step "identity load" cargo test --locked --test identity_load -- 200000
-step "django" timeout 600 python3 scripts/django_interop.py target/debug/tollgate
 
 # Cargo prints "test result: ok. 12 passed; 0 failed; …", the scripts print "12 passed, 0 failed".
-awk -v broken="$broken" '
+awk -v broken="$(wc -l <"$broken")" '
     /^test result:/ { passed += $4; failed += $6 }
     /^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
     END {

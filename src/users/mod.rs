@@ -163,18 +163,17 @@ impl Directory {
         if password.is_empty() || password.len() > bounds::MAX_PASSWORD_BYTES {
             return Ok(Login::Refused);
         }
-        if self.inner.pool.is_full() {
-            return Err(UsersError::Overloaded);
-        }
+        let turn = self.inner.pool.turn().await?;
         // The empty name is nobody's, and looked up like any other.
         let name = normal_name(name).unwrap_or_default();
         let candidate = self.candidate(&name).await?;
         let verdict = self
             .inner
             .pool
-            .verify(password, &candidate.hash, candidate.standing, candidate.reference)
+            .verify(&turn, password, &candidate.hash, candidate.standing, candidate.reference)
             .await
             .inspect_err(|error| log_unusable(candidate.user.as_ref(), error))?;
+        drop(turn);
         match verdict {
             Verdict::Refused => Ok(Login::Refused),
             Verdict::Accepted => {

@@ -3,6 +3,10 @@
 //! One semaphore holds both bounds. It has a permit for each KiB of the memory budget; a hash takes as many as it needs,
 //! but at least one processor's share of them all. A hash that its thread cannot go on with is run by another one; then
 //! the first run goes on beside the budget, and there are never more of these than fit into the budget once.
+//!
+//! A login takes its turn before anybody is looked up: as many have one as hashes can run, and one more, so that the next
+//! hash is ready when a thread is. Of a flood, which comes within some milliseconds, only that much is worked on at once,
+//! and the rest waits without work.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -44,6 +48,7 @@ struct Inner {
     share: u32,
     waiting: AtomicUsize,
     max_queue: usize,
+    turns: Arc<Semaphore>,
     usual: Cost,
     threads: Threads,
 }
@@ -162,12 +167,16 @@ impl HashPool {
     fn with_threads(hashing: &Hashing, processors: NonZeroUsize, threads: Threads) -> Self {
         let total = hashing.max_memory_kib.max(hashing.memory_kib);
         let processors = u32::try_from(processors.get()).unwrap_or(u32::MAX);
+        let at_once = processors.min(total / hashing.memory_kib.max(1)).max(1);
+        // The one that waits with its turn is one of those that may wait.
+        let next = hashing.max_queue.min(1);
         let inner = Inner {
             budget: Arc::new(Semaphore::new(total as usize)),
             total,
             share: (total / processors).max(1),
             waiting: AtomicUsize::new(0),
             max_queue: hashing.max_queue,
+            turns: Arc::new(Semaphore::new(at_once as usize + next)),
             usual: Cost::usual(hashing.memory_kib, hashing.iterations.get()),
             threads,
         };
@@ -202,10 +211,21 @@ impl HashPool {
         if bearable { Ok(()) } else { Err(HashError::TooCostly) }
     }
 
-    /// Whether a hash would be shed now, so that a caller can spare itself the look-up.
-    pub fn is_full(&self) -> bool {
-        self.inner.waiting.load(Ordering::Relaxed) >= self.inner.max_queue
-            && self.inner.budget.available_permits() < self.inner.share as usize
+    /// Waits for a turn to verify a password.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::Overloaded`] at once, when as many wait as may.
+    pub async fn turn(&self) -> Result<Turn, HashError> {
+        let turns = Arc::clone(&self.inner.turns);
+        match Arc::clone(&turns).try_acquire_owned() {
+            Ok(permit) => return Ok(Turn { _permit: permit }),
+            Err(TryAcquireError::NoPermits) => {}
+            Err(TryAcquireError::Closed) => return Err(HashError::Stopped),
+        }
+        let _place = Place::take(&self.inner, self.inner.max_queue.saturating_sub(1))?;
+        let permit = turns.acquire_owned().await.map_err(|_| HashError::Stopped)?;
+        Ok(Turn { _permit: permit })
     }
 
     /// Hashes a new password, which the caller has checked.
@@ -231,6 +251,7 @@ impl HashPool {
     /// A [`HashError`]; never for a wrong password.
     pub async fn verify(
         &self,
+        _turn: &Turn,
         password: &Secret,
         stored: &StoredHash,
         standing: Standing,
@@ -248,7 +269,10 @@ impl HashPool {
             stored.cost().make_up(reference);
             Ok(Verdict::Refused)
         };
-        self.run(memory_kib, job).await?.map_err(HashError::Fault)
+        let budget = Arc::clone(&self.inner.budget);
+        let permits = budget.acquire_many_owned(memory_kib.max(self.inner.share)).await;
+        let permit = permits.map_err(|_| HashError::Stopped)?;
+        self.inner.threads.run(permit, job).await.ok_or(HashError::Stopped)?.map_err(HashError::Fault)
     }
 
     async fn run<T: Send + 'static>(
@@ -268,17 +292,23 @@ impl HashPool {
             Err(TryAcquireError::NoPermits) => {}
             Err(TryAcquireError::Closed) => return Err(HashError::Stopped),
         }
-        let _place = Place::take(&self.inner)?;
+        let _place = Place::take(&self.inner, self.inner.max_queue)?;
         budget.acquire_many_owned(permits).await.map_err(|_| HashError::Stopped)
     }
+}
+
+/// Leave to verify a password, given back when it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// A place in the queue; it is given back when the wait ends, also by cancellation.
 struct Place<'a>(&'a Inner);
 
 impl<'a> Place<'a> {
-    fn take(inner: &'a Inner) -> Result<Self, HashError> {
-        let step = |waiting: usize| (waiting < inner.max_queue).then_some(waiting.saturating_add(1));
+    fn take(inner: &'a Inner, most: usize) -> Result<Self, HashError> {
+        let step = |waiting: usize| (waiting < most).then_some(waiting.saturating_add(1));
         match inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step) {
             Ok(_) => Ok(Self(inner)),
             Err(_) => Err(HashError::Overloaded),
@@ -386,18 +416,15 @@ pub(crate) mod tests {
             async move { pool.run(64, move || job()).await }
         });
         settle().await;
-        assert!(!pool.is_full());
         let second = tokio::spawn({
             let pool = pool.clone();
             async move { pool.run(64, || ()).await }
         });
         settle().await;
-        assert!(pool.is_full());
         let secret = Secret::new("x");
         assert!(matches!(pool.hash(&secret).await, Err(HashError::Overloaded)));
         second.abort();
         assert!(second.await.unwrap_err().is_cancelled());
-        assert!(!pool.is_full());
         let third = tokio::spawn({
             let pool = pool.clone();
             async move { pool.hash(&secret).await }
@@ -407,6 +434,31 @@ pub(crate) mod tests {
         first.await.unwrap().unwrap();
         third.await.unwrap().unwrap();
         assert_eq!(started.try_iter().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn as_many_have_a_turn_as_can_be_served_and_as_many_wait_as_may() {
+        for (max_queue, processors, have) in [(0, 1, 1), (1, 1, 2), (3, 2, 3), (3, 64, 17)] {
+            let pool = pool(1024, max_queue, processors);
+            let mut turns = Vec::new();
+            for _ in 0..have {
+                turns.push(pool.turn().await.unwrap());
+            }
+            let waiting: Vec<_> = (1..max_queue)
+                .map(|_| {
+                    let pool = pool.clone();
+                    tokio::spawn(async move { pool.turn().await.map(drop) })
+                })
+                .collect();
+            settle().await;
+            assert!(matches!(pool.turn().await, Err(HashError::Overloaded)), "{max_queue} {processors}");
+            assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+            turns.clear();
+            for waiting in waiting {
+                waiting.await.unwrap().unwrap();
+            }
+            assert!(pool.turn().await.is_ok());
+        }
     }
 
     #[tokio::test]
@@ -441,7 +493,9 @@ pub(crate) mod tests {
                 (&wrong, Standing::Barred, Verdict::Refused),
             ];
             for (password, standing, verdict) in cases {
-                assert_eq!(pool.verify(password, &stored, standing, reference).await.unwrap(), verdict);
+                let turn = pool.turn().await.unwrap();
+                let verified = pool.verify(&turn, password, &stored, standing, reference).await;
+                assert_eq!(verified.unwrap(), verdict);
             }
         }
         let other = pool.hash(&right).await.unwrap();
@@ -459,7 +513,9 @@ pub(crate) mod tests {
         ];
         for cost in costs {
             let stored = StoredHash::dummy(cost).unwrap();
-            let outcome = pool.verify(&Secret::new("x"), &stored, Standing::Active, pool.usual_cost()).await;
+            let turn = pool.turn().await.unwrap();
+            let (password, reference) = (Secret::new("x"), pool.usual_cost());
+            let outcome = pool.verify(&turn, &password, &stored, Standing::Active, reference).await;
             assert!(matches!(outcome, Err(HashError::TooCostly)), "{cost:?}");
         }
         assert!(pool.check_cost(Cost::usual(1024, 100)).is_ok());
