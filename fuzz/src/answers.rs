@@ -73,7 +73,7 @@ fn check_end(trial: &Trial, strict: &Strict<'_>, closes: bool) {
             match strict.end {
                 End::WithConnection => assert!(closes && !reusable, "{strict:?}"),
                 End::Whole(rest) => {
-                    assert_eq!(reusable, strict.persistent && !closes && rest.is_empty(), "{strict:?}")
+                    assert_eq!(reusable, strict.persistent && !closes && rest.is_empty(), "{strict:?}");
                 }
                 End::Bad | End::Cut => panic!("this is not whole: {strict:?}"),
             }
@@ -115,7 +115,7 @@ fn strict(bytes: &[u8], is_head: bool) -> Option<Strict<'_>> {
             b"content-length" => lengths.push(value),
             b"transfer-encoding" => codings.push(value),
             b"connection" => {
-                options.extend(value.split(|byte| *byte == b',').map(|one| one.trim_ascii().to_vec()))
+                options.extend(value.split(|byte| *byte == b',').map(|one| one.trim_ascii().to_vec()));
             }
             _ => {}
         }
