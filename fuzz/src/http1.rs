@@ -10,7 +10,7 @@ use tollgate::request::NormalPath;
 
 use super::stack::{From, with_stack};
 
-/// A request by the letter of RFC 9112, but for the ends of lines in its head.
+/// A request by the letter of RFC 9112.
 #[derive(Debug)]
 struct Strict {
     method: String,
@@ -68,39 +68,24 @@ fn strict_requests(bytes: &[u8]) -> Vec<Strict> {
     requests
 }
 
-/// A line of a head without its end, and what follows. A line feed alone may end it too (RFC 9112 section 2.2).
-fn head_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let line = &bytes[..end];
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    (!line.contains(&b'\r')).then_some((line, &bytes[end + 1..]))
-}
-
-/// A line of a body without its end, and what follows. A line feed or carriage return alone ends nothing.
+/// A line without its end, and what follows. A line feed or carriage return alone ends nothing.
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
     let line = &bytes[..end];
     (!line.contains(&b'\r') && !line.contains(&b'\n')).then_some((line, &bytes[end + 2..]))
 }
 
-/// As a line of a body, but a line feed may stand in it: what is in there is dropped.
-fn trailer_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == b'\r')?;
-    let after = bytes[end..].strip_prefix(b"\r\n")?;
-    Some((&bytes[..end], after))
-}
-
 fn strict_request(bytes: &[u8]) -> Option<(Strict, &[u8])> {
-    let (mut start, mut rest) = head_line(bytes)?;
+    let (mut start, mut rest) = line(bytes)?;
     // Empty lines before a request are ignored (RFC 9112 section 2.2).
     while start.is_empty() {
-        (start, rest) = head_line(rest)?;
+        (start, rest) = line(rest)?;
     }
     let start = std::str::from_utf8(start).ok()?;
     let [method, target, version] = start.split(' ').collect::<Vec<_>>()[..] else { return None };
     let (mut lengths, mut codings) = (Vec::new(), Vec::new());
     loop {
-        let (field, after) = head_line(rest)?;
+        let (field, after) = line(rest)?;
         rest = after;
         if field.is_empty() {
             break;
@@ -142,7 +127,7 @@ fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         rest = after.strip_prefix(b"\r\n")?;
     }
     loop {
-        let (trailer, after) = trailer_line(rest)?;
+        let (trailer, after) = line(rest)?;
         rest = after;
         if trailer.is_empty() {
             return Some((body, rest));

@@ -1,6 +1,7 @@
 //! What the fuzz targets do: each takes any bytes and panics when something that must hold does not. The targets in
 //! `fuzz_targets` hand them what libFuzzer makes up; the test `corpora` hands them what is kept in `corpus`.
 
+mod answers;
 mod config;
 mod escape;
 mod frames;
@@ -19,7 +20,8 @@ mod websocket;
 pub type Body = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 12] = [
+    ("answers", answers::run),
     ("config", config::run),
     ("escape", escape::run),
     ("frames", frames::run),

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use super::tunnel::Slot;
 use super::{Call, ClientConnection, is_over};
 use crate::config::Limits;
-use crate::http::incoming::Incoming;
+use crate::http::incoming::{BareLineFeed, Incoming};
 use crate::last_words::LastAnswer;
 use crate::net::deadline::{Phase, Progress};
 use crate::net::guarded::{GuardedStream, Interim as GuardedInterim};
@@ -54,8 +54,14 @@ pub(super) async fn serve(
     let tunnel = Slot::default();
     let told = interim_answers(interim);
     let service = service_fn(|mut request| {
-        if heads.take(Request::headers(&request)) == Framing::Ambiguous {
-            request.headers_mut().append(header::CONTENT_LENGTH, DROPPED_LENGTH);
+        match heads.take(Request::headers(&request)) {
+            Framing::Single => {}
+            Framing::Ambiguous => {
+                request.headers_mut().append(header::CONTENT_LENGTH, DROPPED_LENGTH);
+            }
+            Framing::BareLineFeed => {
+                request.extensions_mut().insert(BareLineFeed);
+            }
         }
         let request = Request::map(request, Incoming::Http1);
         // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).

@@ -19,6 +19,11 @@ pub enum Incoming {
     Empty,
 }
 
+/// Marks a request in which a line ends with a line feed alone, which the HTTP library takes (an extension of
+/// [`http::Request`]).
+#[derive(Clone, Copy, Debug)]
+pub struct BareLineFeed;
+
 /// A body on a stream of HTTP/2. What was read is credited to the sender's window at once; since nothing more is read
 /// before it was handed on, no more than the window lies in memory.
 #[derive(Debug)]

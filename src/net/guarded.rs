@@ -168,7 +168,10 @@ impl<W: LastWords + Unpin> AsyncRead for GuardedStream<W> {
         let read = buffer.filled().len() - before;
         if read > 0 {
             self.progress.read(read);
-            self.heads.read(buffer.filled().get(before..).unwrap_or_default());
+            if self.heads.read(buffer.filled().get(before..).unwrap_or_default()).is_err() {
+                // To the HTTP library the body breaks off here, as with any other that is malformed.
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
         } else if outcome.is_ready() && buffer.remaining() > 0 {
             self.progress.client_ended();
         }

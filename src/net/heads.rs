@@ -1,9 +1,10 @@
 //! The heads of a connection's requests as they came, for what the HTTP library does not tell of them.
 //!
 //! The library drops a `Content-Length` beside `Transfer-Encoding: chunked`, and merges lengths that are equal. Such a
-//! message has two framings, and others may have read it by the other one (RFC 9112 section 6.3). So the bytes of each
-//! head are kept until its request is there. A request without a body, as nearly all are, costs the copying of its head;
-//! only of one with a body the head is looked at, and its body is followed to the next head, but not kept.
+//! message has two framings, and others may have read it by the other one (RFC 9112 section 6.3). It also takes a line
+//! feed alone as the end of a line, in heads and in trailers, where others see no end (section 2.2). So the bytes of each
+//! head are kept until its request is there, and the ends of its lines are looked at. A body is followed to the next head,
+//! but not kept.
 
 use std::cell::RefCell;
 
@@ -20,7 +21,13 @@ pub enum Framing {
     Single,
     /// In more than one, or it cannot be told.
     Ambiguous,
+    /// A line of the head, or of the trailers as far as they came with it, ends with a line feed alone.
+    BareLineFeed,
 }
+
+/// A line of a trailer section ends with a line feed alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BareLineFeed;
 
 /// Follows the requests of one connection.
 #[derive(Debug, Default)]
@@ -30,8 +37,8 @@ pub struct Heads(RefCell<State>);
 struct State {
     /// What was read and is no body: heads, of which the last one may be incomplete.
     raw: Vec<u8>,
-    /// Of how many of these heads, from the first, the requests were seen already.
-    seen: usize,
+    /// Where the first head begins whose request was not taken.
+    taken: usize,
     body: Body,
 }
 
@@ -46,6 +53,8 @@ enum Body {
     Chunked(Chunked),
     /// It cannot be told where it ends. The library will say so, and the connection ends; until then nothing is trusted.
     Lost,
+    /// A line of its trailers ends with a line feed alone, which the library takes. Nothing is trusted either.
+    BareLineFeed,
 }
 
 /// A place in a chunked body (RFC 9112 section 7.1).
@@ -66,44 +75,44 @@ enum Chunked {
 
 impl Heads {
     /// Notes what was read.
-    pub fn read(&self, bytes: &[u8]) {
+    ///
+    /// # Errors
+    ///
+    /// [`BareLineFeed`], when what was read must not be handed on.
+    pub fn read(&self, bytes: &[u8]) -> Result<(), BareLineFeed> {
         let mut state = self.0.borrow_mut();
         let rest = state.body.follow(bytes);
         if !rest.is_empty() {
-            state.forget_seen();
+            let taken = state.taken;
+            state.forget(taken);
             state.raw.extend_from_slice(rest);
         }
+        if matches!(state.body, Body::BareLineFeed) { Err(BareLineFeed) } else { Ok(()) }
     }
 
     /// Takes the head of a request for which the library has found these fields, and says whether it has told all that
     /// frames the message. To be called once for each request, in their order.
     pub fn take(&self, headers: &HeaderMap) -> Framing {
         let mut state = self.0.borrow_mut();
-        if headers.keys().any(|name| name == CONTENT_LENGTH || name == TRANSFER_ENCODING) {
-            return state.take_with_body(headers);
+        let has_body = headers.keys().any(|name| name == CONTENT_LENGTH || name == TRANSFER_ENCODING);
+        let Some(head) = head(&state.raw, state.taken, has_body) else {
+            return state.lose(Framing::Ambiguous);
+        };
+        if head.has_bare_line_feed {
+            return state.lose(Framing::BareLineFeed);
         }
-        state.seen += 1;
+        if has_body {
+            return state.take_with_body(&head, headers);
+        }
+        state.taken = head.end;
         Framing::Single
     }
 }
 
 impl State {
-    /// Lets go of heads whose requests were seen. The library reads more only when it has no whole head left; so when the
-    /// bytes end with a head, all of them were seen.
-    fn forget_seen(&mut self) {
-        if self.seen == 0 {
-            return;
-        }
-        if ends_with_head(&self.raw) {
-            self.forget(self.raw.len());
-        } else {
-            self.forget(self.unseen());
-        }
-        self.seen = 0;
-    }
-
     /// Lets go of so many bytes.
     fn forget(&mut self, bytes: usize) {
+        self.taken = 0;
         if bytes < self.raw.len() {
             self.raw.drain(..bytes);
         } else if self.raw.capacity() > KEPT_BYTES {
@@ -113,23 +122,24 @@ impl State {
         }
     }
 
-    /// Where the first head begins whose request was not seen.
-    fn unseen(&self) -> usize {
-        (0..self.seen).fold(0, |begin, _| head(&self.raw, begin).map_or(self.raw.len(), |(end, _)| end))
+    fn lose(&mut self, framing: Framing) -> Framing {
+        self.forget(self.raw.len());
+        self.body = Body::Lost;
+        framing
     }
 
-    fn take_with_body(&mut self, headers: &HeaderMap) -> Framing {
-        let begin = self.unseen();
-        self.seen = 0;
-        let (Some((end, framing_fields)), Some(body)) = (head(&self.raw, begin), Body::of(headers)) else {
-            self.raw.clear();
-            self.body = Body::Lost;
-            return Framing::Ambiguous;
-        };
+    fn take_with_body(&mut self, head: &Head, headers: &HeaderMap) -> Framing {
+        let Some(body) = Body::of(headers) else { return self.lose(Framing::Ambiguous) };
         self.body = body;
-        let behind = self.body.follow(self.raw.get(end..).unwrap_or_default()).len();
+        let behind = self.body.follow(self.raw.get(head.end..).unwrap_or_default()).len();
         self.forget(self.raw.len() - behind);
-        if framing_fields == 1 { Framing::Single } else { Framing::Ambiguous }
+        match self.body {
+            Body::BareLineFeed => Framing::BareLineFeed,
+            Body::None | Body::Length(_) | Body::Chunked(_) | Body::Lost if head.framing_fields == 1 => {
+                Framing::Single
+            }
+            Body::None | Body::Length(_) | Body::Chunked(_) | Body::Lost => Framing::Ambiguous,
+        }
     }
 }
 
@@ -146,7 +156,7 @@ impl Body {
     fn follow<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         match self {
             Self::None => bytes,
-            Self::Lost => &[],
+            Self::Lost | Self::BareLineFeed => &[],
             Self::Length(left) => {
                 let rest = skip(left, bytes);
                 if *left == 0 {
@@ -171,7 +181,7 @@ impl Body {
             *self = place.next(byte);
         }
         match self {
-            Self::Lost => &[],
+            Self::Lost | Self::BareLineFeed => &[],
             Self::None | Self::Length(_) | Self::Chunked(_) => bytes,
         }
     }
@@ -194,6 +204,7 @@ impl Chunked {
             (Self::DataLf, b'\n') => Self::Size(0),
             (Self::LineBegin, b'\r') => Self::LastLf,
             (Self::Trailer, b'\r') => Self::TrailerEnd,
+            (Self::LineBegin | Self::Trailer, b'\n') => return Body::BareLineFeed,
             (Self::LineBegin | Self::Trailer, _) => Self::Trailer,
             (Self::LastLf, b'\n') => return Body::None,
             (
@@ -216,26 +227,36 @@ fn skip<'a>(left: &mut u64, bytes: &'a [u8]) -> &'a [u8] {
     bytes.get(skipped..).unwrap_or_default()
 }
 
-/// Whether bytes end with an empty line. Lines may end with LF alone, which the library takes.
-fn ends_with_head(raw: &[u8]) -> bool {
-    raw.ends_with(b"\n\r\n") || raw.ends_with(b"\n\n")
+/// What was found of a head.
+struct Head {
+    /// Where it ends.
+    end: usize,
+    /// How many of its fields say where its message ends, if they were counted.
+    framing_fields: usize,
+    has_bare_line_feed: bool,
 }
 
-/// The end of the head that begins here, and how many of its fields say where its message ends. Empty lines before it
-/// belong to it (RFC 9112 section 2.2).
-fn head(raw: &[u8], begin: usize) -> Option<(usize, usize)> {
-    let empty = raw.get(begin..)?.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let (mut begin, mut framing_fields) = (begin + empty, 0);
-    loop {
-        let rest = raw.get(begin..)?;
-        let length = memchr::memchr(b'\n', rest)?;
-        begin += length + 1;
-        match rest.get(..length)? {
-            [] | [b'\r'] => return Some((begin, framing_fields)),
-            line @ [b'C' | b'c' | b'T' | b't', ..] if is_framing(line) => framing_fields += 1,
+/// The head that begins here. Empty lines before it belong to it (RFC 9112 section 2.2). Lines end as the library takes
+/// them: a carriage return before the line feed may be missing, but nowhere stand alone.
+fn head(raw: &[u8], begin: usize, counts_framing: bool) -> Option<Head> {
+    let bytes = raw.get(begin..)?;
+    let (mut framing_fields, mut has_bare_line_feed) = (0, false);
+    let (mut line_begin, mut is_before) = (0, true);
+    for line_feed in memchr::memchr_iter(b'\n', bytes) {
+        let line = bytes.get(line_begin..line_feed)?;
+        line_begin = line_feed + 1;
+        has_bare_line_feed |= line.last() != Some(&b'\r');
+        match line {
+            [] | [b'\r'] if is_before => continue,
+            [] | [b'\r'] => {
+                return Some(Head { end: begin + line_begin, framing_fields, has_bare_line_feed });
+            }
+            [b'C' | b'c' | b'T' | b't', ..] if counts_framing && is_framing(line) => framing_fields += 1,
             _ => {}
         }
+        is_before = false;
     }
+    None
 }
 
 fn is_framing(line: &[u8]) -> bool {
@@ -262,10 +283,10 @@ mod tests {
         let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab\r\n\n";
         let chunks =
-            "POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n5;x=y\r\n\n\r\n\r\n\r\n0\r\nA: b\r\n\r\n";
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\n\n\r\n\r\n\r\n0\r\nA: b\r\n\r\n";
         for (text, headers) in [
             ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nCONTENT-LENGTH: 5\r\n\r\n", &chunked),
-            ("POST / HTTP/1.1\ncontent-length:5\ntransfer-encoding:chunked\n\n", &chunked),
+            ("POST / HTTP/1.1\r\ncontent-length:5\r\ntransfer-encoding:chunked\r\n\r\n", &chunked),
             ("\r\nPOST / HTTP/1.1\r\nContent-Length: 5\r\nX: y\r\ncontent-length: 5\r\n\r\n", &five),
         ] {
             for before in [
@@ -276,7 +297,7 @@ mod tests {
             ] {
                 let heads = Heads::default();
                 let whole: String = before.iter().map(|(text, _)| *text).chain([text]).collect();
-                heads.read(whole.as_bytes());
+                heads.read(whole.as_bytes()).unwrap();
                 for (_, headers) in &before {
                     assert_eq!(heads.take(headers), Framing::Single, "{whole:?}");
                 }
@@ -286,12 +307,69 @@ mod tests {
     }
 
     #[test]
+    fn a_line_feed_ends_no_line_alone_wherever_it_stands() {
+        let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let five = fields(&[(CONTENT_LENGTH, "5")]);
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\na\n\nb\n";
+        for text in [get, post] {
+            let headers = if text == get { HeaderMap::new() } else { five.clone() };
+            let ends = text.match_indices("\r\n").map(|(at, _)| at);
+            for end in ends {
+                let bare = format!("{}{}", &text[..end], &text[end + 1..]);
+                for before in ["", "\r\n", get, post] {
+                    let heads = Heads::default();
+                    heads.read(format!("{before}{bare}").as_bytes()).unwrap();
+                    if before == get || before == post {
+                        let first = if before == get { HeaderMap::new() } else { five.clone() };
+                        assert_eq!(heads.take(&first), Framing::Single, "{before:?}");
+                    }
+                    assert_eq!(heads.take(&headers), Framing::BareLineFeed, "{before:?} {bare:?}");
+                    heads.read(get.as_bytes()).unwrap();
+                    assert_eq!(
+                        heads.take(&HeaderMap::new()),
+                        Framing::Ambiguous,
+                        "nothing after it is trusted"
+                    );
+                }
+            }
+        }
+        for (before, framing) in [("\n", Framing::BareLineFeed), ("\r\n\r\n", Framing::Single)] {
+            let heads = Heads::default();
+            heads.read(format!("{before}{get}").as_bytes()).unwrap();
+            assert_eq!(heads.take(&HeaderMap::new()), framing, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_feed_ends_no_trailer_alone_however_it_comes() {
+        let chunked = fields(&[(TRANSFER_ENCODING, "chunked")]);
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (body, is_bare) in [
+            ("1\r\n\n\r\n0\r\nA: b\r\nC: d\r\n\r\n", false),
+            ("1\r\na\r\n0\r\nA: b\nC: d\r\n\r\n", true),
+            ("1\r\na\r\n0\r\nA: b\r\nC: d\n\r\n", true),
+            ("0\r\n\n", true),
+            ("0\r\nA: b\n\n", true),
+        ] {
+            let together = Heads::default();
+            together.read(format!("{head}{body}").as_bytes()).unwrap();
+            let framing = if is_bare { Framing::BareLineFeed } else { Framing::Single };
+            assert_eq!(together.take(&chunked), framing, "{body:?}");
+            let apart = Heads::default();
+            apart.read(head.as_bytes()).unwrap();
+            assert_eq!(apart.take(&chunked), Framing::Single);
+            let outcome: Result<(), BareLineFeed> = body.bytes().try_for_each(|byte| apart.read(&[byte]));
+            assert_eq!(outcome.is_err(), is_bare, "{body:?}");
+        }
+    }
+
+    #[test]
     fn what_a_body_says_is_no_head() {
         let text = "POST / HTTP/1.1\r\nContent-Length: 38\r\n\r\nContent-Length: 5\r\nContent-Length: 5\r\n";
         let heads = Heads::default();
-        heads.read(text.as_bytes());
+        heads.read(text.as_bytes()).unwrap();
         assert_eq!(heads.take(&fields(&[(CONTENT_LENGTH, "38")])), Framing::Single);
-        heads.read(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+        heads.read(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
         assert_eq!(heads.take(&fields(&[(TRANSFER_ENCODING, "chunked")])), Framing::Single);
     }
 
@@ -300,10 +378,10 @@ mod tests {
         let chunked = fields(&[(TRANSFER_ENCODING, "chunked")]);
         for body in ["x\r\n", "1\r\nab", "fffffffffffffffff\r\n", "1\n", "0\r\n\rX"] {
             let heads = Heads::default();
-            heads.read(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+            heads.read(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
             assert_eq!(heads.take(&chunked), Framing::Single);
-            heads.read(body.as_bytes());
-            heads.read(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+            heads.read(body.as_bytes()).unwrap();
+            heads.read(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
             assert_eq!(heads.take(&chunked), Framing::Ambiguous, "{body:?}");
         }
     }
@@ -312,12 +390,14 @@ mod tests {
     fn heads_that_were_seen_take_no_room() {
         let heads = Heads::default();
         for _ in 0..100 {
-            heads.read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            heads.read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
             assert_eq!(heads.take(&HeaderMap::new()), Framing::Single);
         }
-        heads.read(format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * KEPT_BYTES)).as_bytes());
+        heads
+            .read(format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * KEPT_BYTES)).as_bytes())
+            .unwrap();
         heads.take(&HeaderMap::new());
-        heads.read(b"G");
+        heads.read(b"G").unwrap();
         assert_eq!(heads.0.borrow().raw, b"G");
         assert!(heads.0.borrow().raw.capacity() < KEPT_BYTES);
     }
@@ -377,12 +457,12 @@ mod tests {
             let mut begin = 0;
             for message in &messages {
                 // Like the library: read no more than the head needs, then take it, then read the body.
-                let head = begin + head(&message.bytes, 0).unwrap().0;
+                let head = begin + head(&message.bytes, 0, true).unwrap().end;
                 let end = begin + message.bytes.len();
                 let mut until = |wanted: usize| {
                     while read < wanted {
                         let next = (read + pieces.next().unwrap()).min(whole.len());
-                        heads.read(&whole[read..next]);
+                        heads.read(&whole[read..next]).unwrap();
                         read = next;
                     }
                 };

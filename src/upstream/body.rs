@@ -86,6 +86,17 @@ impl std::error::Error for AnswerError {
 
 /// Takes an answer that may be passed on, without what was meant for the upstream's connection only.
 pub(super) fn accept(mut head: Parts, source: Source) -> Result<UpstreamResponse, UpstreamError> {
+    check(&head)?;
+    hop::remove_from_response(&mut head.headers);
+    let mut body = UpstreamBody { source, broken: None };
+    if body.is_end_stream() {
+        body.finish();
+    }
+    Ok(Response::from_parts(head, body))
+}
+
+/// Whether an answer with this head may be passed on.
+pub(super) fn check(head: &Parts) -> Result<(), UpstreamError> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
     }
@@ -99,12 +110,7 @@ pub(super) fn accept(mut head: Parts, source: Source) -> Result<UpstreamResponse
             "the length of the upstream's answer has more than one reading",
         ));
     }
-    hop::remove_from_response(&mut head.headers);
-    let mut body = UpstreamBody { source, broken: None };
-    if body.is_end_stream() {
-        body.finish();
-    }
-    Ok(Response::from_parts(head, body))
+    Ok(())
 }
 
 /// Whether there is no length, or one plain number. The HTTP library takes a list of equal ones and leading zeros as well

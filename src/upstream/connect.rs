@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::health::{Health, Metered};
 use super::io::Wire;
+use super::look_up::LookUps;
 use super::shared::SharedTarget;
 use super::tls::{ALPN_HTTP2, Offer};
 use crate::base::bounds;
@@ -88,11 +89,12 @@ pub(super) enum Connection {
 /// Connects to a target, with TLS where it has any, in the protocol that it speaks.
 pub(super) async fn connect(
     target: &SharedTarget,
+    look_ups: &LookUps,
     within: Duration,
     clock: &Rc<TickClock>,
 ) -> Result<Connection, ConnectError> {
     let opening = async {
-        let wire = open(target, Offer::Both).await?;
+        let wire = open(target, look_ups, Offer::Both).await?;
         if speaks_http2(&target.target, &wire) {
             return http2(wire, clock).await.map(|http2| Connection::Http2(Box::new(http2)));
         }
@@ -102,8 +104,13 @@ pub(super) async fn connect(
 }
 
 /// Connects to a target in HTTP/1.1, which one of `h2c://` does not speak.
-pub(super) async fn connect_http1(target: &SharedTarget, within: Duration) -> Result<Wire, ConnectError> {
-    tokio::time::timeout(within, open(target, Offer::Http1)).await.unwrap_or(Err(ConnectError::TimedOut))
+pub(super) async fn connect_http1(
+    target: &SharedTarget,
+    look_ups: &LookUps,
+    within: Duration,
+) -> Result<Wire, ConnectError> {
+    let opening = open(target, look_ups, Offer::Http1);
+    tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
 fn speaks_http2(target: &Target, wire: &Wire) -> bool {
@@ -139,7 +146,7 @@ async fn http2(wire: Wire, clock: &Rc<TickClock>) -> Result<Http2, ConnectError>
     Ok(Http2 { sender, connection, health })
 }
 
-async fn open(target: &SharedTarget, offer: Offer) -> Result<Wire, ConnectError> {
+async fn open(target: &SharedTarget, look_ups: &LookUps, offer: Offer) -> Result<Wire, ConnectError> {
     if let Some(memory) = &target.memory {
         return memory.connect().map(Wire::Memory).map_err(ConnectError::Refused);
     }
@@ -147,7 +154,7 @@ async fn open(target: &SharedTarget, offer: Offer) -> Result<Wire, ConnectError>
         Target::Http(authority) | Target::Https(authority) | Target::H2c(authority) => authority,
         Target::Unix(path) => return UnixStream::connect(path).await.map(Wire::Unix).map_err(failed),
     };
-    let stream = open_tcp(authority).await?;
+    let stream = open_tcp(authority, look_ups).await?;
     stream.set_nodelay(true).map_err(ConnectError::Refused)?;
     let Some(tls) = &target.tls else { return Ok(Wire::Tcp(stream)) };
     let stream = tls.connector(offer).connect(tls.name(), stream).await.map_err(ConnectError::Tls)?;
@@ -155,12 +162,12 @@ async fn open(target: &SharedTarget, offer: Offer) -> Result<Wire, ConnectError>
 }
 
 /// Every address of the target's name is tried in turn.
-async fn open_tcp(authority: &Authority) -> Result<TcpStream, ConnectError> {
+async fn open_tcp(authority: &Authority, look_ups: &LookUps) -> Result<TcpStream, ConnectError> {
     let Authority { host, port } = authority;
     if let Ok(address) = host.parse::<IpAddr>() {
         return TcpStream::connect(SocketAddr::new(address, *port)).await.map_err(failed);
     }
-    let addresses = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(ConnectError::NotFound)?;
+    let addresses = look_ups.addresses(host, *port).await.map_err(ConnectError::NotFound)?;
     let mut last = ConnectError::NotFound(io::Error::from(io::ErrorKind::NotFound));
     for address in addresses {
         match TcpStream::connect(address).await {

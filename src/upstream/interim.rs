@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, header};
 
 use crate::http::hop;
 
@@ -30,6 +30,8 @@ impl Interim {
             return;
         }
         hop::remove_from_response(answer.headers_mut());
+        // It has no body, and must not declare one (RFC 9110 section 8.6).
+        answer.headers_mut().remove(header::CONTENT_LENGTH);
         (self.0)(answer);
     }
 }

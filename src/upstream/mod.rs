@@ -7,6 +7,7 @@ mod http1;
 mod http2;
 mod interim;
 mod io;
+mod look_up;
 mod memory;
 mod multiplex;
 mod pool;
@@ -22,7 +23,7 @@ use crate::base::reason::Reason;
 
 pub use self::body::{AnswerError, UpstreamBody, UpstreamResponse};
 pub use self::connect::ConnectError;
-pub use self::http1::Http1Error;
+pub use self::http1::{Http1Error, Trial, TrialEnd, read_answer};
 pub use self::interim::Interim;
 pub use self::io::UpstreamIo;
 pub use self::memory::{Memory, MemoryTarget};

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::UpstreamError;
 use super::connect::{Connection, Http2, connect, connect_http1};
 use super::http1;
+use super::look_up::LookUps;
 use super::multiplex::{Multiplexed, Stream, Waited, drive};
 use super::shared::{Place, SharedTarget};
 use crate::base::bounds;
@@ -29,6 +30,7 @@ struct Idle {
 pub(super) struct Pool {
     shared: Arc<SharedTarget>,
     clock: Rc<TickClock>,
+    look_ups: LookUps,
     idle: RefCell<Vec<Idle>>,
     /// `None` where the target speaks HTTP/1.1 only.
     http2: Option<Box<Multiplexed>>,
@@ -107,6 +109,7 @@ impl Pool {
         Self {
             shared: Arc::clone(shared),
             clock: Rc::clone(clock),
+            look_ups: LookUps::default(),
             idle: RefCell::default(),
             http2,
             in_flight: Cell::new(0),
@@ -170,7 +173,7 @@ impl Pool {
             self.wait().await?;
         };
         let in_flight = InFlight::begin(self);
-        let wire = connect_http1(&self.shared, self.limits.connect_timeout).await;
+        let wire = connect_http1(&self.shared, &self.look_ups, self.limits.connect_timeout).await;
         let wire = wire.map_err(UpstreamError::Connect)?;
         Ok(Exclusive { connection: Box::new(http1::Connection::new(wire, place)), in_flight })
     }
@@ -187,7 +190,7 @@ impl Pool {
 
     async fn open(self: &Rc<Self>, place: Place) -> Result<Leased, UpstreamError> {
         let opening = self.http2.as_deref().map(Multiplexed::begin_opening);
-        let connected = connect(&self.shared, self.limits.connect_timeout, &self.clock).await;
+        let connected = connect(&self.shared, &self.look_ups, self.limits.connect_timeout, &self.clock).await;
         let connected = match connected {
             Ok(connected) => connected,
             Err(error) => {

@@ -292,6 +292,87 @@ fn a_malformed_chunk_ends_the_request_and_the_connection() {
     assert!(requests.iter().all(|request| request.target() == "/x" && !request.whole), "{requests:?}");
 }
 
+/// The HTTP library takes a line feed alone as the end of a line; others do not, and would see another message.
+#[test]
+fn a_line_ends_with_crlf_or_the_message_is_refused() {
+    let upstream = Upstream::echo();
+    let gateway = Setup::public(&upstream).start();
+    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    let before = "GET /one HTTP/1.1\r\nhost: a\r\n\r\n";
+    for text in [
+        "GET /x HTTP/1.1\nhost: a\n\n",
+        "GET /x HTTP/1.0\nhost: a\n\n",
+        "GET /x HTTP/1.1\nhost: a\r\n\r\n",
+        "GET /x HTTP/1.1\r\nhost: a\n\r\n",
+        "GET /x HTTP/1.1\r\nhost: a\r\nx: y\nz: z\r\n\r\n",
+        "GET /x HTTP/1.1\r\nhost: a\r\n\n",
+        "GET /x HTTP/1.1\r\nhost: a\r\nx: y\n\n",
+        "POST /x HTTP/1.1\r\nhost: a\ncontent-length: 5\r\n\r\nhello",
+        "POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "\nGET /x HTTP/1.1\r\nhost: a\r\n\r\n",
+        "\r\rGET /x HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /x HTTP/1.1\rhost: a\r\n\r\n",
+        "GET /x HTTP/1.1\r\nhost: a\r\r\n\r\n",
+        "GET /x HTTP/1.1\r\nhost: a\rx: y\r\n\r\n",
+    ] {
+        for before in ["", before] {
+            // In pieces only what ends with the head: what comes behind a refusal would reset the connection.
+            for size in if text.starts_with("POST") { &[4096][..] } else { &[3, 4096] } {
+                let mut client = gateway.client();
+                let behind = if *size == 4096 { smuggled } else { "" };
+                for piece in format!("{before}{text}{behind}").as_bytes().chunks(*size) {
+                    let _ = client.try_send(piece);
+                }
+                if !before.is_empty() {
+                    client.answer().expect(200);
+                }
+                refused(&mut client, b"", 400, &["request_malformed"]);
+                closes(&mut client);
+            }
+        }
+    }
+    let requests = upstream.requests();
+    assert!(requests.iter().all(|request| request.target() == "/one"), "{requests:?}");
+    // Empty lines before a request are ignored (RFC 9112 section 2.2).
+    let mut client = gateway.client();
+    client.send(b"\r\n\r\nGET /y HTTP/1.1\r\nhost: a\r\n\r\n");
+    client.answer().expect(200);
+}
+
+#[test]
+fn a_trailer_ends_with_crlf_or_the_message_is_refused() {
+    let upstream = Upstream::echo();
+    let gateway = Setup::public(&upstream).start();
+    let head = "POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    for body in [
+        "5\r\nhello\r\n0\r\nx: y\nz: z\r\n\r\n",
+        "5\r\nhello\r\n0\r\nx: y\r\nz: z\n\r\n",
+        "5\r\nhello\r\n0\r\n\nx: y\r\n\r\n",
+        "5\r\nhello\r\n0\r\nx: y\rz: z\r\n\r\n",
+    ] {
+        for apart in [false, true] {
+            let mut client = gateway.client();
+            if apart {
+                let arrived = upstream.count();
+                client.send(head);
+                client.send(b"1\r\na\r\n");
+                upstream.wait_for(arrived + 1);
+                let _ = client.try_send(format!("{body}{smuggled}"));
+            } else {
+                client.send(format!("{head}{body}{smuggled}"));
+            }
+            refused(&mut client, b"", 400, &["request_malformed"]);
+            closes(&mut client);
+        }
+    }
+    let requests = upstream.requests();
+    assert!(requests.iter().all(|request| request.target() == "/x" && !request.whole), "{requests:?}");
+    let mut client = gateway.client();
+    client.send(format!("{head}5\r\nhello\r\n0\r\nx: y\r\nz: z\r\n\r\n"));
+    client.answer().expect(200);
+}
+
 #[test]
 fn connect_and_trace_are_not_served() {
     let upstream = Upstream::echo();

@@ -106,6 +106,11 @@ fn take_trailers(read: &mut BytesMut) -> Result<Piece, Http1Error> {
         return if read.len() >= MAX_TRAILER_BYTES { Err(malformed()) } else { Ok(Piece::Incomplete) };
     };
     let section = read.split_to(end + 4).freeze();
+    // The parser takes a line feed alone as the end of a line.
+    let is_bare = |at: usize| !section.get(..at).is_some_and(|before| before.ends_with(b"\r"));
+    if memchr::memchr_iter(b'\n', &section).any(is_bare) {
+        return Err(malformed());
+    }
     let Ok(httparse::Status::Complete((length, fields))) = httparse::parse_headers(&section, &mut fields)
     else {
         return Err(malformed());

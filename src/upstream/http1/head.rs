@@ -71,7 +71,7 @@ pub(super) fn take(
     searched: &mut usize,
     method: &Method,
 ) -> Result<Option<Answered>, Http1Error> {
-    let Some(length) = end_of_head(read, *searched) else {
+    let Some(length) = end_of_head(read, *searched)? else {
         *searched = read.len();
         if read.len() >= MAX_HEAD_BYTES {
             return Err(Http1Error::Malformed("its head is too long"));
@@ -85,19 +85,28 @@ pub(super) fn take(
     parse(&read.split_to(length).freeze(), method).map(Some)
 }
 
-/// Where a head ends that is there whole: behind its first empty line.
-fn end_of_head(read: &[u8], searched: usize) -> Option<usize> {
+/// Where a head ends that is there whole: behind its first empty line. A line feed alone ends no line: others may not take
+/// it as an end (RFC 9112 section 2.2), and it may be what somebody has smuggled into a field.
+fn end_of_head(read: &[u8], searched: usize) -> Result<Option<usize>, Http1Error> {
     // The end may have begun in what was searched already.
     let from = searched.saturating_sub(3);
-    let tail = read.get(from..)?;
-    memchr::memchr_iter(b'\n', tail).find_map(|at| match tail.get(at + 1..)? {
-        [b'\n', ..] => Some(from + at + 2),
-        [b'\r', b'\n', ..] => Some(from + at + 3),
-        _ => None,
-    })
+    for at in memchr::memchr_iter(b'\n', read.get(from..).unwrap_or_default()) {
+        let at = from + at;
+        if !read.get(..at).is_some_and(|before| before.ends_with(b"\r")) {
+            return Err(Http1Error::Malformed("a line of its head does not end with CRLF"));
+        }
+        if read.get(at + 1..).is_some_and(|behind| behind.starts_with(b"\r\n")) {
+            return Ok(Some(at + 3));
+        }
+    }
+    Ok(None)
 }
 
 fn parse(head: &Bytes, method: &Method) -> Result<Answered, Http1Error> {
+    // The parser would skip empty lines, which are nowhere allowed before an answer.
+    if !head.starts_with(b"HTTP/1.") {
+        return Err(Http1Error::Malformed("its head is not HTTP/1.1"));
+    }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let outcome =

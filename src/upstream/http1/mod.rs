@@ -8,6 +8,7 @@ mod chunks;
 mod connection;
 mod head;
 mod sending;
+mod trial;
 mod upload;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub(super) use self::answer::Reading;
 pub(super) use self::connection::Connection;
 pub(super) use self::head::Head;
 pub(super) use self::sending::{Fate, Sending};
+pub use self::trial::{Trial, TrialEnd, read_answer};
 use self::upload::Upload;
 use crate::http::body::BodyError;
 
