@@ -1,6 +1,7 @@
 """What the scripts with real clients share: checks that are counted, ports, certificates, and a gateway of their own."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -50,18 +51,23 @@ def program_from(arguments, place=1):
     return os.path.abspath(arguments[place] if len(arguments) > place else "target/debug/tollgate")
 
 
-# Ports that were given away; the kernel may offer one again before its taker listens.
+# Ports that were given away; another may be asked for before the first one's taker listens.
 _given = set()
 
 
 def free_port():
+    """A port below those that the system gives to outgoing connections, one of which could take it before its listener."""
     while True:
+        port = random.randrange(10_000, 32_000)
+        if port in _given:
+            continue
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
-            return port
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
 
 
 def wait_for(port, process=None):
