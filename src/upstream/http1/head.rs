@@ -44,9 +44,9 @@ pub(super) fn write(into: &mut Vec<u8>, request: &Request<RequestBody>, framed: 
         into.extend_from_slice(piece.as_bytes());
     }
     for (name, value) in request.headers() {
-        // An empty body may have a length of zero.
-        if *name == header::TRANSFER_ENCODING || (*name == header::CONTENT_LENGTH && framed != Framed::Empty)
-        {
+        // A request without a body may have a length all the same, which is zero.
+        let is_zero = framed == Framed::Empty && *name == header::CONTENT_LENGTH && *value == "0";
+        if (*name == header::TRANSFER_ENCODING || *name == header::CONTENT_LENGTH) && !is_zero {
             continue;
         }
         for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
