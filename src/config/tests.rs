@@ -501,6 +501,11 @@ access = false
                     ],
                 ),
                 auth: Optional,
+                policy: Policy {
+                    allow: None,
+                    deny: None,
+                    enforce: Enforce,
+                },
                 upstream: 2,
                 max_body: Some(
                     None,
@@ -526,6 +531,11 @@ access = false
                 },
                 methods: None,
                 auth: Public,
+                policy: Policy {
+                    allow: None,
+                    deny: None,
+                    enforce: Enforce,
+                },
                 upstream: 1,
                 max_body: Some(
                     Some(
@@ -544,6 +554,11 @@ access = false
                 },
                 methods: None,
                 auth: Required,
+                policy: Policy {
+                    allow: None,
+                    deny: None,
+                    enforce: Enforce,
+                },
                 upstream: 0,
                 max_body: None,
                 timeout: None,
@@ -798,7 +813,7 @@ fn unknown_keys_are_put_right() {
       |
     9 | rout = 1
       | ^^^^
-      = help: [[routes]] has name, host, path, methods, auth, upstream, max_body, timeout, limit
+      = help: [[routes]] has name, host, path, methods, auth, allow, deny, enforce, upstream, max_body, timeout, limit
 
     gateway.toml:10:1: unknown key "auths" in [[routes]]
        |
