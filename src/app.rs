@@ -161,7 +161,7 @@ impl Gateway {
         let https_port = bound.addresses.first().map_or(443, SocketAddr::port);
         let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port, firewall))?;
         let snapshot = Arc::new(snapshot);
-        let mut watchers = spawn_watchers(&snapshot, &control);
+        let mut watchers = spawn_watchers(&snapshot, store.clone(), &control);
         let ready = Arc::new(AtomicBool::new(false));
         let admin = match bound.admin {
             Some((listener, address)) => {
@@ -307,7 +307,7 @@ async fn assemble(
     if let Err(error) = clock.credible_unix_ms() {
         tracing::error!(%error, "no token is issued until the clock is set");
     }
-    let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
+    let store = Store::connect(&config.store).await.map_err(StartError::Store)?;
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
     let opened = Opened { store: store.clone(), upstreams, firewall, tls, https_port };
@@ -319,11 +319,16 @@ async fn assemble(
 }
 
 /// Starts what looks for changes: of certificates, of users, of sessions, and of users whose sessions are not kept beside them.
-fn spawn_watchers(snapshot: &Snapshot, control: &Runtime) -> Vec<tokio::task::JoinHandle<()>> {
+fn spawn_watchers(
+    snapshot: &Snapshot,
+    store: Store,
+    control: &Runtime,
+) -> Vec<tokio::task::JoinHandle<()>> {
     let (users, sessions) = (snapshot.directory.clone(), snapshot.sessions.clone());
     let mut watchers = vec![
         control.spawn(async move { users.watch().await }),
         control.spawn(async move { sessions.watch().await }),
+        control.spawn(async move { store.watch().await }),
     ];
     if let Some(tls) = snapshot.tls.clone() {
         watchers.push(control.spawn(async move { tls.watch().await }));

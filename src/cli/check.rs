@@ -71,7 +71,10 @@ fn summary(config: &Config, ring: Option<&KeyRing>) -> String {
     let listen: Vec<String> = config.server.listen.iter().map(ToString::to_string).collect();
     let admin = config.server.admin.map_or_else(|| "off".to_owned(), |address| address.to_string());
     let users = match &config.users.source {
-        UserSource::Store => format!("in the store {}", shown(&config.store.path)),
+        UserSource::Store => match config.store.file() {
+            Some(path) => format!("in the store {}", shown(path)),
+            None => format!("in the store {}", config.store.name()),
+        },
         UserSource::File(path) => format!("in the file {}", shown(path)),
         UserSource::Django(django) => {
             let place = match &django.database {

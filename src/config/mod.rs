@@ -2,6 +2,7 @@
 
 mod address;
 mod complaint;
+mod database_url;
 mod django;
 mod environment;
 mod excerpt;
@@ -15,6 +16,7 @@ mod problem;
 mod reader;
 mod routes;
 mod server;
+mod store;
 mod target;
 mod template;
 mod time;
@@ -32,6 +34,7 @@ pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{load, parse};
 pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
+pub use self::store::{StalePolicy, Store, StorePlace};
 pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
 pub use self::template::starter;
 pub use self::tls::{
@@ -122,13 +125,6 @@ pub struct Limits {
     pub min_rate: u64,
     /// Between two requests, and for a connection that says nothing.
     pub idle_timeout: Duration,
-}
-
-/// `[store]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
-    /// The SQLite file.
-    pub path: PathBuf,
 }
 
 /// `[tokens]`

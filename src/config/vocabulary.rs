@@ -20,7 +20,7 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("[tls]", &["min_version", "certificates", "client_auth"]),
     ("[[tls.certificates]]", &["hosts", "cert"]),
     ("[tls.client_auth]", &["mode"]),
-    ("[store]", &["url"]),
+    ("[store]", &["url", "statement_timeout", "stale_policy", "stale_after"]),
     (
         "[tokens]",
         &[

@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use super::*;
-use crate::store::scratch::Scratch;
+use crate::store::scratch::{Place, on_both_stores};
 use crate::users::password::tests::cheap_hashing;
 
 const HOME: Origin<'_> = Origin::Network(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
@@ -163,10 +163,8 @@ async fn those_who_wait_are_bounded_and_told_of_the_lock() {
     assert_eq!(lockout.0.waiting.load(Ordering::Relaxed), 0);
 }
 
-#[tokio::test]
-async fn a_lock_outlives_the_process_and_names_nobody() {
-    let scratch = Scratch::new();
-    let store = Store::open(&scratch.path("s.db")).await.unwrap();
+async fn a_lock_outlives_the_process_and_names_nobody(place: Place) {
+    let store = place.open().await;
     let (one, hand) = lockout(2, Some(store.clone())).await;
     fail(&one, "alice", HOME, 2).await;
     let (two, later) = lockout(2, Some(store.clone())).await;
@@ -178,21 +176,19 @@ async fn a_lock_outlives_the_process_and_names_nobody() {
     }
     two.admit("alice", HOME).await.unwrap().give_back();
     fail(&two, "bob", HOME, 2).await;
-    let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as("SELECT id, locked_until FROM lockouts")
-        .fetch_all(store.pool().unwrap())
-        .await
-        .unwrap();
-    assert_eq!(rows.len(), 1);
-    assert_eq!(rows[0].1, 1_000_000 + 1_200_000);
-    assert_eq!(rows[0].0.len(), 16);
+    assert_eq!(store.number("SELECT count(*) AS value FROM lockouts").await, 1);
+    assert_eq!(store.number("SELECT locked_until AS value FROM lockouts").await, 1_000_000 + 1_200_000);
 }
 
-#[tokio::test]
-async fn a_store_that_cannot_be_written_locks_all_the_same() {
-    let scratch = Scratch::new();
-    let store = Store::open(&scratch.path("s.db")).await.unwrap();
+async fn a_store_that_cannot_be_written_locks_all_the_same(place: Place) {
+    let store = place.open().await;
     let (lockout, _) = lockout(1, Some(store.clone())).await;
     store.close().await;
     fail(&lockout, "alice", HOME, 1).await;
     assert!(lockout.admit("alice", HOME).await.is_err());
 }
+
+on_both_stores!(
+    a_lock_outlives_the_process_and_names_nobody,
+    a_store_that_cannot_be_written_locks_all_the_same,
+);

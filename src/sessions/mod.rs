@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::base::clock::{Clock, ClockIsWrong};
 use crate::base::ids::{self, RandomnessUnavailable};
 use crate::config;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Transaction, Version};
 use crate::tokens::{Claims, Expected, Grant, NewRefresh};
 use crate::users::CredentialMark;
 
@@ -110,7 +109,8 @@ struct Inner {
     clock: Clock,
     rules: Rules,
     revocations: Revocations,
-    /// Held while something is written: SQLite lets one write, and this queue is fair.
+    /// Held while something is written to a store of one gateway: SQLite lets one write, and this queue is fair. Several
+    /// gateways wait for each other in their database.
     writing: Mutex<()>,
     seen: Mutex<Seen>,
     reuses: AtomicU64,
@@ -119,7 +119,7 @@ struct Inner {
 /// What the last look at the store saw.
 #[derive(Debug)]
 struct Seen {
-    data_version: i64,
+    version: Version,
     seq: i64,
     failing: bool,
 }
@@ -131,7 +131,7 @@ impl Sessions {
     ///
     /// A [`StoreError`].
     pub async fn open(store: Store, clock: Clock, tokens: &config::Tokens) -> Result<Self, StoreError> {
-        let data_version = store.data_version().await?;
+        let version = store.version().await?;
         let revocations = Revocations::default();
         let (seq, revoked) = store.revocations(0).await?;
         // None is forgotten yet, by a clock that may have to be set first.
@@ -144,7 +144,7 @@ impl Sessions {
             rotate: tokens.rotate_refresh,
             grace_ms: i64::try_from(tokens.reuse_grace.as_millis()).unwrap_or(i64::MAX),
         };
-        let seen = Mutex::new(Seen { data_version, seq, failing: false });
+        let seen = Mutex::new(Seen { version, seq, failing: false });
         let (writing, reuses) = (Mutex::new(()), AtomicU64::new(0));
         Ok(Self(Arc::new(Inner { store, clock, rules, revocations, writing, seen, reuses })))
     }
@@ -232,7 +232,7 @@ impl Sessions {
         if inner.revocations.has_session(&sid) {
             return Err(SessionError::Revoked);
         }
-        let mut connection = inner.store.pool()?.acquire().await?;
+        let mut connection = inner.store.connection().await?;
         if let Some(session) = store::session(&mut connection, &sid).await? {
             if session.has_ended {
                 return Err(SessionError::Revoked);
@@ -251,8 +251,12 @@ impl Sessions {
 }
 
 impl Inner {
-    async fn alone(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
-        tokio::time::timeout(PATIENCE, self.writing.lock()).await.map_err(|_| StoreError::Locked)
+    async fn alone(&self) -> Result<Option<MutexGuard<'_, ()>>, StoreError> {
+        if self.store.is_shared() {
+            return Ok(None);
+        }
+        let waited = tokio::time::timeout(PATIENCE, self.writing.lock()).await;
+        waited.map(Some).map_err(|_| StoreError::Locked)
     }
 
     fn unless_revoked(&self, binding: &Binding) -> Result<(), SessionError> {
@@ -262,7 +266,7 @@ impl Inner {
     /// Ends a session and commits. It holds on every thread when this returns.
     async fn end_with(
         &self,
-        mut transaction: Transaction<'static, Sqlite>,
+        mut transaction: Transaction,
         sid: &str,
         session: &Recorded,
         reason: &str,

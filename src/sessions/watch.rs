@@ -48,9 +48,11 @@ impl Sessions {
         let mut sweeps = tokio::time::interval_at(Instant::now() + SWEEP_DELAY, SWEEP_INTERVAL);
         let mut time = SweepTime::new(self.0.clock.now_unix_ms(), Instant::now());
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.0.store.changes();
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.look().await,
+                () = changes.next() => self.look().await,
                 _ = sweeps.tick() => {
                     let before_ms = time.at(self.0.clock.now_unix_ms(), Instant::now());
                     if let Err(error) = self.sweep_until(before_ms).await {
@@ -137,14 +139,17 @@ impl Sessions {
 
 impl Inner {
     async fn load(&self, seen: &mut Seen) -> Result<(), StoreError> {
-        let data_version = self.store.data_version().await?;
-        if data_version == seen.data_version {
-            return Ok(());
+        let version = self.store.version().await?;
+        let is_another = version.generation != seen.version.generation;
+        if is_another || version.sessions != seen.version.sessions {
+            // Behind a new connection there may be a copy of the database that gives some numbers once more.
+            let after = if is_another { 0 } else { seen.seq };
+            // Read after the version: what is committed in between is seen at the next look once more.
+            let (seq, revoked) = self.store.revocations(after).await?;
+            self.revocations.add(revoked);
+            seen.seq = seq;
         }
-        // Read after the version: what is committed in between is seen at the next look once more.
-        let (seq, revoked) = self.store.revocations(seen.seq).await?;
-        self.revocations.add(revoked);
-        (seen.data_version, seen.seq) = (data_version, seq);
+        seen.version = version;
         Ok(())
     }
 }

@@ -249,7 +249,7 @@ fn a_store_that_cannot_be_read_refuses_logins_and_nothing_else() {
     let (access, _) = gateway.login("alice", PASSWORD);
     gateway.client().get_as("/", &access).expect(200);
     let rename = |sql: &'static str| {
-        let url = format!("sqlite://{}", gateway.config.store.path.display());
+        let url = format!("sqlite://{}", gateway.config.store.file().unwrap().display());
         let options = sqlx::sqlite::SqliteConnectOptions::from_str(&url).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -364,7 +364,7 @@ fn f10_the_store_holds_no_token_and_is_for_its_owner_only() {
     let (access, first) = gateway.login("alice", PASSWORD);
     let (_, second) = rotated(&gateway, &first);
     blacklist(&mut gateway.client(), &second).expect(200);
-    let directory = gateway.config.store.path.parent().unwrap().to_owned();
+    let directory = gateway.config.store.file().unwrap().parent().unwrap().to_owned();
     let mut read = 0;
     for file in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
         if !file.is_file() {
@@ -428,7 +428,7 @@ fn f11_what_has_expired_is_swept_from_store_and_memory() {
 }
 
 async fn raw(gateway: &Gateway) -> sqlx::sqlite::SqliteConnection {
-    sqlx::sqlite::SqliteConnectOptions::new().filename(&gateway.config.store.path).connect().await.unwrap()
+    sqlx::sqlite::SqliteConnectOptions::new().filename(&gateway.config.store.file().unwrap()).connect().await.unwrap()
 }
 
 /// The order of the group of P-256.

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("config", &["base"]),
     ("net", &["base", "config"]),
-    ("store", &["base"]),
+    ("store", &["base", "config"]),
     ("telemetry", &["base", "config"]),
     ("http", &["base", "net"]),
     ("keys", &["base", "config"]),

@@ -244,7 +244,7 @@ impl Setup {
             }
             None => (self.script.unwrap_or_default(), None),
         };
-        let store = runtime.block_on(Store::open(&config.store.path)).unwrap();
+        let store = runtime.block_on(Store::connect(&config.store)).unwrap();
         let store = Some(store.with_clock(clock.clone()));
         let ledger = Arc::new(Ledger::default());
         ledger.keep_secret(mint::SECRET);
