@@ -318,7 +318,7 @@ async fn assemble(
     Ok((snapshot, store))
 }
 
-/// Starts what looks for changes: of certificates, of users, of sessions, and of users whose sessions are not kept beside them.
+/// Starts what looks for changes: of certificates, of users, of sessions, of upstreams, and of users whose sessions are not kept beside them.
 fn spawn_watchers(snapshot: &Snapshot, control: &Runtime) -> Vec<tokio::task::JoinHandle<()>> {
     let (users, sessions) = (snapshot.directory.clone(), snapshot.sessions.clone());
     let mut watchers = vec![
@@ -328,6 +328,7 @@ fn spawn_watchers(snapshot: &Snapshot, control: &Runtime) -> Vec<tokio::task::Jo
     if let Some(tls) = snapshot.tls.clone() {
         watchers.push(control.spawn(async move { tls.watch().await }));
     }
+    watchers.push(control.spawn(upstream::keep(snapshot.upstreams.clone())));
     // Users of the store end their sessions in the store itself.
     if snapshot.config.users.source != UserSource::Store {
         let (sessions, directory) = (snapshot.sessions.clone(), snapshot.directory.clone());

@@ -24,7 +24,7 @@ use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
 use crate::identity::{self, Origin, UpstreamRequest};
-use crate::limits::rates::{Sender, Told, Turn};
+use crate::limits::rates::{self, Told, Turn};
 use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
 use crate::net::tls::Session;
@@ -33,7 +33,7 @@ use crate::response::{Answer, ResponseBody};
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
-use crate::upstream::{Limits, UpgradeAnswer, Upstream, UpstreamResponse};
+use crate::upstream::{Limits, Sender, UpgradeAnswer, Upstream, UpstreamResponse};
 
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -139,8 +139,17 @@ async fn exchange<'a>(
     }
     progress.wait(route.timeout_ms);
     note(record, Record::upstream_begins);
-    let limits =
-        Limits { max_body: route.max_body, progress: Rc::clone(progress), interim: call.interim.cloned() };
+    let affinity = upstream.affinity(|| Sender {
+        user_id: caller.user_id(),
+        client: client_of(&connection.peer, sealed.headers(), trusted),
+        headers: sealed.headers(),
+    });
+    let limits = Limits {
+        max_body: route.max_body,
+        progress: Rc::clone(progress),
+        interim: call.interim.cloned(),
+        affinity,
+    };
     if let Some((offer, client)) = sealed.take_opening() {
         let asked = websocket(call, upstream, sealed, &limits, (&offer, client), &caller);
         return Box::pin(asked).await;
@@ -236,7 +245,7 @@ async fn token_route<'a>(
     }
     let client = client_of(&connection.peer, exchange.headers(), &worker.server.trusted_proxies);
     if let Some(plan) = worker.rates.of_token_routes() {
-        let sender = Sender { client, headers: exchange.headers(), user_id: None };
+        let sender = rates::Sender { client, headers: exchange.headers(), user_id: None };
         worker.rates.count(plan, Turn::Only, sender, told)?;
     }
     let Pieces { method, headers, body, .. } = *exchange.into_pieces();

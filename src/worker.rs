@@ -333,7 +333,7 @@ async fn tick(worker: Rc<Worker>) {
         }
         worker.streams.check(&worker.authenticator);
         for upstream in &worker.upstreams {
-            upstream.sweep();
+            upstream.tick();
         }
         if let Some(access) = &worker.access {
             access.flush();
