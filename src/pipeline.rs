@@ -143,17 +143,9 @@ async fn exchange<'a>(
     }
     progress.wait(route.timeout_ms);
     note(record, Record::upstream_begins);
-    let affinity = upstream.affinity(|| Sender {
-        user_id: caller.user_id(),
-        client: client_of(&connection.peer, sealed.headers(), trusted),
-        headers: sealed.headers(),
-    });
-    let limits = Limits {
-        max_body: route.max_body,
-        progress: Rc::clone(progress),
-        interim: call.interim.cloned(),
-        affinity,
-    };
+    let affinity = upstream.affinity(|| sender(call, &caller, sealed.headers()));
+    let (max_body, interim) = (route.max_body, call.interim.cloned());
+    let limits = Limits { max_body, progress: Rc::clone(progress), interim, affinity };
     if let Some((offer, client)) = sealed.take_opening() {
         let asked = websocket(call, upstream, sealed, &limits, (&offer, client), &caller);
         return Box::pin(asked).await;
@@ -198,6 +190,12 @@ async fn websocket(
             Ok(Answer::Own(switched.status(), head.headers, Bytes::new()))
         }
     }
+}
+
+/// By what a request may be spread among targets: what the upstream gets, and who sent it.
+fn sender<'a>(call: Call<'_>, caller: &'a Caller, headers: &'a HeaderMap) -> Sender<'a> {
+    let client = client_of(&call.connection.peer, headers, &call.generation.server.trusted_proxies);
+    Sender { user_id: caller.user_id(), client, headers }
 }
 
 /// Sees that an answer that goes on ends with its caller's token. One without a token has none to end with.
