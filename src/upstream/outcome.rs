@@ -25,7 +25,7 @@ impl SharedUpstream {
         if self.settings.availability.ejection.statuses.contains(&status.as_u16()) {
             self.note_failure(endpoints, target, &format_args!("it answered {}", status.as_u16()));
         } else if target.standing.succeeded() {
-            tracing::info!(upstream = self.name(), %target, "a target is used again: it has answered");
+            tracing::info!(upstream = self.name(), upstream_target = %target, "a target is used again: it has answered");
         }
     }
 
@@ -55,7 +55,7 @@ impl SharedUpstream {
         let one_is_left = others().any(|other| other.standing.share() > 0);
         if within && one_is_left && target.standing.eject() {
             UpstreamCounts::count(&self.counts.ejections);
-            tracing::warn!(upstream = self.name(), %target, %cause, "a target is ejected: it has failed too often in a row");
+            tracing::warn!(upstream = self.name(), upstream_target = %target, %cause, "a target is ejected: it has failed too often in a row");
         }
     }
 }

@@ -147,3 +147,35 @@ impl SharedTarget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::config::{Environment, parse};
+    use crate::upstream::pool::{InFlight, Pool};
+
+    #[test]
+    fn what_every_thread_tells_is_read_as_one() {
+        let text = "[upstreams.a]\ntargets = [\"http://10.0.0.1\", \"http://10.0.0.2\"]\n[[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\"";
+        let config = parse(text, "gateway.toml", std::path::Path::new(""), &Environment::default()).unwrap();
+        let shared = SharedUpstream::new(&config.upstreams[0]).unwrap();
+        let thread = || Rc::new(Pool::new(&shared.named[1], &shared.settings, &Rc::default()));
+        let (one, other) = (thread(), thread());
+        let under_way = [InFlight::begin(&one), InFlight::begin(&one), InFlight::begin(&other)];
+        drop(InFlight::begin(&other));
+        shared.named[0].standing.eject();
+        shared.named[1].standing.set_down(true);
+        UpstreamCounts::count(&shared.counts.retries);
+        let reading = shared.reading();
+        assert_eq!((reading.upstream.as_str(), reading.retries, reading.failovers), ("a", 1, 0));
+        let [first, second] = &reading.targets[..] else { panic!("{reading:?}") };
+        assert_eq!((first.healthy, first.ejected, first.share_permille, first.in_flight), (true, true, 0, 0));
+        assert_eq!(second.target, "http://10.0.0.2:80");
+        assert_eq!((second.healthy, second.ejected), (false, false));
+        assert_eq!((second.in_flight, second.requests), (3, 4));
+        drop(under_way);
+        assert_eq!(shared.reading().targets[1].in_flight, 0);
+    }
+}

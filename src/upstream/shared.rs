@@ -117,6 +117,32 @@ impl SharedUpstream {
         &self.settings.name
     }
 
+    /// Takes over what is known of the same targets under another configuration, so that one that is dead need not be found
+    /// dead again after a reload. To be done before anybody uses this upstream.
+    pub fn inherit(&self, before: &Self) {
+        let known = before.endpoints.load();
+        let all = self.named.iter().flat_map(|named| {
+            let same = known.all.iter().filter(|other| other.target == named.target && named.has_name());
+            let at = same.filter_map(|other| Some(named.at(Arc::clone(other.addresses()?))));
+            let at: Vec<_> = at.collect();
+            if at.is_empty() { vec![Arc::clone(named)] } else { at }
+        });
+        let Some(endpoints) = Endpoints::new(all.collect()) else { return };
+        let is_checked = self.settings.availability.health_check.is_some();
+        let is_choice = endpoints.is_choice();
+        for target in &endpoints.all {
+            let other = known.all.iter().find(|other| other.identity == target.identity);
+            // Who is out has to have a way back.
+            let has_way_back = |standing: &Standing| {
+                (!standing.is_down() || is_checked) && (!standing.is_ejected() || is_choice)
+            };
+            if let Some(other) = other.filter(|other| has_way_back(&other.standing)) {
+                target.standing.copy(&other.standing);
+            }
+        }
+        self.replace(endpoints);
+    }
+
     /// Sends requests elsewhere from the next tick of each thread on.
     pub(super) fn replace(&self, endpoints: Endpoints) {
         self.endpoints.store(Arc::new(endpoints));
@@ -230,5 +256,50 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.target.open.fetch_sub(1, Ordering::AcqRel);
         self.queue.tell_first();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Environment, parse};
+    use crate::upstream::standing::FULL_SHARE;
+
+    fn upstream(targets: &str, lines: &str) -> SharedUpstream {
+        let text = format!(
+            "[upstreams.a]\ntargets = [{targets}]\n{lines}\n[[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\""
+        );
+        let config = parse(&text, "gateway.toml", Path::new(""), &Environment::default()).unwrap();
+        SharedUpstream::new(&config.upstreams[0]).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_of_a_target_outlives_a_configuration() {
+        let checked = "health_check = { path = \"/\" }";
+        let before = upstream(r#""http://10.0.0.1", "http://10.0.0.2", "http://app.test""#, checked);
+        let addresses: Arc<[SocketAddr]> = Arc::new(["10.0.0.7:80".parse().unwrap()]);
+        let mut all = before.named.clone();
+        all[2] = before.named[2].at(addresses);
+        before.replace(Endpoints::new(all).unwrap());
+        let known = before.endpoints.load_full();
+        known.all[0].standing.set_down(true);
+        known.all[2].standing.eject();
+        let targets = r#""http://app.test", "http://10.0.0.1", "http://10.0.0.3""#;
+        let shares = |after: &SharedUpstream| -> Vec<(String, u32)> {
+            after.inherit(&before);
+            let all = &after.endpoints.load().all;
+            all.iter().map(|target| (target.to_string(), target.standing.share())).collect()
+        };
+        let named = |shares: [u32; 3]| -> Vec<(String, u32)> {
+            let names = ["http://app.test:80 (10.0.0.7)", "http://10.0.0.1:80", "http://10.0.0.3:80"];
+            names.into_iter().map(str::to_owned).zip(shares).collect()
+        };
+        assert_eq!(shares(&upstream(targets, checked)), named([0, 0, FULL_SHARE]));
+        // Nobody would find out that it is well again.
+        assert_eq!(shares(&upstream(targets, "")), named([0, FULL_SHARE, FULL_SHARE]));
+        let alone = upstream(r#""http://app.test""#, "");
+        assert_eq!(shares(&alone), named([FULL_SHARE; 3])[..1]);
     }
 }

@@ -70,10 +70,10 @@ pub(super) async fn watch(upstream: Arc<SharedUpstream>, target: Arc<SharedTarge
             let left = upstream.endpoints.load().all.iter().filter(|one| !one.standing.is_down()).count();
             match outcome {
                 Ok(()) => {
-                    tracing::info!(upstream = name, %target, left, "a target is well: its health checks pass")
+                    tracing::info!(upstream = name, upstream_target = %target, left, "a target is well: its health checks pass")
                 }
                 Err(cause) => {
-                    tracing::warn!(upstream = name, %target, %cause, left, "a target is not well: its health checks fail");
+                    tracing::warn!(upstream = name, upstream_target = %target, %cause, left, "a target is not well: its health checks fail");
                 }
             }
         }

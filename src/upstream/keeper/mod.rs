@@ -196,10 +196,10 @@ impl Record {
                 self.target.standing.reinstate(most.map_or(0, |most| most.get() - 1));
                 self.come_back(now);
                 let (upstream, target) = (upstream.name(), &self.target);
-                tracing::info!(upstream, %target, "a target is used again: it takes connections");
+                tracing::info!(upstream, upstream_target = %target, "a target is used again: it takes connections");
             }
             Err(error) => {
-                tracing::debug!(upstream = upstream.name(), target = %self.target, %error, "a target rests on");
+                tracing::debug!(upstream = upstream.name(), upstream_target = %self.target, %error, "a target rests on");
                 self.rest(upstream, now);
             }
         }

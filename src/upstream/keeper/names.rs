@@ -40,11 +40,17 @@ struct LookUp {
 impl Names {
     pub(super) fn new(upstream: &SharedUpstream) -> Self {
         let now = Instant::now();
+        let known = upstream.endpoints.load();
         let name = |target: &Arc<SharedTarget>| {
             let at = target.target.at().filter(|_| target.has_name());
             let look_up =
                 |at: &Authority| LookUp { at: at.clone(), began: None, due: now, failures: 0, running: None };
-            Name { target: Arc::clone(target), leads_to: vec![Arc::clone(target)], look_up: at.map(look_up) }
+            let known = known.all.iter().filter(|one| one.target == target.target && target.has_name());
+            let mut leads_to: Vec<_> = known.cloned().collect();
+            if leads_to.is_empty() {
+                leads_to.push(Arc::clone(target));
+            }
+            Name { target: Arc::clone(target), leads_to, look_up: at.map(look_up) }
         };
         Self(upstream.named.iter().map(name).collect())
     }
@@ -97,7 +103,7 @@ impl Name {
             Err(error) => {
                 if look_up.failures == 0 {
                     let (upstream, target) = (upstream.name(), &self.target);
-                    tracing::warn!(upstream, %target, %error, "a name cannot be resolved: what was known of it holds");
+                    tracing::warn!(upstream, upstream_target = %target, %error, "a name cannot be resolved: what was known of it holds");
                 }
                 let later = PAUSE.saturating_mul(2_u32.saturating_pow(look_up.failures));
                 look_up.failures = look_up.failures.saturating_add(1);
@@ -117,7 +123,7 @@ impl Name {
         let addresses: Vec<String> =
             groups.iter().filter_map(|group| group.first()).map(|first| first.ip().to_string()).collect();
         let (name, target) = (upstream.name(), &self.target);
-        tracing::info!(upstream = name, %target, addresses = addresses.join(", "), "a name leads to these addresses");
+        tracing::info!(upstream = name, upstream_target = %target, addresses = addresses.join(", "), "a name leads to these addresses");
         let kept_or_new = |group: Arc<[SocketAddr]>| {
             let kept = self.leads_to.iter().find(|target| same(target, &group));
             kept.map_or_else(|| self.target.at(Arc::clone(&group)), Arc::clone)
