@@ -91,8 +91,9 @@ impl UpstreamError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Connect(ConnectError::TimedOut) => Reason::UpstreamTimeout,
-            Self::Connect(ConnectError::Exhausted(_)) => Reason::Overloaded,
-            Self::QueueFull | Self::QueueTimeout => Reason::Overloaded,
+            Self::Connect(ConnectError::Exhausted(_)) | Self::QueueFull | Self::QueueTimeout => {
+                Reason::Overloaded
+            }
             Self::NoTarget => Reason::UpstreamUnavailable,
             Self::Connect(
                 ConnectError::Refused(_)

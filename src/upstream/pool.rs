@@ -297,14 +297,13 @@ impl Pool {
     }
 
     /// Waits in the queue until something may be free.
-    async fn wait(&self, ticket: &mut Option<Ticket>) -> Result<(), UpstreamError> {
-        let ticket = match ticket {
+    async fn wait(&self, place: &mut Option<Ticket>) -> Result<(), UpstreamError> {
+        let until_ms = self.clock.now_ms().saturating_add(self.limits.queue_timeout_ms);
+        let ticket = match place.take() {
             Some(ticket) => ticket,
-            None => {
-                let until_ms = self.clock.now_ms().saturating_add(self.limits.queue_timeout_ms);
-                ticket.insert(self.queue.join(&self.shared, self.limits.max_queue, until_ms)?)
-            }
+            None => self.queue.join(&self.shared, self.limits.max_queue, until_ms)?,
         };
+        let ticket = place.insert(ticket);
         ticket.turn().await
     }
 

@@ -519,10 +519,12 @@ fn a_name_is_used_before_and_after_its_addresses_are_known() {
     let upstream = named("here");
     let port = upstream.address.port();
     let target = format!("http://localhost:{port}");
-    let gateway = public(&[target.clone()], "resolve_interval = \"200ms\"").start();
+    let gateway = public(&[target], "resolve_interval = \"200ms\"").start();
     let mut client = gateway.client();
     client.get("/", "").expect(200);
-    eventually("the name leads somewhere", DEADLINE, || is_logged("a name leads to", format_args!("localhost:{port}")));
+    eventually("the name leads somewhere", DEADLINE, || {
+        is_logged("a name leads to", format_args!("localhost:{port}"))
+    });
     for _ in 0..20 {
         client.get("/", "").expect(200);
     }

@@ -68,13 +68,10 @@ pub(super) async fn watch(upstream: Arc<SharedUpstream>, target: Arc<SharedTarge
         {
             let name = upstream.name();
             let left = upstream.endpoints.load().all.iter().filter(|one| !one.standing.is_down()).count();
-            match outcome {
-                Ok(()) => {
-                    tracing::info!(upstream = name, upstream_target = %target, left, "a target is well: its health checks pass")
-                }
-                Err(cause) => {
-                    tracing::warn!(upstream = name, upstream_target = %target, %cause, left, "a target is not well: its health checks fail");
-                }
+            if let Err(cause) = outcome {
+                tracing::warn!(upstream = name, upstream_target = %target, %cause, left, "a target is not well: its health checks fail");
+            } else {
+                tracing::info!(upstream = name, upstream_target = %target, left, "a target is well: its health checks pass");
             }
         }
         tokio::time::sleep(jittered(check.interval, 90)).await;
