@@ -1,9 +1,12 @@
 //! The configuration is read again while the gateway serves: all of it counts from the next request on, or nothing does, and
 //! what did not change is not touched.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tollgate::config::Text;
 use tollgate::reload::{Mode, ReloadError};
 
 use crate::support::http2_client::Http2Client;
@@ -359,6 +362,51 @@ fn a_file_that_changes_is_read_without_being_asked() {
     gateway.write("gateway.toml", &gateway.text.replace("watch_config = true", "watch_config = false"));
     eventually("the last file that is read", DEADLINE, || reloads.applied() == 2);
     assert_eq!(reloads.refused(), 1, "a broken file is told of once");
+}
+
+/// Status and body of an answer of the admin listener to these lines of a request head.
+fn ask_admin(gateway: &Gateway, line: &str, fields: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(gateway.running().admin_address().unwrap()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(stream, "{line} HTTP/1.1\r\n{fields}connection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), body)
+}
+
+#[test]
+fn only_who_can_read_the_configuration_may_ask_for_a_reload() {
+    let upstream = Upstream::echo();
+    let gateway = guarded(&upstream).start();
+    gateway.write("gateway.toml", &format!("{}{}", gateway.text, route("/export", "public")));
+    let digest = Text::read(&gateway.path("gateway.toml")).unwrap().digest();
+    let host = "host: 127.0.0.1\r\n";
+    let shown = format!("{host}x-tollgate-config: {digest}\r\n");
+    let other = format!("{host}x-tollgate-config: {}\r\n", digest.replace('a', "b"));
+    for fields in [host.to_owned(), other, format!("{shown}origin: http://evil.example\r\n")] {
+        let (status, body) = ask_admin(&gateway, "POST /reload", &fields);
+        assert!(status == 403 && !body.contains("/export"), "{status} {body}");
+    }
+    assert_eq!(ask_admin(&gateway, "GET /reload", &shown).0, 405);
+    let reloads = gateway.running().reloader().reloads();
+    assert_eq!((reloads.applied(), reloads.refused()), (0, 0));
+    let (status, body) = ask_admin(&gateway, "POST /reload?dry_run=true", &shown);
+    let words = "1 route added: /export becomes PUBLIC\n";
+    assert_eq!(
+        (status, body),
+        (200, format!("{words}a reload would change this; nothing was changed now\n"))
+    );
+    assert_eq!(reloads.applied(), 0);
+    assert_eq!(ask_admin(&gateway, "POST /reload", &shown), (200, format!("{words}reloaded\n")));
+    assert_eq!((reloads.applied(), reloads.digest()), (1, digest));
+    gateway.client().get("/export", "").expect(200);
+    assert_eq!(ask_admin(&gateway, "POST /reload", &shown).1, "reloaded: nothing has changed\n");
+    gateway.write("gateway.toml", &gateway.text.replace("workers = 1", "workers = 2"));
+    let digest = Text::read(&gateway.path("gateway.toml")).unwrap().digest();
+    let (status, body) =
+        ask_admin(&gateway, "POST /reload", &format!("{host}x-tollgate-config: {digest}\r\n"));
+    assert!(status == 409 && body.starts_with("server.workers: needs a restart\n"), "{status} {body}");
 }
 
 #[test]
