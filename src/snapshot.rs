@@ -12,7 +12,7 @@ use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
 use crate::limits::rates::Rates;
 use crate::net::tls::TlsServer;
-use crate::routing::RouteTable;
+use crate::routing::{AskedClaims, RouteTable};
 use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::sink::Sink;
@@ -61,6 +61,8 @@ pub struct Authentication {
     pub directory: Directory,
     /// Knows what is revoked.
     pub sessions: Sessions,
+    /// Which claims of a token are kept.
+    pub asked: Arc<AskedClaims>,
 }
 
 /// What was opened for the snapshot that follows another one. Where nothing has changed it is what that one has.
@@ -145,9 +147,11 @@ impl Snapshot {
         let lockout = Lockout::open(&config.users, Some(store.clone()), clock.clone()).await;
         let lockout = lockout.map_err(AssemblyError::Store)?;
         let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
-        let authentication = Arc::new(Authentication { verifier, directory, sessions });
+        let routes = Arc::new(RouteTable::new(&config));
+        let asked = routes.asked_claims();
+        let authentication = Arc::new(Authentication { verifier, directory, sessions, asked });
         Ok(Self {
-            routes: Arc::new(RouteTable::new(&config)),
+            routes,
             rates: Arc::new(Rates::new(&config, &clock)),
             token_routes: token_routes(&config, &authentication, &ring, &lockout),
             config,
@@ -170,7 +174,10 @@ impl Snapshot {
     pub fn followed_by(&self, renewed: Renewed) -> Self {
         let Renewed { config, upstreams, firewall, tls, ring, directory } = renewed;
         let (clock, before) = (&self.clock, &self.authentication);
+        let routes = Arc::new(RouteTable::new(&config));
+        let asked = routes.asked_claims();
         let same = Arc::ptr_eq(&ring, &self.ring)
+            && asked == before.asked
             && directory.is_same(&before.directory)
             && deciding(&config.tokens) == deciding(&self.config.tokens);
         let authentication = if same {
@@ -178,10 +185,10 @@ impl Snapshot {
         } else {
             let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
             let sessions = before.sessions.with_rules(&config.tokens);
-            Arc::new(Authentication { verifier, directory, sessions })
+            Arc::new(Authentication { verifier, directory, sessions, asked })
         };
         Self {
-            routes: Arc::new(RouteTable::new(&config)),
+            routes,
             rates: Arc::new(self.rates.renewed(&config)),
             token_routes: token_routes(&config, &authentication, &ring, &self.lockout),
             config,
@@ -216,7 +223,7 @@ fn token_routes(
     ring: &Arc<KeyRing>,
     lockout: &Lockout,
 ) -> TokenRoutes {
-    let Authentication { verifier, directory, sessions } = authentication;
+    let Authentication { verifier, directory, sessions, asked: _ } = authentication;
     let issuer = Issuer::new(Arc::clone(ring), &config.tokens);
     let people = Arc::new(directory.clone());
     let (sessions, verifier) = (sessions.clone(), verifier.clone());

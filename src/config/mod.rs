@@ -10,6 +10,7 @@ mod keys;
 mod kind;
 mod limits;
 mod load;
+mod policy;
 mod problem;
 mod reader;
 mod routes;
@@ -29,6 +30,7 @@ pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers,
 pub use self::environment::Environment;
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{Text, load, parse};
+pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
 pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
 pub use self::template::starter;
@@ -315,6 +317,8 @@ pub struct Route {
     pub methods: Option<Vec<String>>,
     /// Who may pass.
     pub auth: Auth,
+    /// Who of those who are known may pass.
+    pub policy: Policy,
     /// Index into [`Config::upstreams`].
     pub upstream: usize,
     /// Overrides `server.limits.max_body`: `Some(None)` is no limit.

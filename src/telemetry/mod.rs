@@ -4,4 +4,5 @@ pub mod access;
 pub mod escape;
 pub mod events;
 pub mod reloads;
+pub mod reported;
 pub mod sink;

@@ -81,6 +81,7 @@ impl Generation {
                 authentication.sessions.clone(),
                 thread.control.clone(),
                 snapshot.clock.clone(),
+                Arc::clone(&authentication.asked),
             )?),
         };
         let config = &snapshot.config;

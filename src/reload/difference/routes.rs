@@ -2,7 +2,7 @@
 
 use super::{Changes, Weight, counted, listed};
 use crate::base::pattern::HostPattern;
-use crate::config::{Auth, Config, Route};
+use crate::config::{Auth, Config, Enforce, Route};
 
 /// A route by itself: with names where the configuration has indices.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +41,7 @@ impl Told {
     fn with_words_of(&self, other: &Self) -> Self {
         let route = Route {
             auth: other.route.auth,
+            policy: other.route.policy.clone(),
             host: other.route.host.clone(),
             path: other.route.path.clone(),
             methods: other.route.methods.clone(),
@@ -135,6 +136,16 @@ fn tell(before: &Told, after: &Told, changes: &mut Changes) {
             Auth::Public => "becomes PUBLIC",
         };
         changes.add(Weight::Exposure, format!("route {label} {becomes} ({was})"));
+    }
+    if (&then.policy.allow, &then.policy.deny) != (&now.policy.allow, &now.policy.deny) {
+        changes.add(Weight::Exposure, format!("route {label}: who may use it changes"));
+    }
+    if then.policy.enforce != now.policy.enforce {
+        let text = match now.policy.enforce {
+            Enforce::Report => format!("route {label} REPORTS what it would refuse, and lets it pass"),
+            Enforce::Enforce => format!("route {label} refuses what it only reported"),
+        };
+        changes.add(Weight::Exposure, text);
     }
     if before.upstream != after.upstream {
         let text = format!("route {label} goes to upstream {} (was {})", after.upstream, before.upstream);

@@ -91,6 +91,21 @@ fn routes_are_told_by_what_they_take() {
 }
 
 #[test]
+fn who_may_use_a_route_is_told() {
+    let route = "auth = \"required\"";
+    let allow = format!("{route}\nallow = {{ groups = [\"staff\"] }}");
+    assert_eq!(told(route, &allow), ["route /billing: who may use it changes"]);
+    let reports = format!("{allow}\nenforce = \"report\"");
+    assert_eq!(
+        told(route, &reports),
+        [
+            "route /billing: who may use it changes",
+            "route /billing REPORTS what it would refuse, and lets it pass"
+        ]
+    );
+}
+
+#[test]
 fn what_matters_most_comes_first_and_many_are_counted() {
     let many: Vec<String> = (0..25)
         .map(|number| format!("[[routes]]\npath = \"/r{number}\"\nauth = \"public\"\nupstream = \"api\"\n"))
