@@ -106,7 +106,7 @@ class Load:
                 if lines[0].split(" ")[1] != "200":
                     self.failures[f"{path}: {lines[0]} {body[:120]!r}"] += 1
                 else:
-                    self.judge(path, dict(json.loads(body)))
+                    self.judge(path, body)
                 if "connection: close" in lines:
                     writer.close()
                     writer = None
@@ -116,10 +116,11 @@ class Load:
         if writer is not None:
             writer.close()
 
-    def judge(self, path, fields):
+    def judge(self, path, body):
         if path != "/fields":
             self.served["kept"] += 1
             return
+        fields = dict(json.loads(body))
         told = (fields["host"], "x-user-id" in fields)
         if told in (("one.internal", False), ("other.internal", True)):
             self.served[told[0]] += 1
