@@ -1,5 +1,6 @@
 //! How an upstream's targets are chosen among, watched and spared: `balance`, `health_check`, `ejection` and their like.
 
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
@@ -25,6 +26,14 @@ pub struct WeightedTarget {
     pub target: Target,
     /// How many requests it gets for each one that a target of weight 1 gets: 1 to 100. Each address of a name has it.
     pub weight: NonZeroU32,
+}
+
+impl fmt::Display for WeightedTarget {
+    /// The target as the file would write it, and a weight that is not the usual one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, weight } = self;
+        if weight.get() == 1 { target.fmt(f) } else { write!(f, "{target} (weight {weight})") }
+    }
 }
 
 /// `balance`, with `hash_on`

@@ -104,6 +104,11 @@ impl Upstream {
         })
     }
 
+    /// Whether this is what all threads know as this upstream.
+    pub fn is_of(&self, shared: &Arc<SharedUpstream>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
     /// The upstream's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name

@@ -15,13 +15,15 @@ use super::memory::Memory;
 use super::queue::Queue;
 use super::readings::{PoolReadings, UpstreamCounts};
 use super::standing::Standing;
-use super::tls::{TargetTls, TlsClient, TlsError};
+use super::tls::{self, TargetTls, TlsClient, TlsError};
 use crate::config::{self, Target, WeightedTarget};
 
 /// What all threads know of an upstream.
 #[derive(Debug)]
 pub struct SharedUpstream {
     pub(super) settings: config::Upstream,
+    /// What the files held that its TLS was made of.
+    files: TlsFiles,
     /// Each target that the configuration names, as it is before anything is known of the addresses of its name.
     pub(super) named: Vec<Arc<SharedTarget>>,
     /// Where requests go at the moment. Threads look at every tick whether it is another one.
@@ -67,6 +69,18 @@ pub struct SharedTarget {
     pub(super) readings: ArcSwap<Vec<Arc<PoolReadings>>>,
 }
 
+/// Digests of the files of `tls`; `None` for one that cannot be read.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TlsFiles(Vec<Option<[u8; 32]>>);
+
+impl TlsFiles {
+    fn of(settings: &config::Upstream) -> Self {
+        let config::UpstreamTls { ca, client, server_name: _ } = &settings.tls;
+        let client = client.iter().flat_map(|client| [&client.cert, &client.key]);
+        Self(ca.iter().chain(client).map(|path| tls::digest(path)).collect())
+    }
+}
+
 impl SharedUpstream {
     /// An upstream without connections. The certificates that it needs are read.
     ///
@@ -75,13 +89,15 @@ impl SharedUpstream {
     /// [`StartError`], which names the upstream.
     pub fn new(settings: &config::Upstream) -> Result<Self, StartError> {
         let failed = |cause| StartError { upstream: settings.name.clone(), cause };
+        let files = TlsFiles::of(settings);
         let needed = settings.targets.iter().any(|one| one.target.is_tls());
         let tls = needed.then(|| TlsClient::load(&settings.tls)).transpose().map_err(failed)?;
         let targets = settings.targets.iter().map(|target| SharedTarget::new(target, tls.as_ref()));
         let named = targets.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         // No checked configuration has an upstream without a target.
         let none = || failed(TlsError::Name(String::new()));
-        Self::with(settings, named).ok_or_else(none)
+        let endpoints = Endpoints::new(named.clone()).ok_or_else(none)?;
+        Ok(Self { files, ..Self::around(settings, named, endpoints) })
     }
 
     /// The same upstream with one target, which is in this process and speaks HTTP/1.1. The address of the first target is
@@ -96,14 +112,10 @@ impl SharedUpstream {
         Self::around(settings, vec![target], endpoints)
     }
 
-    fn with(settings: &config::Upstream, named: Vec<Arc<SharedTarget>>) -> Option<Self> {
-        let endpoints = Endpoints::new(named.clone())?;
-        Some(Self::around(settings, named, endpoints))
-    }
-
     fn around(settings: &config::Upstream, named: Vec<Arc<SharedTarget>>, endpoints: Endpoints) -> Self {
         Self {
             settings: settings.clone(),
+            files: TlsFiles::default(),
             named,
             endpoints: ArcSwap::from_pointee(endpoints),
             version: AtomicU64::new(0),
@@ -115,6 +127,11 @@ impl SharedUpstream {
     /// The upstream's name.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// Whether an upstream with these settings would be this one: also the files that they name hold the same. Blocks.
+    pub fn is_of(&self, settings: &config::Upstream) -> bool {
+        self.settings == *settings && self.files == TlsFiles::of(settings)
     }
 
     /// Takes over what is known of the same targets under another configuration, so that one that is dead need not be found
