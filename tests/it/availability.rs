@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use tollgate::reload::Mode;
+
 use crate::support::gateway::has_event;
 use crate::support::http2::{Authority, Http2Upstream, Manner};
 use crate::support::{Client, DEADLINE, Gateway, Latch, Response, Setup, Then, Upstream, client, eventually};
@@ -229,6 +231,24 @@ fn a_target_whose_checks_fail_gets_no_requests_until_they_pass() {
     for _ in 0..20 {
         assert_eq!(client.get("/", "").expect(200).text(), "one");
     }
+}
+
+#[test]
+fn what_is_known_of_targets_outlives_a_reload() {
+    let ((sick, is_well), (good, _)) = (healthy_or_not("sick"), healthy_or_not("good"));
+    let lines = format!("health_check = {{ {CHECKED} }}");
+    let gateway = public(&[sick.url(), good.url()], &lines).start();
+    is_well.store(false, Ordering::Release);
+    wait_until_logged("a target is not well", sick.address);
+    let before = sick.requests().iter().filter(|request| request.target() == "/").count();
+    // With other checks, which take longer to find it out than this test goes on.
+    let slower = gateway.text.replace("interval = \"20ms\"", "interval = \"1h\"");
+    gateway.reload(&slower, Mode::Apply).unwrap_or_else(|error| panic!("{error}"));
+    let mut client = gateway.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("/", "").expect(200).text(), "good");
+    }
+    assert_eq!(sick.requests().iter().filter(|request| request.target() == "/").count(), before);
 }
 
 #[test]
