@@ -1,4 +1,6 @@
-//! The admin listener: health and readiness, apart from what clients can reach.
+//! The admin listener: health, readiness and reload, apart from what clients can reach.
+
+mod reload;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub use self::reload::{Ask, Asks, CONFIG_DIGEST, Told};
+
 /// Connections that the admin listener serves at once.
 const MAX_CONNECTIONS: usize = 64;
 /// For the head of a request.
@@ -22,8 +26,20 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For everything on one connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Serves `/healthz` and `/readyz` for ever.
-pub async fn serve(listener: TcpListener, ready: Arc<AtomicBool>) {
+/// What is known of the store that others write as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// How long ago the store last said what others have revoked.
+    pub behind: Duration,
+    /// Whether that is so long that nothing passes.
+    pub is_stale: bool,
+}
+
+/// Tells how far the gateway is behind its store.
+pub type AskFreshness = Arc<dyn Fn() -> Freshness + Send + Sync>;
+
+/// Serves `/healthz`, `/readyz` and `/reload` for ever.
+pub async fn serve(listener: TcpListener, ready: Arc<AtomicBool>, freshness: AskFreshness, asks: Asks) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -31,11 +47,19 @@ pub async fn serve(listener: TcpListener, ready: Arc<AtomicBool>) {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let ready = Arc::clone(&ready);
+        let (ready, asks, freshness) = (Arc::clone(&ready), asks.clone(), Arc::clone(&freshness));
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let answer = answer(&request, ready.load(Ordering::Acquire));
-                async move { Ok::<_, Infallible>(answer) }
+            let service = service_fn(|request: Request<Incoming>| {
+                let (is_ready, asks, freshness) = (ready.load(Ordering::Acquire), &asks, freshness());
+                async move {
+                    Ok::<_, Infallible>(match request.uri().path() {
+                        "/reload" => {
+                            let (status, text) = reload::answer(&request, asks).await;
+                            response(status, text, "POST")
+                        }
+                        _ => answer(&request, is_ready, freshness),
+                    })
+                }
             });
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -48,28 +72,39 @@ pub async fn serve(listener: TcpListener, ready: Arc<AtomicBool>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, ready: bool) -> Response<Text> {
+fn answer(request: &Request<Incoming>, ready: bool, freshness: Freshness) -> Response<Text> {
     let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, "ok\n"),
-        (&Method::GET | &Method::HEAD, "/readyz") if ready => (StatusCode::OK, "ready\n"),
-        (&Method::GET | &Method::HEAD, "/readyz") => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-        (_, "/healthz" | "/readyz") => (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"),
-        (_, _) => (StatusCode::NOT_FOUND, "not found\n"),
+        (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/readyz") => {
+            let Freshness { behind, is_stale } = freshness;
+            let (status, word) = match ready && !is_stale {
+                true => (StatusCode::OK, "ready"),
+                false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+            };
+            (status, format!("{word}\nstore: {} ms behind\n", behind.as_millis()))
+        }
+        (_, "/healthz" | "/readyz") => (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned()),
+        (_, _) => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
     };
+    response(status, text, "GET, HEAD")
+}
+
+/// A short answer, with the methods that there are where another one was used.
+fn response(status: StatusCode, text: impl Into<Bytes>, methods: &'static str) -> Response<Text> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
     }
-    let mut response = Response::new(Text(Some(text)));
+    let mut response = Response::new(Text(Some(text.into())));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
 /// A short text as a body.
-struct Text(Option<&'static str>);
+struct Text(Option<Bytes>);
 
 impl Body for Text {
     type Data = Bytes;
@@ -79,7 +114,7 @@ impl Body for Text {
         mut self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        std::task::Poll::Ready(self.0.take().map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))))
+        std::task::Poll::Ready(self.0.take().map(|text| Ok(Frame::data(text))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -87,6 +122,6 @@ impl Body for Text {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.map_or(0, |text| text.len() as u64))
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |text| text.len() as u64))
     }
 }

@@ -277,12 +277,18 @@ impl Authenticator {
             if self.revocations.has(&token.binding) {
                 return Standing::Revoked;
             }
+            // What is open goes on, and is looked at again when more is known.
+            if self.revocations.is_stale() {
+                return self.unless_expired(token, grace_ms);
+            }
             token.revocations_seen = revocations;
         }
-        if token.valid_until_ms.saturating_add(grace_ms) <= self.clock.now_unix_ms() {
-            return Standing::Expired;
-        }
-        Standing::Good
+        self.unless_expired(token, grace_ms)
+    }
+
+    fn unless_expired(&self, token: &TokenLife, grace_ms: i64) -> Standing {
+        let has_expired = token.valid_until_ms.saturating_add(grace_ms) <= self.clock.now_unix_ms();
+        if has_expired { Standing::Expired } else { Standing::Good }
     }
 
     /// The user of a token. The usual case is a hash, a comparison of bytes and three comparisons of numbers.
@@ -303,6 +309,7 @@ impl Authenticator {
     }
 
     async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Known, AuthnError> {
+        self.unless_stale()?;
         let claims = self.verifier.verify(token, Expected::Access).map_err(AuthnError::Token)?;
         let looked = self.look_up(claims.user_id.clone(), Binding::of(&claims)).await?;
         let principal = Rc::new(Principal::new(looked.user.unwrap_or_else(|| claimed_user(&claims))));
@@ -317,6 +324,7 @@ impl Authenticator {
 
     /// Something was revoked or some user has changed since the token was last looked at: is it this one?
     async fn look_again(&self, token: &[u8], entry: Entry, now: Epochs) -> Result<Known, AuthnError> {
+        self.unless_stale()?;
         if entry.seen.revocations != now.revocations && self.revocations.has(&entry.binding) {
             self.cache.borrow_mut().remove(token);
             // It is refused whatever is found; but of a user who was switched off that is what is said.
@@ -348,6 +356,11 @@ impl Authenticator {
                 Err(error)
             }
         }
+    }
+
+    /// Refuses everybody while too little is known of what others have revoked.
+    fn unless_stale(&self) -> Result<(), AuthnError> {
+        if self.revocations.is_stale() { Err(AuthnError::StoreUnavailable) } else { Ok(()) }
     }
 
     /// The user's record as it is now, and whether the session goes on.

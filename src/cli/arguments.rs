@@ -56,6 +56,9 @@ pub enum Verb {
     /// List and end sessions, also while the gateway runs
     #[command(subcommand)]
     Session(SessionVerb),
+    /// Bring the store's schema up to date, and move a store from one database to another
+    #[command(subcommand)]
+    Store(StoreVerb),
     /// Look into tokens, and make some without a login
     #[command(subcommand)]
     Token(TokenVerb),
@@ -67,6 +70,15 @@ pub enum Verb {
     Cert(CertVerb),
     /// Print the hash of a password, which is read from a prompt or standard input
     HashPassword,
+    /// Have a running gateway read its configuration again, and say what changes
+    Reload {
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// The admin address [default: server.admin of the configuration]
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+    },
     /// Ask a running gateway whether it is ready; exit code 0 says that it is
     Health {
         /// The admin address [default: server.admin of the configuration]
@@ -176,6 +188,25 @@ pub enum SessionVerb {
     },
     /// End sessions: none of their tokens passes any more
     Revoke(WhichSessions),
+}
+
+/// What to do with the store.
+#[derive(Debug, Subcommand)]
+pub enum StoreVerb {
+    /// Bring the schema up to date, as every start does
+    Migrate,
+    /// Write everything that is in the store into a new file, which then holds password hashes
+    Export {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Read what was exported into a store that is empty
+    Import {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 /// Which sessions.
@@ -377,7 +408,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["explain", "reload", "bench"] {
+        for verb in ["explain", "bench"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
@@ -413,6 +444,7 @@ mod tests {
           key            Make, list and export keys
           cert           Make a certificate to try TLS with
           hash-password  Print the hash of a password, which is read from a prompt or standard input
+          reload         Have a running gateway read its configuration again, and say what changes
           health         Ask a running gateway whether it is ready; exit code 0 says that it is
           completions    Print a completion script for a shell
 

@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use super::hash_password::PasswordInputError;
 use super::health::HealthError;
 use super::mint::MintError;
+use super::reload::ReloadCommandError;
 use super::user::UserCommandError;
 use crate::app::StartError;
 use crate::config::Failure;
 use crate::keys::KeyError;
 use crate::net::tls::TlsError;
 use crate::proof::ProofError;
-use crate::store::StoreError;
+use crate::store::{StoreError, TransferError};
 use crate::users::UsersOpenError;
 use crate::users::password::HashError;
 
@@ -58,6 +59,8 @@ pub enum CommandError {
     UsersInDjango,
     /// The store cannot be used.
     Store(StoreError),
+    /// The store cannot be exported or imported.
+    Transfer(TransferError),
     /// A user command failed.
     User(UserCommandError),
     /// No password was read.
@@ -80,6 +83,8 @@ pub enum CommandError {
     Write(PathBuf, io::Error),
     /// The gateway is not ready.
     Health(HealthError),
+    /// The gateway has not reloaded.
+    Reload(ReloadCommandError),
     /// The token cannot be read.
     Input(io::Error),
     /// The result cannot be written.
@@ -105,6 +110,7 @@ impl CommandError {
             | Self::UsersInFile(_)
             | Self::UsersInDjango
             | Self::Store(_)
+            | Self::Transfer(_)
             | Self::User(_)
             | Self::Password(_)
             | Self::Hash(_)
@@ -115,6 +121,7 @@ impl CommandError {
             | Self::Mint(_)
             | Self::Write(..)
             | Self::Health(_)
+            | Self::Reload(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::Findings,
             Self::Upstream(..) => Exit::Usage,
@@ -151,6 +158,7 @@ impl fmt::Display for CommandError {
                 "users.source is \"django\", and this command changes only users of the store; change them in the Django application, the gateway notices",
             ),
             Self::Store(error) => error.fmt(f),
+            Self::Transfer(error) => error.fmt(f),
             Self::User(error) => error.fmt(f),
             Self::Password(error) => error.fmt(f),
             Self::Hash(error) => write!(f, "the password could not be hashed: {error}"),
@@ -177,6 +185,7 @@ impl fmt::Display for CommandError {
             Self::Mint(error) => write!(f, "no token was minted: {error}"),
             Self::Write(path, error) => write!(f, "{} cannot be written: {error}", path.display()),
             Self::Health(error) => error.fmt(f),
+            Self::Reload(error) => error.fmt(f),
             Self::Input(error) => write!(f, "the token cannot be read: {error}"),
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
             Self::Start(error) => error.fmt(f),
@@ -195,10 +204,12 @@ impl std::error::Error for CommandError {
             Self::Identity(error) => Some(error),
             Self::Users(error) => Some(error),
             Self::Store(error) => Some(error),
+            Self::Transfer(error) => Some(error),
             Self::User(error) => Some(error),
             Self::Password(error) => Some(error),
             Self::Hash(error) => Some(error),
             Self::Health(error) => Some(error),
+            Self::Reload(error) => Some(error),
             Self::Write(_, error) | Self::Input(error) | Self::Output(error) | Self::System(error) => {
                 Some(error)
             }

@@ -1,6 +1,7 @@
 //! The configuration: text becomes raw structs with positions, and those become [`Config`], which cannot be wrong.
 
 mod address;
+mod availability;
 mod complaint;
 mod database_url;
 mod django;
@@ -28,10 +29,11 @@ mod upstreams;
 mod users;
 mod vocabulary;
 
+pub use self::availability::{Availability, Balance, Ejection, HashKey, HealthCheck, WeightedTarget};
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
-pub use self::load::{load, parse};
+pub use self::load::{Text, load, parse};
 pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
 pub use self::store::{StalePolicy, Store, StorePlace};
@@ -91,6 +93,8 @@ pub struct Server {
     pub workers: NonZeroUsize,
     /// How long requests in flight may take after the signal to stop.
     pub drain_timeout: Duration,
+    /// Whether the file is read again when it changes.
+    pub watch_config: bool,
     /// `[server.limits]`
     pub limits: Limits,
 }
@@ -246,7 +250,7 @@ pub struct Upstream {
     /// The name.
     pub name: String,
     /// Where requests go; at least one.
-    pub targets: Vec<Target>,
+    pub targets: Vec<WeightedTarget>,
     /// How a target is chosen.
     pub balance: Balance,
     /// For a new connection.
@@ -257,7 +261,7 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Connections per target, of the whole process.
     pub max_connections: NonZeroUsize,
-    /// Requests that may wait for a connection, per target.
+    /// Requests that may wait for a connection, per target, of the whole process.
     pub max_queue: usize,
     /// How often a request is sent again, where that is safe.
     pub retries: u32,
@@ -267,15 +271,8 @@ pub struct Upstream {
     pub identity: IdentityPreset,
     /// How targets with `https://` are verified.
     pub tls: UpstreamTls,
-}
-
-/// `balance`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// Of two targets chosen at random, the one with fewer requests in flight.
-    LeastRequest,
-    /// One after the other.
-    RoundRobin,
+    /// What keeps one target's troubles from the others and from clients.
+    pub availability: Availability,
 }
 
 /// `host_header`

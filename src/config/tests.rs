@@ -148,8 +148,11 @@ fn the_smallest_file_has_an_upstream_and_a_route() {
     let [upstream] = config.upstreams.as_slice() else { panic!() };
     let seconds = Duration::from_secs;
     assert_eq!(upstream.name, "api");
-    assert_eq!(upstream.targets, [Target::Http(Authority { host: "127.0.0.1".into(), port: 9000 })]);
-    assert_eq!((upstream.balance, upstream.identity), (Balance::LeastRequest, IdentityPreset::Default));
+    assert_eq!(targets(upstream), [Target::Http(Authority { host: "127.0.0.1".into(), port: 9000 })]);
+    assert_eq!(
+        (upstream.balance.clone(), upstream.identity),
+        (Balance::LeastRequest, IdentityPreset::Default)
+    );
     assert_eq!(
         (upstream.connect_timeout, upstream.response_timeout, upstream.idle_timeout),
         (seconds(5), seconds(60), seconds(60))
@@ -181,6 +184,7 @@ admin           = ""
 trusted_proxies = ["10.0.0.0/8", "::1"]
 workers         = 3
 drain_timeout   = "1m"
+watch_config    = false
 limits = { max_connections = 20_000, max_connections_per_network = 0, max_header_bytes = "64KiB", max_headers = 1000, max_body = 0, header_timeout = "1s", body_timeout = "2s", min_rate = 0, idle_timeout = "3s" }
 [store]
 url = "sqlite:///var/lib/x.db"
@@ -276,6 +280,7 @@ access = false
             ],
             workers: 3,
             drain_timeout: 60s,
+            watch_config: false,
             limits: Limits {
                 max_connections: 20000,
                 max_connections_per_network: None,
@@ -290,7 +295,13 @@ access = false
         },
         tls: None,
         store: Store {
-            path: "/var/lib/x.db",
+            place: Sqlite(
+                "/var/lib/x.db",
+            ),
+            max_connections: 10,
+            statement_timeout: 2s,
+            stale_policy: Serve,
+            stale_after: 30s,
         },
         tokens: Tokens {
             issuer: Some(
@@ -395,12 +406,15 @@ access = false
             Upstream {
                 name: "api",
                 targets: [
-                    Http(
-                        Authority {
-                            host: "127.0.0.1",
-                            port: 9000,
-                        },
-                    ),
+                    WeightedTarget {
+                        target: Http(
+                            Authority {
+                                host: "127.0.0.1",
+                                port: 9000,
+                            },
+                        ),
+                        weight: 1,
+                    },
                 ],
                 balance: LeastRequest,
                 connect_timeout: 5s,
@@ -416,22 +430,45 @@ access = false
                     server_name: None,
                     client: None,
                 },
+                availability: Availability {
+                    queue_timeout: 5s,
+                    max_requests: None,
+                    retry_budget_percent: 10,
+                    slow_start: 10s,
+                    resolve_interval: 30s,
+                    health_check: None,
+                    ejection: Ejection {
+                        failures: Some(
+                            5,
+                        ),
+                        duration: 1s,
+                        max_duration: 60s,
+                        max_ejected_percent: 100,
+                        statuses: [],
+                    },
+                },
             },
             Upstream {
                 name: "big",
                 targets: [
-                    Http(
-                        Authority {
-                            host: "::1",
-                            port: 1,
-                        },
-                    ),
-                    Http(
-                        Authority {
-                            host: "10.0.0.6",
-                            port: 9000,
-                        },
-                    ),
+                    WeightedTarget {
+                        target: Http(
+                            Authority {
+                                host: "::1",
+                                port: 1,
+                            },
+                        ),
+                        weight: 1,
+                    },
+                    WeightedTarget {
+                        target: Http(
+                            Authority {
+                                host: "10.0.0.6",
+                                port: 9000,
+                            },
+                        ),
+                        weight: 1,
+                    },
                 ],
                 balance: RoundRobin,
                 connect_timeout: 1s,
@@ -447,16 +484,36 @@ access = false
                     server_name: None,
                     client: None,
                 },
+                availability: Availability {
+                    queue_timeout: 5s,
+                    max_requests: None,
+                    retry_budget_percent: 10,
+                    slow_start: 10s,
+                    resolve_interval: 30s,
+                    health_check: None,
+                    ejection: Ejection {
+                        failures: Some(
+                            5,
+                        ),
+                        duration: 1s,
+                        max_duration: 60s,
+                        max_ejected_percent: 100,
+                        statuses: [],
+                    },
+                },
             },
             Upstream {
                 name: "zebra",
                 targets: [
-                    Http(
-                        Authority {
-                            host: "z",
-                            port: 80,
-                        },
-                    ),
+                    WeightedTarget {
+                        target: Http(
+                            Authority {
+                                host: "z",
+                                port: 80,
+                            },
+                        ),
+                        weight: 1,
+                    },
                 ],
                 balance: LeastRequest,
                 connect_timeout: 5s,
@@ -471,6 +528,23 @@ access = false
                     ca: None,
                     server_name: None,
                     client: None,
+                },
+                availability: Availability {
+                    queue_timeout: 5s,
+                    max_requests: None,
+                    retry_budget_percent: 10,
+                    slow_start: 10s,
+                    resolve_interval: 30s,
+                    health_check: None,
+                    ejection: Ejection {
+                        failures: Some(
+                            5,
+                        ),
+                        duration: 1s,
+                        max_duration: 60s,
+                        max_ejected_percent: 100,
+                        statuses: [],
+                    },
                 },
             },
         ],
@@ -792,7 +866,7 @@ fn unknown_keys_are_put_right() {
       |
     6 | colour = ***
       | ^^^^^^
-      = help: [server] has listen, admin, http_redirect, trusted_proxies, workers, drain_timeout, limits
+      = help: [server] has listen, admin, http_redirect, trusted_proxies, workers, drain_timeout, watch_config, limits
 
     gateway.toml:8:1: unknown key "max_headrs" in [server.limits]
       |
@@ -1209,8 +1283,8 @@ fn stores_are_sqlite_files() {
 
 #[test]
 fn a_store_of_several_gateways_is_a_postgresql_database() {
-    const KEY: &str = "[[tokens.keys]]\nkid = \"k\"\nalg = \"EdDSA\"\nfile = \"k.pem\"";
-    let store = |lines: &str| with(&format!("[store]\n{lines}\n{KEY}")).store;
+    let key = format!("[[tokens.keys]]\nkid = \"k\"\nalg = \"HS256\"\nsecret = \"{LONG_SECRET}\"");
+    let store = |lines: &str| with(&format!("[store]\n{lines}\n{key}")).store;
     let usual = store("url = \"postgres://tollgate:hunter2@db/tollgate\"");
     let secret = Secret::new("postgres://tollgate:hunter2@db/tollgate");
     assert_eq!(usual.place, StorePlace::Postgres(secret));
@@ -1223,11 +1297,18 @@ fn a_store_of_several_gateways_is_a_postgresql_database() {
     );
     assert_eq!((own.max_connections.get(), own.statement_timeout), (3, Duration::from_millis(500)));
     assert_eq!((own.stale_policy, own.stale_after), (StalePolicy::Refuse, Duration::from_secs(5)));
-    for lines in ["max_connections = 0", "statement_timeout = \"1h\"", "stale_after = \"10ms\"", "stale_policy = \"x\""] {
+    for lines in [
+        "max_connections = 0",
+        "statement_timeout = \"1h\"",
+        "stale_after = \"10ms\"",
+        "stale_policy = \"x\"",
+    ] {
         assert_eq!(messages(&format!("[store]\n{lines}")).len(), 1, "{lines}");
     }
     // Each gateway would make a key of its own.
-    assert_snapshot!(told("store.url = \"postgres://tollgate:hunter2@db/tollgate\""), @"");
+    let told = told("store.url = \"postgres://tollgate:hunter2@db/tollgate\"");
+    assert!(told.contains("there is no key for the gateways that share this store"), "{told}");
+    assert!(told.contains("tollgate key generate --out FILE") && !told.contains("hunter2"), "{told}");
 }
 
 #[test]
@@ -1334,7 +1415,7 @@ fn what_is_wrong_with_a_django_application_is_told_without_its_password() {
 fn values_of_upstreams_are_checked() {
     assert_snapshot!(told(r#"[upstreams.other]
 targets = ["10.0.0.5:9000", "gopher://a", "http://user:hunter2@a", "http://a/path"]
-balance = "hash"
+balance = "hashed"
 connect_timeout = "5"
 max_connections = 0
 retries = 11
@@ -1369,11 +1450,11 @@ identity = { "X-Account" = "claim:account_id" }
       |                                                           ^^^^^^^^^^^^^^^
       = help: write "http://a"; the path that a client sends is the path that the upstream gets
 
-    gateway.toml:3:11: "hash" is not supported in this version
+    gateway.toml:3:11: unknown value "hashed"
       |
-    3 | balance = "hash"
-      |           ^^^^^^
-      = help: write "least_request" or "round_robin"
+    3 | balance = "hashed"
+      |           ^^^^^^^^
+      = help: did you mean "hash"?
 
     gateway.toml:4:19: "5" has no unit
       |
@@ -1808,7 +1889,7 @@ fn secrets_are_never_told() {
 #[test]
 fn variables_are_expanded_in_strings() {
     assert_eq!(
-        with("[upstreams.x]\ntargets = [\"http://a:${PORT}\", \"http://${HOST:-b}\"]").upstreams[1].targets
+        targets(&with("[upstreams.x]\ntargets = [\"http://a:${PORT}\", \"http://${HOST:-b}\"]").upstreams[1])
             [0],
         Target::Http(Authority { host: "a".into(), port: 9000 })
     );
@@ -1850,7 +1931,7 @@ fn the_starter_loads_as_it_is() {
     assert_eq!(config.routes[0].auth, Auth::Required);
     assert_eq!(config.routes[0].path, PathPattern { segments: Vec::new(), end: PathEnd::Prefix });
     assert_eq!(
-        config.upstreams[0].targets,
+        targets(&config.upstreams[0]),
         [Target::Http(Authority { host: "127.0.0.1".into(), port: 9000 })]
     );
     assert!(text.contains("/api/token/") && text.contains("tollgate user add"));
@@ -2026,7 +2107,7 @@ fn tls_of_an_upstream_is_read_and_fits_its_targets() {
     };
     assert_eq!(config.upstreams[0].tls, expected);
     assert_eq!(
-        config.upstreams[0].targets,
+        targets(&config.upstreams[0]),
         [Target::Https(Authority { host: "10.0.0.5".into(), port: 443 })]
     );
     for (target, tls, message) in [
@@ -2045,6 +2126,117 @@ fn tls_of_an_upstream_is_read_and_fits_its_targets() {
     }
 }
 
+fn targets(upstream: &Upstream) -> Vec<Target> {
+    upstream.targets.iter().map(|one| one.target.clone()).collect()
+}
+
+/// The one upstream of the smallest file with these lines.
+fn upstream_with(lines: &str) -> Result<Upstream, Failure> {
+    parsed(&SMALLEST.replace("targets", &format!("{lines}\ntargets")))
+        .map(|config| config.upstreams[0].clone())
+}
+
+#[test]
+fn an_upstream_is_kept_available_without_being_told_how() {
+    let upstream = upstream_with("").unwrap();
+    let ejection = Ejection {
+        failures: NonZeroU32::new(5),
+        duration: Duration::from_secs(1),
+        max_duration: Duration::from_mins(1),
+        max_ejected_percent: 100,
+        statuses: Vec::new(),
+    };
+    let expected = Availability {
+        queue_timeout: Duration::from_secs(5),
+        max_requests: None,
+        retry_budget_percent: 10,
+        slow_start: Duration::from_secs(10),
+        resolve_interval: Duration::from_secs(30),
+        health_check: None,
+        ejection,
+    };
+    assert_eq!(upstream.availability, expected);
+    assert_eq!(upstream.targets[0].weight.get(), 1);
+}
+
+#[test]
+fn an_upstream_says_how_it_is_kept_available() {
+    let text = r#"
+balance = "hash"
+hash_on = "cookie:sid"
+queue_timeout = "1s"
+max_requests = 7
+retry_budget = "20%"
+slow_start = "0s"
+resolve_interval = "5s"
+health_check = { path = "/up", interval = "1s", timeout = "500ms", healthy = 1, unhealthy = 4, expect = "200-399", host = "app.internal", fail_open = true }
+ejection = { failures = 0, duration = "2s", max_duration = "1s", max_ejected = "50%", statuses = [502, 503] }
+"#;
+    let upstream = upstream_with(text).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(upstream.balance, Balance::Hash(HashKey::Cookie("sid".into())));
+    let availability = upstream.availability;
+    assert_eq!(availability.max_requests.map(NonZeroUsize::get), Some(7));
+    assert_eq!((availability.retry_budget_percent, availability.slow_start), (20, Duration::ZERO));
+    let check = availability.health_check.unwrap();
+    assert_eq!((check.path.as_str(), check.host.as_deref()), ("/up", Some("app.internal")));
+    assert_eq!((check.healthy.get(), check.unhealthy.get(), check.expect), (1, 4, (200, 399)));
+    assert!(check.fail_open);
+    let ejection = availability.ejection;
+    assert_eq!((ejection.failures, ejection.max_ejected_percent), (None, 50));
+    // The longest is never shorter than the first one.
+    assert_eq!(ejection.max_duration, Duration::from_secs(2));
+    assert_eq!(ejection.statuses, [502, 503]);
+    // A check names the host that requests name.
+    let fixed = upstream_with("host_header = \"a.internal\"\nhealth_check.path = \"/\"").unwrap();
+    assert_eq!(fixed.availability.health_check.unwrap().host.as_deref(), Some("a.internal"));
+}
+
+#[test]
+fn targets_have_weights() {
+    let text = SMALLEST.replace(
+        "targets = [\"http://127.0.0.1:9000\"]",
+        "targets = [\"http://a\", { url = \"http://b:81\", weight = 3 }, { url = \"unix:/c\" }]",
+    );
+    let config = parsed(&text).unwrap_or_else(|failure| panic!("{failure}"));
+    let seen: Vec<_> =
+        config.upstreams[0].targets.iter().map(|one| (one.target.to_string(), one.weight.get())).collect();
+    let expected = [("http://a:80", 1), ("http://b:81", 3), ("unix:/c", 1)];
+    assert_eq!(seen, expected.map(|(url, weight)| (url.to_owned(), weight)));
+}
+
+#[test]
+fn what_keeps_an_upstream_available_is_checked() {
+    for (lines, message, hint) in [
+        ("balance = \"hash\"", "[upstreams.api] has no \"hash_on\"", "add hash_on = \"user\""),
+        ("health_check = {}", "[upstreams.api.health_check] has no \"path\"", "add path"),
+        ("health_check = { path = \"x\" }", "\"x\" is not a path", "begins with"),
+        (
+            "health_check = { path = \"/\", expect = \"2xx\" }",
+            "\"2xx\" is not a range of statuses",
+            "200-399",
+        ),
+        (
+            "health_check = { path = \"/\", intervall = \"1s\" }",
+            "unknown key \"intervall\" in [upstreams.api.health_check]",
+            "did you mean \"interval\"?",
+        ),
+        ("retry_budget = \"10\"", "\"10\" is not a share", "did you mean \"10%\"?"),
+        ("ejection = { statuses = [200] }", "\"statuses\" must be integers from 400 to 599", ""),
+        ("max_requests = 0", "\"max_requests\" must be from 1 to 1000000", ""),
+        ("queue_timeout = \"0s\"", "a duration of zero", "switched off"),
+    ] {
+        let failure = upstream_with(lines).unwrap_err();
+        let [problem] = failure.problems() else { panic!("{failure}") };
+        assert_eq!(problem.message, message, "{failure}");
+        assert!(problem.hint.as_deref().unwrap_or_default().contains(hint), "{failure}");
+    }
+    let text =
+        SMALLEST.replace("[\"http://127.0.0.1:9000\"]", "[{ weight = 0 }, { url = \"a\", wieght = 1 }, 5]");
+    let failure = parsed(&text).unwrap_err();
+    let messages: Vec<&str> = failure.problems().iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(messages.len(), 5, "{failure}");
+}
+
 #[test]
 fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     let directory = Directory::new(&[("keys/2026-11.pem", b"PEM")]);
@@ -2060,7 +2252,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     refused.sort_unstable();
     assert_eq!(
         refused.join(" ").replace('"', ""),
-        "accept cors hash_on health_check request_headers response_headers strip_prefix tests"
+        "accept cors request_headers response_headers strip_prefix tests"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
 }
@@ -2075,11 +2267,9 @@ fn unbuilt_keys_and_values_outside_the_example_are_refused_by_name() {
         (route("headers"), "headers"),
         (upstream("identity_encoding = \"utf8\""), "identity_encoding"),
         (upstream("forward_token = false"), "forward_token"),
-        (upstream("balance = \"hash\""), "hash"),
         (upstream("identity = \"webauth\""), "webauth"),
         (upstream("identity = \"remote-user\""), "remote-user"),
         (upstream("identity = {}"), "identity"),
-        (format!("store.url = \"postgres://a\"\n{SMALLEST}"), "postgres://"),
         (format!("server.admin = \"unix:/x\"\n{SMALLEST}"), "unix:"),
     ] {
         let failure = parsed(&text).unwrap_err();

@@ -4,7 +4,10 @@ use super::complaint::nearest;
 
 /// Keys, and the table where each belongs.
 const HOMES: [(&str, &[&str]); 15] = [
-    ("[server]", &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout"]),
+    (
+        "[server]",
+        &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout", "watch_config"],
+    ),
     (
         "[server.limits]",
         &[
@@ -43,7 +46,23 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("[users.hashing]", &["memory", "iterations", "max_memory"]),
     (
         "[upstreams.NAME]",
-        &["targets", "balance", "connect_timeout", "response_timeout", "retries", "host_header", "identity"],
+        &[
+            "targets",
+            "balance",
+            "hash_on",
+            "connect_timeout",
+            "response_timeout",
+            "queue_timeout",
+            "retries",
+            "retry_budget",
+            "slow_start",
+            "resolve_interval",
+            "max_requests",
+            "health_check",
+            "ejection",
+            "host_header",
+            "identity",
+        ],
     ),
     ("[limits.NAME]", &["rate", "burst"]),
     ("[[routes]]", &["host", "methods", "auth", "allow", "deny", "enforce", "upstream", "timeout"]),

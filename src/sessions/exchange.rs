@@ -1,10 +1,12 @@
 //! What a refresh token is exchanged for: decided in one transaction, so that it is decided once.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::store::{self, Exchange, NewSession, Recorded};
 use super::{Binding, Inner, SessionError, Sessions, session_of};
 use crate::base::ids;
+use crate::config;
 use crate::store::{MAX_ATTEMPTS, StoreError, Transaction};
 use crate::tokens::{Claims, Grant};
 use crate::users::CredentialMark;
@@ -31,18 +33,18 @@ impl Sessions {
         claims: &Claims,
         mark: Option<CredentialMark>,
     ) -> Result<Grant, SessionError> {
-        let inner = self.0.as_ref();
+        let inner = self.inner.as_ref();
         let sid = claims.session.clone().unwrap_or_else(|| session_of(claims));
         if inner.revocations.has_session(&sid) {
             return Err(SessionError::Revoked);
         }
         for _ in 1..MAX_ATTEMPTS {
-            match inner.refresh(claims, &sid, mark).await {
+            match self.refresh_once(claims, &sid, mark).await {
                 Err(SessionError::Unavailable(StoreError::Conflict)) => {}
                 outcome => return outcome,
             }
         }
-        inner.refresh(claims, &sid, mark).await
+        self.refresh_once(claims, &sid, mark).await
     }
 
     /// Ends the session of a refresh token that passed.
@@ -51,34 +53,35 @@ impl Sessions {
     ///
     /// [`SessionError::Revoked`] when it has ended already or the token was used up before.
     pub async fn end(&self, claims: &Claims) -> Result<(), SessionError> {
-        let inner = self.0.as_ref();
+        let inner = self.inner.as_ref();
         let sid = claims.session.clone().unwrap_or_else(|| session_of(claims));
         if inner.revocations.has_session(&sid) {
             return Err(SessionError::Revoked);
         }
         for _ in 1..MAX_ATTEMPTS {
-            match inner.end(claims, &sid).await {
+            match self.end_once(claims, &sid).await {
                 Err(SessionError::Unavailable(StoreError::Conflict)) => {}
                 outcome => return outcome,
             }
         }
-        inner.end(claims, &sid).await
+        self.end_once(claims, &sid).await
     }
 }
 
-impl Inner {
-    async fn refresh(
+impl Sessions {
+    async fn refresh_once(
         &self,
         claims: &Claims,
         sid: &str,
         mark: Option<CredentialMark>,
     ) -> Result<Grant, SessionError> {
-        let _alone = self.alone().await?;
-        let now_ms = self.clock.credible_unix_ms().map_err(SessionError::Clock)?;
-        let mut transaction = self.store.begin().await?;
+        let inner = self.inner.as_ref();
+        let _alone = inner.alone().await?;
+        let now_ms = inner.clock.credible_unix_ms().map_err(SessionError::Clock)?;
+        let mut transaction = inner.store.begin().await?;
         let session = self.recorded(&mut transaction, sid, claims, mark, now_ms).await?;
         if session.is_outdated(mark) {
-            self.end_with(transaction, sid, &session, "password", now_ms).await?;
+            inner.end_with(transaction, sid, &session, "password", now_ms).await?;
             return Err(SessionError::Revoked);
         }
         let absolute_end_ms = self.rules.end_of(&session);
@@ -88,7 +91,7 @@ impl Inner {
         let used = store::exchange(&mut transaction, sid, &claims.jti).await?;
         let successor = match used {
             Some(exchange) if self.rules.is_reuse(&exchange, now_ms) => {
-                self.reused(transaction, sid, &session, now_ms).await?;
+                inner.reused(transaction, sid, &session, now_ms).await?;
                 return Err(SessionError::Revoked);
             }
             Some(exchange) => Some(exchange),
@@ -108,17 +111,18 @@ impl Inner {
         Ok(grant)
     }
 
-    async fn end(&self, claims: &Claims, sid: &str) -> Result<(), SessionError> {
-        let _alone = self.alone().await?;
-        let now_ms = self.clock.now_unix_ms();
-        let mut transaction = self.store.begin().await?;
+    async fn end_once(&self, claims: &Claims, sid: &str) -> Result<(), SessionError> {
+        let inner = self.inner.as_ref();
+        let _alone = inner.alone().await?;
+        let now_ms = inner.clock.now_unix_ms();
+        let mut transaction = inner.store.begin().await?;
         let session = self.recorded(&mut transaction, sid, claims, None, now_ms).await?;
         let used = store::exchange(&mut transaction, sid, &claims.jti).await?;
         if used.is_some_and(|exchange| self.rules.is_reuse(&exchange, now_ms)) {
-            self.reused(transaction, sid, &session, now_ms).await?;
+            inner.reused(transaction, sid, &session, now_ms).await?;
             return Err(SessionError::Revoked);
         }
-        self.end_with(transaction, sid, &session, "logout", now_ms).await
+        inner.end_with(transaction, sid, &session, "logout", now_ms).await
     }
 
     /// The session of a refresh token that goes on. One that the store has never seen is recorded.
@@ -134,7 +138,7 @@ impl Inner {
             let revoked = session.has_ended || session.user_id != claims.user_id;
             return if revoked { Err(SessionError::Revoked) } else { Ok(session) };
         }
-        self.unless_revoked(&Binding::of(claims))?;
+        self.inner.unless_revoked(&Binding::of(claims))?;
         if store::is_revoked(transaction, sid, &claims.user_id, claims.issued_at_ms).await? {
             return Err(SessionError::Revoked);
         }
@@ -153,7 +157,9 @@ impl Inner {
             expires_at_ms,
         })
     }
+}
 
+impl Inner {
     async fn reused(
         &self,
         transaction: Transaction,
@@ -173,6 +179,18 @@ impl Inner {
 }
 
 impl Rules {
+    /// Those of `[tokens]`.
+    pub(super) fn new(tokens: &config::Tokens) -> Self {
+        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        Self {
+            access: seconds(tokens.access_lifetime),
+            refresh: seconds(tokens.refresh_lifetime),
+            session: tokens.session_lifetime.map(seconds),
+            rotate: tokens.rotate_refresh,
+            grace_ms: i64::try_from(tokens.reuse_grace.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
     pub(super) fn absolute_end_ms(&self, started_at_ms: i64) -> Option<i64> {
         self.session.map(|seconds| started_at_ms.saturating_add(seconds.saturating_mul(1000)))
     }

@@ -206,8 +206,11 @@ impl Store {
              (SELECT seq FROM revocations WHERE until <= $1 + 600000 LIMIT $2)",
         ] {
             let before_ms = now_ms.saturating_sub(AFTERLIFE_MS);
-            let swept =
-                query(statement).bind(before_ms).bind(SWEEP_BATCH).execute(&mut self.connection().await?).await?;
+            let swept = query(statement)
+                .bind(before_ms)
+                .bind(SWEEP_BATCH)
+                .execute(&mut self.connection().await?)
+                .await?;
             more |= swept >= SWEEP_BATCH.unsigned_abs();
         }
         Ok(more)
@@ -233,10 +236,7 @@ const SESSION_ALONE: Sql = Sql::of(
      FROM sessions WHERE sid = $1 FOR UPDATE",
 );
 
-pub(super) async fn session(
-    connection: &mut Connection,
-    sid: &str,
-) -> Result<Option<Recorded>, StoreError> {
+pub(super) async fn session(connection: &mut Connection, sid: &str) -> Result<Option<Recorded>, StoreError> {
     let found = query(SESSION).bind(sid).fetch_optional(connection).await?;
     found.as_ref().map(recorded).transpose()
 }

@@ -215,7 +215,50 @@ async fn a_store_that_is_away_grants_nothing(place: Place) {
     assert!(is_revoked(&rig.sessions.admit(access_of(&ended), None).await));
 }
 
+async fn a_store_that_says_nothing_for_too_long_lets_nothing_pass(place: Place) {
+    let rig = rig(place, |_| {}).await;
+    let (revocations, epoch) = (rig.sessions.revocations(), rig.sessions.revocations().epoch());
+    rig.sessions.look_and_judge(Some(Duration::from_secs(60))).await;
+    assert!(!revocations.is_stale() && rig.sessions.behind() < Duration::from_secs(60));
+    let before = epoch.load(Ordering::Acquire);
+    rig.store.close().await;
+    rig.sessions.look_and_judge(Some(Duration::from_secs(60))).await;
+    assert_eq!((revocations.is_stale(), epoch.load(Ordering::Acquire)), (false, before));
+    rig.sessions.look_and_judge(Some(Duration::ZERO)).await;
+    // Who remembers a token has to look again, and sees that nothing passes.
+    assert!(revocations.is_stale() && epoch.load(Ordering::Acquire) > before);
+    rig.sessions.look_and_judge(None).await;
+    assert!(!revocations.is_stale());
+}
+
+async fn a_token_that_was_revoked_by_another_gateway_is_not_recorded(place: Place) {
+    let rig = rig(place, |_| {}).await;
+    let other = rig.another().await;
+    rig.store.end_sessions(&Which::OfUser("1".to_owned()), "revoked").await.unwrap();
+    // It has not heard of it.
+    assert!(!other.revocations().has(&Binding::of(&claims(Expected::Refresh, "f", None))));
+    assert!(is_revoked(&other.refresh(&claims(Expected::Refresh, "f", None), None).await));
+    assert!(rig.store.sessions(&Which::All).await.unwrap().is_empty());
+}
+
+async fn parallel_refreshes_of_several_gateways_have_one_successor(place: Place) {
+    let rig = rig(place, |tokens| tokens.rotate_refresh = true).await;
+    let (two, three) = (rig.another().await, rig.another().await);
+    let gateways = [&rig.sessions, &two, &three];
+    // Known and never seen: the first one of the latter also records the session.
+    for token in [granted(&rig.login().await), claims(Expected::Refresh, "foreign", None)] {
+        let refreshes = (0..30).map(|number| gateways[number % 3].refresh(&token, None));
+        let outcomes = futures_util::future::join_all(refreshes).await;
+        let first = outcomes[0].as_ref().unwrap().refresh.clone();
+        assert!(outcomes.iter().all(|outcome| outcome.as_ref().unwrap().refresh == first), "{outcomes:?}");
+    }
+    assert_eq!(rig.store.number("SELECT count(*) AS value FROM used_refresh_tokens").await, 2);
+}
+
 on_both_stores!(
+    a_store_that_says_nothing_for_too_long_lets_nothing_pass,
+    a_token_that_was_revoked_by_another_gateway_is_not_recorded,
+    parallel_refreshes_of_several_gateways_have_one_successor,
     a_grant_has_the_times_of_the_configuration,
     a_session_ends_with_its_password,
     what_one_process_revokes_the_other_refuses,

@@ -17,11 +17,13 @@ mod query;
 #[cfg(test)]
 pub(crate) mod scratch;
 mod sqlite;
+mod transfer;
 
 pub(crate) use connection::{Connection, Transaction};
 pub use error::StoreError;
 pub use postgres::Changes;
 pub(crate) use query::{Query, Row, Sql, Target, query};
+pub use transfer::TransferError;
 
 use postgres::PostgresStore;
 use sqlite::SqliteStore;

@@ -175,7 +175,9 @@ impl PostgresStore {
                 tracing::info!("the store can be reached again");
             }
             let is_news = match (*before, now) {
-                (Heard::Version(before), Heard::Version(now)) => Version { as_of: now.as_of, ..before } != now,
+                (Heard::Version(before), Heard::Version(now)) => {
+                    Version { as_of: now.as_of, ..before } != now
+                }
                 (before, now) => before != now,
             };
             *before = now;

@@ -143,9 +143,7 @@ impl<'a> Query<'a> {
     /// Runs it, and returns how many rows it has changed.
     pub(crate) async fn execute(self, target: &mut impl Target) -> Result<u64, StoreError> {
         let done = match target.on() {
-            On::Sqlite(connection) => {
-                Ok(self.for_sqlite().execute(&mut *connection).await?.rows_affected())
-            }
+            On::Sqlite(connection) => Ok(self.for_sqlite().execute(&mut *connection).await?.rows_affected()),
             On::Postgres(connection, patience) => {
                 let done = self.for_postgres().execute(&mut *connection);
                 patiently(patience, done).await.map(|done| done.rows_affected())

@@ -39,7 +39,6 @@ impl Drop for Scratch {
 }
 
 #[path = "../../tests/it/support/postgres_server.rs"]
-#[expect(dead_code, reason = "integration tests ask it for more")]
 mod server;
 
 /// Where a test has its store.

@@ -123,9 +123,7 @@ impl SqliteStore {
         };
         match read.map_err(StoreError::from) {
             // It counts all commits, whatever they were about.
-            Ok(count) => {
-                Ok(Version { generation: watcher.generation, users: count, sessions: count, as_of })
-            }
+            Ok(count) => Ok(Version { generation: watcher.generation, users: count, sessions: count, as_of }),
             Err(StoreError::Locked) => Err(StoreError::Locked),
             Err(error) => {
                 watcher.connection = None;

@@ -46,7 +46,8 @@ impl Store {
 
     /// The ids that users have, or had before they were deleted.
     pub(super) async fn taken_ids(&self) -> Result<Vec<String>, StoreError> {
-        let taken = "SELECT CAST(id AS TEXT) AS id FROM users UNION SELECT CAST(id AS TEXT) AS id FROM deleted_users";
+        let taken =
+            "SELECT CAST(id AS TEXT) AS id FROM users UNION SELECT CAST(id AS TEXT) AS id FROM deleted_users";
         let rows = query(taken).fetch_all(&mut self.connection().await?).await?;
         rows.iter().map(|row| row.get("id")).collect()
     }
@@ -94,7 +95,8 @@ impl Store {
             query("INSERT INTO user_groups (user_id, name) VALUES ($1, $2)")
                 .bind(id)
                 .bind(group)
-    .execute(transaction).await?;
+                .execute(transaction)
+                .await?;
         }
         Ok(User { id: id.to_string(), ..user })
     }
@@ -155,8 +157,7 @@ impl Store {
             .bind(now_ms)
             .bind(&name)
             .fetch_optional(&mut transaction)
-            .await
-            ?;
+            .await?;
         let id: i64 = changed.ok_or(UserChangeError::NoSuchUser)?.get("id")?;
         let id = id.to_string();
         end_sessions(&mut transaction, &id, now_ms).await?;
@@ -222,11 +223,7 @@ impl Store {
     }
 
     /// Runs a statement whose last parameter is the name; it must change exactly that user.
-    async fn change(
-        &self,
-        name: &str,
-        statement: Query<'_>,
-    ) -> Result<(), UserChangeError> {
+    async fn change(&self, name: &str, statement: Query<'_>) -> Result<(), UserChangeError> {
         // A text that is no name is nobody's name.
         let name = normal_name(name).map_err(|_| UserChangeError::NoSuchUser)?;
         let mut transaction: Transaction = self.begin().await?;
@@ -284,11 +281,7 @@ impl Store {
 }
 
 /// Ends the sessions of a user whose password changes, and revokes what was issued outside of them.
-async fn end_sessions(
-    transaction: &mut Transaction,
-    user_id: &str,
-    now_ms: i64,
-) -> Result<(), StoreError> {
+async fn end_sessions(transaction: &mut Transaction, user_id: &str, now_ms: i64) -> Result<(), StoreError> {
     let end =
         "UPDATE sessions SET ended_at = $2, end_reason = 'password' WHERE user_id = $1 AND ended_at IS NULL";
     query(end).bind(user_id).bind(now_ms).execute(transaction).await?;

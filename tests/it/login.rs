@@ -301,3 +301,11 @@ fn no_answer_of_a_token_route_may_be_kept_and_ids_are_random() {
     }
     assert_eq!(statuses, BTreeSet::from([400, 401, 405, 429]));
 }
+
+crate::support::also_in_postgresql!(
+    spellings_of_a_name_are_one_and_other_names_are_others,
+    guesses_lock_out_neither_other_networks_nor_live_sessions,
+    of_a_hundred_guesses_at_once_five_are_tried,
+    a_hundred_right_logins_at_once_pass,
+    a_thousand_guesses_for_one_user_are_throttled_whatever_the_client_says_of_its_address,
+);

@@ -16,7 +16,9 @@
 mod support;
 
 mod authn;
+mod availability;
 mod client_certificates;
+mod cluster;
 mod contract;
 mod corpora;
 mod django;
@@ -33,6 +35,7 @@ mod postgres;
 mod proxy_protocol;
 mod proxying;
 mod rates;
+mod reload;
 mod routing;
 mod sessions;
 mod streams;

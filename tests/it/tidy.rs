@@ -141,6 +141,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("proof", &["base", "config", "identity", "rehearsal"]),
     (
+        "reload",
+        &[
+            "admin",
+            "base",
+            "config",
+            "identity",
+            "keys",
+            "net",
+            "proof",
+            "snapshot",
+            "telemetry",
+            "upstream",
+            "users",
+            "worker",
+        ],
+    ),
+    (
         "app",
         &[
             "admin",
@@ -151,6 +168,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "keys",
             "net",
             "proof",
+            "reload",
             "snapshot",
             "store",
             "telemetry",
@@ -163,6 +181,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "admin",
             "app",
             "base",
             "config",
@@ -171,6 +190,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "net",
             "proof",
+            "reload",
             "sessions",
             "store",
             "telemetry",

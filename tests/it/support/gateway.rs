@@ -14,6 +14,7 @@ use tollgate::base::clock::Clock;
 use tollgate::base::secret::Secret;
 use tollgate::cli::user;
 use tollgate::config::{self, Config, Environment, Log, LogFormat, LogLevel};
+use tollgate::reload::{Mode, ReloadError, Source};
 use tollgate::store::Store;
 use tollgate::telemetry::events;
 use tollgate::telemetry::sink::{Sink, Writer};
@@ -22,7 +23,8 @@ use super::check::{self, Ledger};
 use super::client::{Client, Response};
 use super::mint;
 use super::upstream::Upstream;
-use super::{DEADLINE, Scratch, eventually};
+use super::wire::find;
+use super::{DEADLINE, Scratch, eventually, postgres_server, store_url};
 
 /// The password of every user of the tests that need none in particular.
 pub(crate) const PASSWORD: &str = "secure-password";
@@ -30,6 +32,9 @@ pub(crate) const PASSWORD: &str = "secure-password";
 /// What a gateway is started with.
 pub(crate) struct Setup {
     workers: usize,
+    watch_config: bool,
+    store: String,
+    store_lines: String,
     server: String,
     limits: String,
     tokens: String,
@@ -54,6 +59,9 @@ struct Person {
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) config: Config,
+    /// The configuration as it was written.
+    pub(crate) text: String,
+    source: Source,
     pub(crate) ledger: Arc<Ledger>,
     running: Option<app::Gateway>,
     log: Memory,
@@ -84,6 +92,9 @@ impl Setup {
     pub(crate) fn new() -> Self {
         Self {
             workers: 1,
+            watch_config: false,
+            store: store_url(),
+            store_lines: String::new(),
             server: String::new(),
             limits: String::new(),
             tokens: String::new(),
@@ -99,6 +110,18 @@ impl Setup {
             people: Vec::new(),
             scratch: Scratch::new(),
         }
+    }
+
+    /// Adds lines to `[store]`.
+    pub(crate) fn store(mut self, lines: &str) -> Self {
+        self.store_lines.push_str(lines);
+        self
+    }
+
+    /// With the store of another gateway.
+    pub(crate) fn store_of(mut self, other: &Setup) -> Self {
+        self.store.clone_from(&other.store);
+        self
     }
 
     /// A gateway that lets everybody through to one upstream.
@@ -117,6 +140,12 @@ impl Setup {
 
     pub(crate) fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// With a configuration that is read again when its file changes.
+    pub(crate) fn watched(mut self) -> Self {
+        self.watch_config = true;
         self
     }
 
@@ -223,10 +252,23 @@ impl Setup {
     }
 
     fn text(&self) -> String {
-        let Self { workers, server, limits, tokens, keys, users, sections, .. } = self;
+        let Self {
+            workers,
+            watch_config,
+            server,
+            limits,
+            tokens,
+            keys,
+            users,
+            sections,
+            store,
+            store_lines,
+            ..
+        } = self;
         format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n{server}\
-             [server.limits]\n{limits}[store]\nurl = \"sqlite://data/tollgate.db\"\n[tokens]\n{tokens}{keys}\
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n\
+             watch_config = {watch_config}\n{server}\
+             [server.limits]\n{limits}[store]\nurl = \"{store}\"\n{store_lines}[tokens]\n{tokens}{keys}\
              [users]\n{users}[users.hashing]\nmemory = \"8KiB\"\niterations = 1\n{sections}"
         )
     }
@@ -234,8 +276,12 @@ impl Setup {
     pub(crate) fn start(self) -> Gateway {
         watch_events();
         let text = self.text();
-        let config = config::parse(&text, "gateway.toml", self.scratch.path(), &Environment::default())
-            .unwrap_or_else(|failure| panic!("{failure}"));
+        let path = self.scratch.path().join("gateway.toml");
+        std::fs::write(&path, &text).unwrap();
+        let environment = Environment::default();
+        let read = config::Text::read(&path).unwrap();
+        let config = read.parse(&environment).unwrap_or_else(|failure| panic!("{failure}"));
+        let source = Source { path, environment, digest: read.digest() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (clock, hand) = match self.clock_ms {
             Some(unix_ms) => {
@@ -248,10 +294,13 @@ impl Setup {
         let store = Some(store.with_clock(clock.clone()));
         let ledger = Arc::new(Ledger::default());
         ledger.keep_secret(mint::SECRET);
+        ledger.keep_secret(postgres_server::PASSWORD);
         let log = Memory::default();
         let mut gateway = Gateway {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             config,
+            text,
+            source: source.clone(),
             ledger,
             running: None,
             log: log.clone(),
@@ -268,8 +317,8 @@ impl Setup {
                     .change(async |store| user::disable(store, &person.name, &mut io::sink()).await.unwrap());
             }
         }
-        let running =
-            app::Gateway::start(gateway.config.clone(), clock, log).unwrap_or_else(|error| panic!("{error}"));
+        let running = app::Gateway::start(gateway.config.clone(), Some(source), clock, log);
+        let running = running.unwrap_or_else(|error| panic!("{error}"));
         gateway.address = running.addresses()[0];
         gateway.running = Some(running);
         gateway
@@ -310,6 +359,20 @@ impl Gateway {
     /// Writes a file beside the configuration.
     pub(crate) fn write(&self, name: &str, content: &str) {
         std::fs::write(self.scratch.path().join(name), content).unwrap();
+    }
+
+    /// A file beside the configuration.
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Writes another configuration and has it read, or only asks what it would change. Returns what changes.
+    pub(crate) fn reload(&self, text: &str, mode: Mode) -> Result<Vec<String>, ReloadError> {
+        self.write("gateway.toml", text);
+        let reloader = self.running().reloader().clone();
+        let control = self.running().control().expect("the control plane runs");
+        let report = control.block_on(reloader.reload(mode, None))?;
+        Ok(report.changes.iter().map(ToString::to_string).collect())
     }
 
     /// Logs in and keeps the signatures of the tokens secret.
@@ -360,7 +423,8 @@ impl Gateway {
     /// Ends the gateway at once, without draining, and starts another one on the same store.
     pub(crate) fn restart(&mut self) {
         drop(self.running.take());
-        let running = app::Gateway::start(self.config.clone(), self.clock.clone(), self.log.clone());
+        let (source, clock) = (Some(self.source.clone()), self.clock.clone());
+        let running = app::Gateway::start(self.config.clone(), source, clock, self.log.clone());
         let running = running.unwrap_or_else(|error| panic!("{error}"));
         self.address = running.addresses()[0];
         self.running = Some(running);
@@ -414,6 +478,15 @@ pub(crate) fn events() -> Vec<Value> {
     let lines = events.memory.0.lock().unwrap().clone();
     let whole = lines.split_inclusive(|byte| *byte == b'\n');
     whole.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+/// Whether one line that tells of no request, of any gateway of this process, has all of these texts.
+pub(crate) fn has_event(texts: &[&str]) -> bool {
+    let Some(events) = EVENTS.get() else { return false };
+    events.writer.flush(Duration::from_secs(5));
+    let lines = events.memory.0.lock().unwrap();
+    let has = |line: &[u8], text: &str| find(line, text.as_bytes()).is_some();
+    lines.split(|byte| *byte == b'\n').any(|line| texts.iter().all(|text| has(line, text)))
 }
 
 /// Events go where the first one who asks wants them: here, before any gateway asks.

@@ -57,7 +57,13 @@ impl Server {
         std::fs::write(&word, PASSWORD).unwrap();
         let init = unprivileged(&programs.join("initdb"));
         let made = quiet(&init)
-            .args(["--username=tollgate", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"])
+            .args([
+                "--username=tollgate",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ])
             .arg("--pwfile")
             .arg(&word)
             .arg("-D")
