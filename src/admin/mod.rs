@@ -77,9 +77,10 @@ fn answer(request: &Request<Incoming>, ready: bool, freshness: Freshness) -> Res
         (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
         (&Method::GET | &Method::HEAD, "/readyz") => {
             let Freshness { behind, is_stale } = freshness;
-            let (status, word) = match ready && !is_stale {
-                true => (StatusCode::OK, "ready"),
-                false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+            let (status, word) = if ready && !is_stale {
+                (StatusCode::OK, "ready")
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, "not ready")
             };
             (status, format!("{word}\nstore: {} ms behind\n", behind.as_millis()))
         }

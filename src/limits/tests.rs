@@ -188,6 +188,31 @@ async fn a_store_that_cannot_be_written_locks_all_the_same(place: Place) {
     assert!(lockout.admit("alice", HOME).await.is_err());
 }
 
+#[tokio::test]
+async fn failures_at_several_gateways_are_counted_together() {
+    let Some(place) = Place::postgres() else { return };
+    let store = place.open().await;
+    let (one, _) = lockout(4, Some(store.clone())).await;
+    let (two, _) = lockout(4, Some(place.open().await)).await;
+    // Two at each: none of them has seen four.
+    for gateway in [&one, &two, &one] {
+        fail(gateway, "alice", HOME, 1).await;
+    }
+    two.admit("alice", HOME).await.unwrap().give_back();
+    fail(&two, "alice", HOME, 1).await;
+    for gateway in [&one, &two] {
+        assert!(seconds(gateway.admit("alice", HOME).await) > 0);
+        gateway.admit("bob", HOME).await.unwrap().give_back();
+    }
+    assert_eq!(store.number("SELECT count(*) AS value FROM lockouts").await, 1);
+    // The right password at one of them makes the others forget.
+    fail(&one, "bob", HOME, 3).await;
+    two.admit("bob", HOME).await.unwrap().succeed();
+    let bobs = "SELECT count(*) AS value FROM login_failures WHERE failures = 3";
+    while store.number(bobs).await > 0 {}
+    one.admit("bob", HOME).await.unwrap().give_back();
+}
+
 on_both_stores!(
     a_lock_outlives_the_process_and_names_nobody,
     a_store_that_cannot_be_written_locks_all_the_same,

@@ -66,7 +66,7 @@ impl Sessions {
         }
     }
 
-    async fn look_and_judge(&self, refuse_after: Option<Duration>) {
+    pub(super) async fn look_and_judge(&self, refuse_after: Option<Duration>) {
         self.look().await;
         let is_stale = refuse_after.is_some_and(|limit| self.behind() > limit);
         if is_stale != self.inner.revocations.is_stale() {

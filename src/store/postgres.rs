@@ -252,23 +252,20 @@ impl Pools {
 
 /// Waits until it is time to ask, or until the database says so.
 async fn wait(line: &mut Option<PgListener>, ticks: &mut tokio::time::Interval) {
-    let heard = match line {
-        Some(open) => tokio::select! {
-            _ = ticks.tick() => return,
-            heard = open.try_recv() => heard,
-        },
-        None => {
-            ticks.tick().await;
-            return;
-        }
+    let Some(open) = line else {
+        ticks.tick().await;
+        return;
     };
-    match (heard, line.as_mut()) {
-        (Ok(Some(_)), Some(open)) => {
-            tokio::time::sleep(GATHERING).await;
-            while open.next_buffered().is_some() {}
-        }
+    let heard = tokio::select! {
+        _ = ticks.tick() => return,
+        heard = open.try_recv() => heard,
+    };
+    if let Ok(Some(_)) = heard {
+        tokio::time::sleep(GATHERING).await;
+        while open.next_buffered().is_some() {}
+    } else {
         // It is made anew when it is asked over.
-        (Ok(_) | Err(_), _) => *line = None,
+        *line = None;
     }
 }
 

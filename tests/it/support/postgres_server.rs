@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ const KEEPER: &str = "\"$@\" & server=$!; read -r _; kill -INT $server; wait $se
 pub(crate) struct Server {
     programs: PathBuf,
     port: u16,
-    _life: ChildStdin,
+    /// It runs as long as this has its standard input.
+    _keeper: Child,
 }
 
 /// The one server of this process; `None` where PostgreSQL is not installed.
@@ -72,7 +73,7 @@ impl Server {
             .unwrap();
         assert!(made.success(), "initdb");
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut keeper = Command::new("sh")
+        let keeper = Command::new("sh")
             .args(["-c", KEEPER])
             .arg(&directory)
             .args(unprivileged(&programs.join("postgres")))
@@ -87,11 +88,11 @@ impl Server {
             .current_dir("/")
             .spawn()
             .unwrap();
-        let server = Self { programs, port, _life: keeper.stdin.take().unwrap() };
+        let server = Self { programs, port, _keeper: keeper };
         let deadline = Instant::now() + Duration::from_secs(30);
         while !server.psql("SELECT 1").status.success() {
             assert!(Instant::now() < deadline, "PostgreSQL does not answer");
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
         }
         Some(server)
     }
