@@ -29,7 +29,8 @@ impl Attempt {
         }
         let now_ms = self.lockout.0.clock.now_unix_ms();
         let (login, network) = self.lockout.rules();
-        let mut locks = store.count_failure(&self.login, &login, now_ms).await?.into_iter().collect::<Vec<_>>();
+        let mut locks =
+            store.count_failure(&self.login, &login, now_ms).await?.into_iter().collect::<Vec<_>>();
         if let Some(id) = &self.network {
             locks.extend(store.count_failure(id, &network, now_ms).await?);
         }
@@ -50,7 +51,12 @@ impl Attempt {
 
 impl Store {
     /// Until when one of these is locked, in milliseconds since 1970.
-    async fn locked_until(&self, login: &Id, network: Option<&Id>, now_ms: i64) -> Result<Option<i64>, StoreError> {
+    async fn locked_until(
+        &self,
+        login: &Id,
+        network: Option<&Id>,
+        now_ms: i64,
+    ) -> Result<Option<i64>, StoreError> {
         let row = query(
             "SELECT max(locked_until) AS locked_until FROM lockouts WHERE locked_until > $1 AND (id = $2 OR id = $3)",
         )
@@ -63,7 +69,12 @@ impl Store {
     }
 
     /// Counts one failure more; the last one that there may be begins a lock.
-    async fn count_failure(&self, id: &Id, rule: &Rule, now_ms: i64) -> Result<Option<(Id, i64)>, StoreError> {
+    async fn count_failure(
+        &self,
+        id: &Id,
+        rule: &Rule,
+        now_ms: i64,
+    ) -> Result<Option<(Id, i64)>, StoreError> {
         for _ in 1..MAX_ATTEMPTS {
             match self.try_count_failure(id, rule, now_ms).await {
                 Err(StoreError::Conflict) => {}
@@ -98,9 +109,13 @@ impl Store {
         .fetch_one(&mut transaction)
         .await?;
         let failures: i64 = row.get("failures")?;
-        let lock = (failures >= i64::from(rule.attempts)).then(|| (*id, now_ms.saturating_add(rule.duration_ms)));
+        let lock =
+            (failures >= i64::from(rule.attempts)).then(|| (*id, now_ms.saturating_add(rule.duration_ms)));
         if lock.is_some() {
-            query("DELETE FROM login_failures WHERE id = $1").bind(id.as_slice()).execute(&mut transaction).await?;
+            query("DELETE FROM login_failures WHERE id = $1")
+                .bind(id.as_slice())
+                .execute(&mut transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(lock)
