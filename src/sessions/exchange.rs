@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::store::{self, Exchange, NewSession, Recorded};
-use super::{Binding, Inner, SessionError, Sessions, session_of};
+use super::{Binding, Inner, SessionError, Sessions, adoption, session_of};
 use crate::base::ids;
 use crate::config;
 use crate::store::{MAX_ATTEMPTS, StoreError, Transaction};
@@ -139,7 +139,7 @@ impl Sessions {
             return if revoked { Err(SessionError::Revoked) } else { Ok(session) };
         }
         self.inner.unless_revoked(&Binding::of(claims))?;
-        if store::is_revoked(transaction, sid, &claims.user_id, claims.issued_at_ms).await? {
+        if adoption::is_revoked(transaction, sid, &claims.user_id, claims.issued_at_ms).await? {
             return Err(SessionError::Revoked);
         }
         let started_at_ms = claims.issued_at_ms.unwrap_or(now_ms).min(now_ms);

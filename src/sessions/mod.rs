@@ -18,6 +18,7 @@ use crate::store::{Store, StoreError, Transaction, Version};
 use crate::tokens::{Claims, Expected, Grant, NewRefresh};
 use crate::users::CredentialMark;
 
+mod adoption;
 mod exchange;
 mod revoked;
 mod store;
