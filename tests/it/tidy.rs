@@ -173,6 +173,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "net",
             "proof",
             "reload",
+            "sessions",
             "snapshot",
             "store",
             "telemetry",
