@@ -214,7 +214,13 @@ impl PostgresStore {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// While nothing reaches the database nobody waits for it.
+    fn unless_silent(&self) -> Result<(), StoreError> {
+        if *self.heard.borrow() == Heard::Silence { Err(StoreError::Silent) } else { Ok(()) }
+    }
+
     pub(super) async fn acquire(&self) -> Result<connection::PgConnection, StoreError> {
+        self.unless_silent()?;
         let connection = self.pools().requests.acquire().await?;
         Ok(connection::PgConnection::new(connection, self.patience))
     }
@@ -225,6 +231,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn begin(&self) -> Result<connection::PgTransaction, StoreError> {
+        self.unless_silent()?;
         // A caller may wait for a connection first.
         let patience = self.patience.max(ACQUIRE_TIMEOUT.saturating_add(GRACE));
         connection::PgTransaction::begin(&self.pools().requests, patience).await
