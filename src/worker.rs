@@ -249,6 +249,11 @@ impl Worker {
         }
     }
 
+    /// Hands the log what was logged of requests.
+    pub fn flush_log(&self) {
+        self.thread.access.flush();
+    }
+
     fn end(&self) {
         self.thread.access.stop();
         self.thread.access.flush();

@@ -1,6 +1,7 @@
 //! The configuration: text becomes raw structs with positions, and those become [`Config`], which cannot be wrong.
 
 mod address;
+mod cases;
 mod complaint;
 mod django;
 mod environment;
@@ -26,6 +27,7 @@ mod upstreams;
 mod users;
 mod vocabulary;
 
+pub use self::cases::{Check, Expectation, Ignored, TestCaller, TestCase, TestRequest};
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
@@ -71,6 +73,10 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[log]`
     pub log: Log,
+    /// `[[tests]]`, in the order of the file.
+    pub tests: Vec<TestCase>,
+    /// `[check]`
+    pub check: Check,
 }
 
 /// `[server]`: listeners, workers, limits.
