@@ -46,6 +46,7 @@
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
 //! | [`rehearsal`], [`proof`] | that thread in memory, without sockets; the proof at the start that nobody can forge an identity |
 //! | [`trial`] | requests that people think up, sent through a rehearsal: for `explain` and `[[tests]]` |
+//! | [`reload`] | the next configuration: read, opened and proved beside the running one, then handed to the threads |
 //! | [`app`] | the composition root: opens, binds, then serves |
 //! | [`lifecycle`], [`cli`] | signals and the two-stage end; the command line |
 //!
@@ -72,6 +73,7 @@ pub mod pipeline;
 pub mod proof;
 pub mod refusals;
 pub mod rehearsal;
+pub mod reload;
 pub mod request;
 pub mod response;
 pub mod routing;

@@ -33,6 +33,7 @@ mod postgres;
 mod proxy_protocol;
 mod proxying;
 mod rates;
+mod reload;
 mod routing;
 mod sessions;
 mod streams;

@@ -148,6 +148,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("trial", &["base", "config", "http", "identity", "rehearsal", "routing"]),
     ("proof", &["base", "config", "identity", "rehearsal"]),
     (
+        "reload",
+        &[
+            "admin",
+            "base",
+            "config",
+            "identity",
+            "keys",
+            "net",
+            "proof",
+            "snapshot",
+            "telemetry",
+            "upstream",
+            "users",
+            "worker",
+        ],
+    ),
+    (
         "app",
         &[
             "admin",
@@ -158,6 +175,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "keys",
             "net",
             "proof",
+            "reload",
             "snapshot",
             "store",
             "telemetry",
@@ -170,6 +188,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "admin",
             "app",
             "base",
             "config",
@@ -180,6 +199,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "net",
             "proof",
             "rehearsal",
+            "reload",
             "sessions",
             "store",
             "telemetry",

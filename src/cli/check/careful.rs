@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::entropy;
-use super::exposure;
 use super::findings::{Code, Finding};
 use crate::base::path;
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
@@ -51,7 +50,7 @@ fn of_route(config: &Config, certificates: &[Arc<Certificate>], route: &Route) -
         findings.push(Finding::new(
             Code::PublicRoute,
             name,
-            format!("route \"{name}\" is for everybody: {}", exposure::path(&route.path)),
+            format!("route \"{name}\" is for everybody: {}", route.path),
             "if it is meant to be, ignore this for this route",
         ));
     }

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::base::path::escaped;
-use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
+use crate::base::pattern::HostPattern;
 use crate::cli::table;
 use crate::config::{Auth, Config, Enforce, Route, Terms};
 
@@ -31,8 +30,7 @@ pub(super) fn json(config: &Config) -> Value {
 
 fn row(config: &Config, route: &Route) -> [String; 6] {
     let host = match &route.host {
-        HostPattern::Exact(name) => name.to_string(),
-        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+        HostPattern::Exact(_) | HostPattern::Suffix(_) => route.host.to_string(),
         HostPattern::Any => "any".to_owned(),
     };
     let methods = route.methods.as_ref().map_or_else(|| "any".to_owned(), |methods| methods.join(","));
@@ -40,7 +38,7 @@ fn row(config: &Config, route: &Route) -> [String; 6] {
         let targets: Vec<String> = upstream.targets.iter().map(ToString::to_string).collect();
         format!("{} ({})", upstream.name, targets.join(", "))
     });
-    [route.name.clone(), host, path(&route.path), methods, who(route), upstream]
+    [route.name.clone(), host, route.path.to_string(), methods, who(route), upstream]
 }
 
 fn auth(route: &Route) -> &'static str {
@@ -81,23 +79,4 @@ fn shown(terms: &Terms, between: &str) -> String {
     let matches = terms.matches.iter().map(|term| format!("{}={{{}}}", term.path, term.parameter));
     let all = groups.into_iter().chain(scopes).chain(claims).chain(matches);
     all.collect::<Vec<_>>().join(between)
-}
-
-/// The path as the file would write it.
-pub(super) fn path(pattern: &PathPattern) -> String {
-    let mut text = String::from(match pattern.end {
-        PathEnd::Exact => "=",
-        PathEnd::Prefix => "",
-    });
-    for segment in &pattern.segments {
-        text.push('/');
-        match segment {
-            Segment::Literal(literal) => text.push_str(&escaped(literal)),
-            Segment::Parameter(name) => text.extend(["{", name, "}"]),
-        }
-    }
-    if pattern.segments.is_empty() {
-        text.push('/');
-    }
-    text
 }
