@@ -18,7 +18,7 @@ pub(super) fn json(config: &Config) -> Value {
     let routes = config.routes.iter().map(|route| {
         let [name, host, path, methods, who, _] = row(config, route);
         let upstream = config.upstreams.get(route.upstream);
-        let targets = upstream.into_iter().flat_map(|upstream| &upstream.targets).map(ToString::to_string);
+        let targets = upstream.into_iter().flat_map(|upstream| &upstream.targets).map(|one| one.target.to_string());
         json!({
             "name": name, "host": host, "path": path, "methods": methods, "who_may": who,
             "auth": auth(route), "enforced": route.policy.enforce == Enforce::Enforce,
@@ -35,7 +35,7 @@ fn row(config: &Config, route: &Route) -> [String; 6] {
     };
     let methods = route.methods.as_ref().map_or_else(|| "any".to_owned(), |methods| methods.join(","));
     let upstream = config.upstreams.get(route.upstream).map_or_else(String::new, |upstream| {
-        let targets: Vec<String> = upstream.targets.iter().map(ToString::to_string).collect();
+        let targets: Vec<String> = upstream.targets.iter().map(|one| one.target.to_string()).collect();
         format!("{} ({})", upstream.name, targets.join(", "))
     });
     [route.name.clone(), host, route.path.to_string(), methods, who(route), upstream]
