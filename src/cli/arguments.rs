@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["bench"] {
+        for verb in ["bench", "serve"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
