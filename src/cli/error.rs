@@ -131,9 +131,9 @@ impl CommandError {
             | Self::Input(_)
             | Self::Output(_) => Exit::Findings,
             Self::Upstream(..) | Self::Request(_) => Exit::Usage,
-            Self::Start(_) | Self::System(_) | Self::Trial(_) | Self::Ended => Exit::NotStarted,
-            Self::Upstream(..) => Exit::Usage,
-            Self::TakeOver(_) | Self::Start(_) | Self::System(_) | Self::Ended => Exit::NotStarted,
+            Self::TakeOver(_) | Self::Start(_) | Self::System(_) | Self::Trial(_) | Self::Ended => {
+                Exit::NotStarted
+            }
         }
     }
 
