@@ -507,6 +507,7 @@ mod tests {
           explain        Explain what becomes of a request, or why one was refused
           user           Add, list and change users, also while the gateway runs
           session        List and end sessions, also while the gateway runs
+          store          Bring the store's schema up to date, and move a store from one database to another
           token          Look into tokens, and make some without a login
           key            Make, list and export keys
           cert           Make a certificate to try TLS with

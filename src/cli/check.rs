@@ -515,8 +515,12 @@ gateway.toml:42: GET localhost/staff/1
     #[test]
     fn the_shipped_configurations_load() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let environment =
-            Environment::from_pairs([("DJANGO_SECRET_KEY", "0123456789abcdef0123456789abcdef")]);
+        let secret = "0123456789abcdef0123456789abcdef";
+        let environment = Environment::from_pairs([
+            ("DJANGO_SECRET_KEY", secret),
+            ("DATABASE_PASSWORD", secret),
+            ("SIGNING_SECRET", secret),
+        ]);
         let examples = std::fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());
         let files: Vec<_> = examples.chain([root.join("gateway.toml")]).collect();
         assert!(files.len() > 4);
