@@ -46,6 +46,7 @@
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
 //! | [`rehearsal`], [`proof`] | that thread in memory, without sockets; the proof at the start that nobody can forge an identity |
 //! | [`app`] | the composition root: opens, binds, then serves |
+//! | [`bench`] | load on a URL, by clients, for `tollgate bench`; no part of the gateway |
 //! | [`lifecycle`], [`cli`] | signals and the two-stage end; the command line |
 //!
 //! Modules use only what stands above them in this table or beside them. `docs/architecture.md` has the reasons.
@@ -56,6 +57,7 @@ pub mod app;
 pub mod authn;
 pub mod authz;
 pub mod base;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod connection;

@@ -65,6 +65,8 @@ pub enum Verb {
     /// Make a certificate to try TLS with
     #[command(subcommand)]
     Cert(CertVerb),
+    /// Test how much a URL bears, through the gateway and past it, by users who log in
+    Bench(Box<super::bench::BenchArguments>),
     /// Print the hash of a password, which is read from a prompt or standard input
     HashPassword,
     /// Ask a running gateway whether it is ready; exit code 0 says that it is
@@ -362,7 +364,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["explain", "reload", "bench"] {
+        for verb in ["explain", "reload"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
@@ -397,6 +399,7 @@ mod tests {
           token          Look into tokens, and make some without a login
           key            Make, list and export keys
           cert           Make a certificate to try TLS with
+          bench          Test how much a URL bears, through the gateway and past it, by users who log in
           hash-password  Print the hash of a password, which is read from a prompt or standard input
           health         Ask a running gateway whether it is ready; exit code 0 says that it is
           completions    Print a completion script for a shell

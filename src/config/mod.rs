@@ -36,7 +36,7 @@ pub use self::tls::{
     CertificateFiles, CertificateHeader, CertificateHost, CertificatePart, ClientAuth, ClientAuthMode, Tls,
     TlsVersion,
 };
-pub use self::units::lifetime;
+pub use self::units::{lifetime, span, span_or_none};
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};

@@ -16,6 +16,7 @@
 mod support;
 
 mod authn;
+mod bench;
 mod client_certificates;
 mod contract;
 mod corpora;

@@ -159,11 +159,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("lifecycle", &["app"]),
+    ("bench", &["base"]),
     (
         "cli",
         &[
             "app",
             "base",
+            "bench",
             "config",
             "identity",
             "keys",
