@@ -4,9 +4,9 @@
 //! # Two worlds
 //!
 //! The *data plane* is one thread per core ([`worker`]), each with its own listeners, upstream connections and memory of
-//! verified tokens. A request never leaves its thread. The *control plane* is one ordinary runtime beside it: the store,
-//! password hashing, the token routes, the watching of users, the admin listener. The data plane works from one immutable
-//! [`snapshot`].
+//! verified tokens. A request never leaves its thread, and keeps to one [`worker::Generation`] of the configuration. The
+//! *control plane* is one ordinary runtime beside it: the store, password hashing, the token routes, the watching of users,
+//! the admin listener. The data plane works from one immutable [`snapshot`].
 //!
 //! # The life of a request is a chain of types
 //!
@@ -19,7 +19,7 @@
 //!   -routing->               Routed      host, path, method                           404 405 413
 //!   -admission->             Admitted    within the limits by network and by header         429
 //!   -authn->                 Identified  the token, and the user as it is now         401 503
-//!   -authz->                 Permitted   the one decision, and the limits by user     401 429
+//!   -authz->                 Permitted   the one decision, and the limits by user     401 403 429
 //!   -identity::seal->        UpstreamRequest  what the gateway owns is removed, then set   502
 //!   -upstream->              UpstreamResponse                                         502 503 504
 //!   -response->              the answer, with exactly one access record, also when it is cut off

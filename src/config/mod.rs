@@ -10,6 +10,7 @@ mod keys;
 mod kind;
 mod limits;
 mod load;
+mod policy;
 mod problem;
 mod reader;
 mod routes;
@@ -29,6 +30,7 @@ pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers,
 pub use self::environment::Environment;
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{load, parse};
+pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
 pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
 pub use self::template::starter;
@@ -49,7 +51,7 @@ use crate::base::secret::Secret;
 use crate::base::user::UserField;
 
 /// Everything that `gateway.toml` says, checked. Paths are absolute or relative to the process, never to the file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `[server]`
     pub server: Server,
@@ -72,7 +74,7 @@ pub struct Config {
 }
 
 /// `[server]`: listeners, workers, limits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Addresses that clients connect to; at least one.
     pub listen: Vec<SocketAddr>,
@@ -100,7 +102,7 @@ pub struct Network {
 }
 
 /// `[server.limits]`: what one client may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Client connections of the whole process.
     pub max_connections: NonZeroUsize,
@@ -123,14 +125,14 @@ pub struct Limits {
 }
 
 /// `[store]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// The SQLite file.
     pub path: PathBuf,
 }
 
 /// `[tokens]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     /// Written as `iss` and required, when set.
     pub issuer: Option<String>,
@@ -167,7 +169,7 @@ pub struct Tokens {
 }
 
 /// `[[tokens.keys]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The key id, unique among the keys.
     pub kid: String,
@@ -180,7 +182,7 @@ pub struct Key {
 }
 
 /// Where a key's bytes come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyMaterial {
     /// A PEM file: a private key (PKCS#8, PKCS#1 or SEC1), or a public key that only verifies.
     PemFile(PathBuf),
@@ -189,7 +191,7 @@ pub enum KeyMaterial {
 }
 
 /// `[users]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users {
     /// Where users are looked up.
     pub source: UserSource,
@@ -243,7 +245,7 @@ pub struct Hashing {
 }
 
 /// `[upstreams.NAME]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The name.
     pub name: String,
@@ -301,7 +303,7 @@ pub enum IdentityPreset {
 }
 
 /// `[[routes]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Its name; unique. `route-N` (counted from 1) when the file gives none.
     pub name: String,
@@ -313,6 +315,8 @@ pub struct Route {
     pub methods: Option<Vec<String>>,
     /// Who may pass.
     pub auth: Auth,
+    /// Who of those who are known may pass.
+    pub policy: Policy,
     /// Index into [`Config::upstreams`].
     pub upstream: usize,
     /// Overrides `server.limits.max_body`: `Some(None)` is no limit.
