@@ -15,8 +15,8 @@ const HEAD: &str = r#"<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"/>
 <title>Load test</title>
 <style>
-:root { color-scheme: light dark; --text: #1b1f24; --soft: #5a646e; --grid: #d9dee3; --back: #ffffff; --first: #0b62c4; --second: #b4530a; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6e9ec; --soft: #9aa5b0; --grid: #363d45; --back: #15191d; --first: #6cb0ff; --second: #ffa657; } }
+:root { color-scheme: light dark; --text: rgb(27 31 36); --soft: rgb(90 100 110); --grid: rgb(217 222 227); --back: rgb(255 255 255); --first: rgb(11 98 196); --second: rgb(180 83 10); }
+@media (prefers-color-scheme: dark) { :root { --text: rgb(230 233 236); --soft: rgb(154 165 176); --grid: rgb(54 61 69); --back: rgb(21 25 29); --first: rgb(108 176 255); --second: rgb(255 166 87); } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 820px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.4em; } h2 { font-size: 1.1em; margin-top: 2em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }

@@ -253,7 +253,7 @@ mod tests {
         };
         let svg = plot.svg();
         assert!(svg.contains("<title>a &lt;b&gt; &amp; &quot;c&quot;</title>"), "{svg}");
-        assert!(svg.contains("points=\"70.0,256.0 407.0,137.7 744.0,256.0\""), "{svg}");
+        assert!(svg.contains("points=\"70.0,256.0 407.0,137.8 744.0,256.0\""), "{svg}");
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
     }
 }

@@ -320,7 +320,7 @@ fn collect(
     // Who was told to stop has a shorter last stretch than was planned.
     let whole: Duration = measured.stretches.iter().skip(first).map(|stretch| stretch.length).sum();
     if let Some(last) = measured.stretches.last_mut().filter(|_| counted < whole) {
-        last.length = last.length.saturating_sub(whole - counted);
+        last.length = last.length.saturating_sub(whole.saturating_sub(counted));
     }
     // When threads are told to stop some have told of one stretch more than others.
     for (_, rest) in open.iter().filter(|(heard, _)| (1..threads).contains(heard)) {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 /// All sessions of a run.
 #[derive(Debug)]
 pub struct Sessions {
-    sessions: Vec<Session>,
+    all: Vec<Session>,
     keeper: Option<UnboundedSender<Refused>>,
     /// What happened to tokens.
     pub counts: Counts,
@@ -67,28 +67,28 @@ impl Sessions {
             pass: ArcSwap::from_pointee(Pass { authorization, generation: 0 }),
             reported: AtomicU64::new(0),
         };
-        Self { sessions: passes.into_iter().map(session).collect(), keeper, counts: Counts::default() }
+        Self { all: passes.into_iter().map(session).collect(), keeper, counts: Counts::default() }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.sessions.len()
+        self.all.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
+        self.all.is_empty()
     }
 
     /// The token of a session, counted around: with three sessions, number 3 is the first one again.
     pub fn pass(&self, number: usize) -> Option<(usize, Arc<Pass>)> {
-        let session = number.checked_rem(self.sessions.len())?;
-        Some((session, self.sessions.get(session)?.pass.load_full()))
+        let session = number.checked_rem(self.all.len())?;
+        Some((session, self.all.get(session)?.pass.load_full()))
     }
 
     /// Gives a session another token.
     pub fn renew(&self, session: usize, authorization: HeaderValue) {
-        if let Some(session) = self.sessions.get(session) {
+        if let Some(session) = self.all.get(session) {
             let generation = session.pass.load().generation + 1;
             session.pass.store(Arc::new(Pass { authorization, generation }));
         }
@@ -96,12 +96,12 @@ impl Sessions {
 
     /// The generation of a session's token.
     pub fn generation(&self, session: usize) -> Option<u64> {
-        Some(self.sessions.get(session)?.pass.load().generation)
+        Some(self.all.get(session)?.pass.load().generation)
     }
 
     /// Reports a token that was refused; only the first of many reports counts.
     pub fn refused(&self, session: usize, pass: &Pass) {
-        let Some(state) = self.sessions.get(session) else { return };
+        let Some(state) = self.all.get(session) else { return };
         let reported = state.reported.fetch_max(pass.generation + 1, Ordering::Relaxed);
         if let (true, Some(keeper)) = (reported <= pass.generation, &self.keeper) {
             // Without a keeper, as at the end of a run, the token stays what it is.

@@ -110,8 +110,12 @@ impl Tally {
             Ok((status, timing)) => {
                 *self.statuses.entry(status).or_default() += 1;
                 self.time(outcome);
-                timing.gateway.into_iter().for_each(|time| self.gateway.add(time));
-                timing.upstream.into_iter().for_each(|time| self.upstream.add(time));
+                if let Some(time) = timing.gateway {
+                    self.gateway.add(time);
+                }
+                if let Some(time) = timing.upstream {
+                    self.upstream.add(time);
+                }
             }
             Err(fault) => {
                 *self.faults.entry(fault).or_default() += 1;
@@ -125,7 +129,9 @@ impl Tally {
 
     fn time(&mut self, outcome: &Outcome) {
         self.response.add(outcome.response);
-        outcome.service.into_iter().for_each(|time| self.service.add(time));
+        if let Some(time) = outcome.service {
+            self.service.add(time);
+        }
     }
 
     /// Counts one that was due and never sent.
@@ -138,7 +144,9 @@ impl Tally {
     pub fn count_unanswered(&mut self, waited: Duration, since_sent: Option<Duration>) {
         self.unanswered += 1;
         self.response.add(waited);
-        since_sent.into_iter().for_each(|time| self.service.add(time));
+        if let Some(time) = since_sent {
+            self.service.add(time);
+        }
     }
 
     /// Adds all of another one.

@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(tokens.authorization, format!("Bearer {access}"));
         assert_eq!(
             (tokens.refresh.unwrap().expose(), tokens.lifetime),
-            (&b"r"[..], Some(Duration::from_secs(300)))
+            (&b"r"[..], Some(Duration::from_mins(5)))
         );
         let tokens =
             Tokens::read(br#"{"access_token":"opaque","expires_in":60,"token_type":"Bearer"}"#, 9).unwrap();

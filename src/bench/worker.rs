@@ -172,12 +172,12 @@ impl Thread {
         };
         let lines =
             Lines { dialer: orders.dialer.clone(), received: Rc::new(Cell::new(0)), opened: Cell::new(0) };
-        let lanes = orders.connections * orders.streams;
+        let count = orders.connections * orders.streams;
         Self {
             lines,
             tally: RefCell::default(),
             tickets,
-            flights: (0..lanes).map(|_| Cell::new(None)).collect(),
+            flights: (0..count).map(|_| Cell::new(None)).collect(),
             // So that the threads begin with different users.
             turn: Cell::new(orders.thread),
             is_over: Cell::new(false),
@@ -204,7 +204,11 @@ impl Thread {
     }
 
     async fn lane(self: Rc<Self>, mut line: Line, number: usize) {
-        let flight = |flight| self.flights.get(number).into_iter().for_each(|place| place.set(flight));
+        let flight = |flight| {
+            if let Some(place) = self.flights.get(number) {
+                place.set(flight);
+            }
+        };
         while let Some(due) = self.next().await {
             let sent = Instant::now();
             flight(Some(Flight { due, sent }));

@@ -1,6 +1,7 @@
 //! `tollgate bench`: load on a URL, by users who log in, with figures that can be believed.
 
-use std::fmt;
+mod failure;
+
 use std::io::{self, IsTerminal as _, Read as _, Write};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use clap::Args;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+pub use self::failure::BenchCommandError;
+use self::failure::MaxErrors;
 use super::error::{CommandError, Exit};
 use super::hash_password::read_password;
 use crate::bench::{
@@ -124,87 +127,6 @@ pub enum Form {
     Text,
     /// For programs.
     Json,
-}
-
-/// How many requests may fail.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MaxErrors {
-    /// So many.
-    Count(u64),
-    /// This share of all.
-    Share(f64),
-}
-
-/// Why there is no result.
-#[derive(Debug)]
-pub enum BenchCommandError {
-    /// The arguments do not go together.
-    Usage(String),
-    /// A file cannot be read.
-    Unreadable(PathBuf, io::Error),
-    /// A list of users or tokens is none.
-    List(PathBuf, ListError),
-    /// The run failed.
-    Run(BenchError),
-}
-
-impl fmt::Display for BenchCommandError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(what) => f.write_str(what),
-            Self::Unreadable(path, error) => write!(f, "{} cannot be read: {error}", path.display()),
-            Self::List(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Run(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for BenchCommandError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Usage(_) => None,
-            Self::Unreadable(_, error) => Some(error),
-            Self::List(_, error) => Some(error),
-            Self::Run(error) => Some(error),
-        }
-    }
-}
-
-impl BenchCommandError {
-    /// The exit code.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Usage(_) => Exit::Usage,
-            Self::Unreadable(..) | Self::List(..) | Self::Run(_) => Exit::Findings,
-        }
-    }
-}
-
-impl MaxErrors {
-    fn parse(text: &str) -> Result<Self, String> {
-        let fault = || "this is a number such as 0 or 100, or a share such as 0.1%".to_owned();
-        if let Some(percent) = text.strip_suffix('%') {
-            let percent = percent.parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
-            return percent.map(|percent| Self::Share(percent / 100.0)).ok_or_else(fault);
-        }
-        text.parse().map(Self::Count).map_err(|_| fault())
-    }
-
-    fn are_exceeded(self, report: &Report) -> bool {
-        report.measured.iter().any(|measured| match self {
-            Self::Count(most) => measured.total.failures() > most || measured.total.requests() == 0,
-            Self::Share(most) => measured.failure_share() > most,
-        })
-    }
-}
-
-impl fmt::Display for MaxErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Count(most) => write!(f, "{most}"),
-            Self::Share(most) => write!(f, "{}%", most * 100.0),
-        }
-    }
 }
 
 /// Runs the load test. The result goes to `out`, and what happens meanwhile to `err`.
@@ -503,18 +425,5 @@ mod tests {
         arguments.compare_headers.push((HeaderName::from_static("x-user-id"), HeaderValue::from_static("1")));
         let plan = arguments.plan().unwrap();
         assert_eq!(plan.direct_fields.len(), 1);
-    }
-
-    #[test]
-    fn how_many_may_fail_is_a_number_or_a_share() {
-        for (text, most) in
-            [("0", MaxErrors::Count(0)), ("100", MaxErrors::Count(100)), ("0.5%", MaxErrors::Share(0.005))]
-        {
-            assert_eq!(MaxErrors::parse(text), Ok(most));
-            assert_eq!(most.to_string(), text);
-        }
-        for text in ["", "%", "x", "-1", "101%", "NaN%", "1.5"] {
-            assert!(MaxErrors::parse(text).is_err(), "{text}");
-        }
     }
 }
