@@ -18,10 +18,7 @@ pub use self::failure::BenchCommandError;
 use self::failure::MaxErrors;
 use super::error::{CommandError, Exit};
 use super::hash_password::read_password;
-use crate::bench::{
-    self, BenchError, Callers, Endpoint, ListError, Pace, Person, Plan, Progress, Protocol, Rate, Report,
-    Trust, people,
-};
+use crate::bench::{self, Callers, Endpoint, Pace, Person, Plan, Progress, Protocol, Rate, Trust, people};
 use crate::config;
 
 /// Where users log in when nothing else is said.

@@ -9,7 +9,7 @@ use crate::cli::error::Exit;
 
 /// How many requests may fail.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MaxErrors {
+pub(super) enum MaxErrors {
     /// So many.
     Count(u64),
     /// This share of all.
