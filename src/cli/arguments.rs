@@ -69,6 +69,15 @@ pub enum Verb {
     Bench(Box<super::bench::BenchArguments>),
     /// Print the hash of a password, which is read from a prompt or standard input
     HashPassword,
+    /// Have a running gateway read its configuration again, and say what changes
+    Reload {
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// The admin address [default: server.admin of the configuration]
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+    },
     /// Ask a running gateway whether it is ready; exit code 0 says that it is
     Health {
         /// The admin address [default: server.admin of the configuration]
@@ -379,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["explain", "reload"] {
+        for verb in ["explain", "proxy"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
@@ -416,6 +425,7 @@ mod tests {
           cert           Make a certificate to try TLS with
           bench          Test how much a URL bears, through the gateway and past it, by users who log in
           hash-password  Print the hash of a password, which is read from a prompt or standard input
+          reload         Have a running gateway read its configuration again, and say what changes
           health         Ask a running gateway whether it is ready; exit code 0 says that it is
           completions    Print a completion script for a shell
 

@@ -9,6 +9,7 @@ use super::bench::BenchCommandError;
 use super::hash_password::PasswordInputError;
 use super::health::HealthError;
 use super::mint::MintError;
+use super::reload::ReloadCommandError;
 use super::user::UserCommandError;
 use crate::app::StartError;
 use crate::config::Failure;
@@ -83,6 +84,8 @@ pub enum CommandError {
     Health(HealthError),
     /// There is no result of a load test.
     Bench(BenchCommandError),
+    /// The gateway has not reloaded.
+    Reload(ReloadCommandError),
     /// The token cannot be read.
     Input(io::Error),
     /// The result cannot be written.
@@ -118,6 +121,7 @@ impl CommandError {
             | Self::Mint(_)
             | Self::Write(..)
             | Self::Health(_)
+            | Self::Reload(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::Findings,
             Self::Bench(error) => error.exit(),
@@ -182,6 +186,7 @@ impl fmt::Display for CommandError {
             Self::Write(path, error) => write!(f, "{} cannot be written: {error}", path.display()),
             Self::Health(error) => error.fmt(f),
             Self::Bench(error) => error.fmt(f),
+            Self::Reload(error) => error.fmt(f),
             Self::Input(error) => write!(f, "the token cannot be read: {error}"),
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
             Self::Start(error) => error.fmt(f),
@@ -205,6 +210,7 @@ impl std::error::Error for CommandError {
             Self::Hash(error) => Some(error),
             Self::Health(error) => Some(error),
             Self::Bench(error) => Some(error),
+            Self::Reload(error) => Some(error),
             Self::Write(_, error) | Self::Input(error) | Self::Output(error) | Self::System(error) => {
                 Some(error)
             }

@@ -141,6 +141,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("proof", &["base", "config", "identity", "rehearsal"]),
     (
+        "reload",
+        &[
+            "admin",
+            "base",
+            "config",
+            "identity",
+            "keys",
+            "net",
+            "proof",
+            "snapshot",
+            "telemetry",
+            "upstream",
+            "users",
+            "worker",
+        ],
+    ),
+    (
         "app",
         &[
             "admin",
@@ -151,6 +168,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "keys",
             "net",
             "proof",
+            "reload",
             "snapshot",
             "store",
             "telemetry",
@@ -164,6 +182,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "admin",
             "app",
             "base",
             "bench",
@@ -173,6 +192,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "net",
             "proof",
+            "reload",
             "sessions",
             "store",
             "telemetry",
