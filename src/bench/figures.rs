@@ -43,6 +43,24 @@ pub fn time(time: Duration) -> String {
     }
 }
 
+/// A length of time that somebody has chosen: in whole seconds where it is.
+pub fn span(length: Duration) -> String {
+    if length.subsec_millis() == 0 {
+        return format!("{} s", count(length.as_secs()));
+    }
+    format!("{} ms", length.as_millis())
+}
+
+/// So many of something: `1 login`, `2 logins`, `3 refreshes`.
+pub fn counted(number: u64, one: &str) -> String {
+    let ending = match one {
+        _ if number == 1 => "",
+        one if one.ends_with('h') => "es",
+        _ => "s",
+    };
+    format!("{} {one}{ending}", count(number))
+}
+
 /// The difference of two times with its sign.
 pub fn difference(more: Duration, less: Duration) -> String {
     match more.checked_sub(less) {
@@ -84,6 +102,11 @@ mod tests {
         assert_eq!([0, 1023, 1536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.50 KiB", "5 GiB"]);
         let times = [0, 31, 1500, 15_000, 150_000, 15_000_000].map(Duration::from_micros).map(time);
         assert_eq!(times, ["0.000 ms", "0.031 ms", "1.50 ms", "15.0 ms", "150 ms", "15.0 s"]);
+        assert_eq!([4000, 1500].map(Duration::from_millis).map(span), ["4 s", "1500 ms"]);
+        assert_eq!(
+            [counted(1, "login"), counted(2, "login"), counted(0, "refresh")],
+            ["1 login", "2 logins", "0 refreshes"]
+        );
         let (more, less) = (Duration::from_millis(3), Duration::from_millis(1));
         assert_eq!(
             (difference(more, less).as_str(), difference(less, more).as_str()),

@@ -268,7 +268,7 @@ pub(crate) mod tests {
         let cells: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(cells, ["99", "%", "1.98", "ms", "0.990", "ms", "+0.990", "ms"]);
         assert!(
-            text.contains("in the gateway") && text.contains("3 sessions, 3 logins, 1 refreshes"),
+            text.contains("in the gateway") && text.contains("3 sessions, 3 logins, 1 refresh"),
             "{text}"
         );
         assert!(render(&report).contains("<td>+0.990 ms</td>"));

@@ -131,12 +131,9 @@ pub fn tokens(report: &Report) -> Option<String> {
     let counts = report.tokens?;
     let refused: u64 =
         report.main().and_then(|main| main.total.statuses.get(&401).copied()).unwrap_or_default();
-    let mut text = format!(
-        "{} sessions, {} logins, {} refreshes",
-        figures::count(counts.sessions),
-        figures::count(counts.logins),
-        figures::count(counts.refreshes)
-    );
+    let mut text = [(counts.sessions, "session"), (counts.logins, "login"), (counts.refreshes, "refresh")]
+        .map(|(count, what)| figures::counted(count, what))
+        .join(", ");
     for (count, what) in [
         (counts.rotations, "of them with another refresh token"),
         (counts.failures, "failed"),

@@ -29,6 +29,9 @@ use super::worker::{self, Orders, STRETCH, Said};
 /// Between the moment at which threads are made and the moment at which they begin together.
 const ASSEMBLY: Duration = Duration::from_millis(20);
 
+/// Threads begin to count a little late when the machine is busy; what is shorter by more than this was stopped.
+const TOLERANCE: Duration = Duration::from_millis(100);
+
 /// Why there is no report.
 #[derive(Debug)]
 pub enum BenchError {
@@ -319,7 +322,7 @@ fn collect(
     }
     // Who was told to stop has a shorter last stretch than was planned.
     let whole: Duration = measured.stretches.iter().skip(first).map(|stretch| stretch.length).sum();
-    if let Some(last) = measured.stretches.last_mut().filter(|_| counted < whole) {
+    if let Some(last) = measured.stretches.last_mut().filter(|_| counted + TOLERANCE < whole) {
         last.length = last.length.saturating_sub(whole.saturating_sub(counted));
     }
     // When threads are told to stop some have told of one stretch more than others.
@@ -360,10 +363,10 @@ impl Plan {
         format!(
             "{} for {}, {pace}, {connections} connection{}{streams}, {threads} thread{}, after {} of warm-up",
             self.protocol,
-            super::figures::time(self.duration),
+            super::figures::span(self.duration),
             plural(connections),
             plural(threads),
-            super::figures::time(self.warm_up),
+            super::figures::span(self.warm_up),
         )
     }
 }
