@@ -1,5 +1,6 @@
 //! Load tests: what they count, what they cannot be deceived in, and that tokens stay where they belong.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use clap::Parser as _;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use tollgate::base::secret::Secret;
 use tollgate::bench::fault::Fault;
 use tollgate::bench::{
@@ -412,8 +414,10 @@ fn the_exit_code_says_whether_too_much_failed() {
     assert!(out.contains("status 503"), "{out}");
     let (exit, ..) = command(&format!("{} --max-errors 100%", failing.url()));
     assert_eq!(exit.unwrap(), Exit::Ok);
-    let url = failing.url();
-    drop(failing);
-    let error = command(&url).0.unwrap_err();
+    // A port that is taken and that nobody listens on, so that it is nobody else's meanwhile.
+    let taken = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    taken.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = taken.local_addr().unwrap().as_socket().unwrap();
+    let error = command(&format!("http://{address}/")).0.unwrap_err();
     assert!(error.exit() == Exit::Findings && error.to_string().contains("did not answer"), "{error}");
 }
