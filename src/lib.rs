@@ -46,6 +46,7 @@
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
 //! | [`rehearsal`], [`proof`] | that thread in memory, without sockets; the proof at the start that nobody can forge an identity |
 //! | [`service`], [`handover`] | what a service manager gives and is told; sockets for the process that follows |
+//! | [`trial`] | requests that people think up, sent through a rehearsal: for `explain` and `[[tests]]` |
 //! | [`reload`] | the next configuration: read, opened and proved beside the running one, then handed to the threads |
 //! | [`app`] | the composition root: opens, binds, then serves |
 //! | [`bench`] | load on a URL, by clients, for `tollgate bench`; no part of the gateway |
@@ -87,6 +88,7 @@ pub mod store;
 pub mod streams;
 pub mod telemetry;
 pub mod tokens;
+pub mod trial;
 pub mod upgrade;
 pub mod upstream;
 pub mod users;
