@@ -17,10 +17,12 @@ use crate::authn::Caller;
 use crate::authz;
 use crate::base::bounds;
 use crate::base::ids::X_REQUEST_ID;
+use crate::base::path::Oddities;
 use crate::base::reason::Reason;
 use crate::connection::tunnel::Opened;
 use crate::connection::{Call, Purpose};
 use crate::endpoints::{Endpoint, TokenRequest};
+use crate::fixed;
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
 use crate::identity::{self, Origin, UpstreamRequest};
@@ -30,6 +32,7 @@ use crate::net::peer::{Trust, client_of};
 use crate::net::tls::Session;
 use crate::request::{self, Exchange, IntakeError, Pieces};
 use crate::response::{Answer, ResponseBody};
+use crate::routing::AnswerRules;
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
@@ -49,7 +52,12 @@ pub fn serve(
     let id = request_id(call, &request);
     let record = worker.begin_record(connection, &request, &id);
     let dialect = Dialect::of(request.headers());
-    let taken = request::intake(request, worker.server.limits.max_headers);
+    // A redirect to HTTPS passes on what it was asked for, and so takes no path that only some routes do.
+    let accepted = match call.connection.purpose {
+        Purpose::Serve => worker.routes.accepted(),
+        Purpose::Redirect => Oddities::NONE,
+    };
+    let taken = request::intake_allowing(request, worker.server.limits.max_headers, accepted);
     finish(call, taken, dialect, id, record)
 }
 
@@ -61,10 +69,15 @@ async fn finish(
     mut record: Option<Box<Record>>,
 ) -> Response<ResponseBody> {
     let Call { connection, progress, .. } = call;
-    let mut told = Told::default();
-    let outcome = unless_panicking(pin!(exchange(call, taken, dialect, &id, &mut record, &mut told))).await;
-    let answer = match outcome {
-        Ok(answer) => answer,
+    let (mut told, mut rules) = (Told::default(), AnswerRules::default());
+    let stages = exchange(call, taken, dialect, &id, &mut record, &mut told, &mut rules);
+    let answer = match unless_panicking(pin!(stages)).await {
+        Ok(mut answer) => {
+            if let Answer::Upstream(response, _) = &mut answer {
+                rules.change(response.headers_mut());
+            }
+            answer
+        }
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
     connection.answers.set(connection.answers.get() + 1);
@@ -75,6 +88,7 @@ async fn finish(
     }
     let mut response = answer.complete(id, progress, record);
     told.write(response.headers_mut());
+    rules.tell(response.headers_mut());
     response
 }
 
@@ -97,6 +111,7 @@ async fn exchange<'a>(
     id: &HeaderValue,
     record: &mut Option<Box<Record>>,
     told: &mut Told<'a>,
+    rules: &mut AnswerRules<'a>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, connection, progress, .. } = call;
     let exchange = taken?;
@@ -110,9 +125,14 @@ async fn exchange<'a>(
         return Box::pin(token_route(call, endpoint, exchange, id, record, told)).await;
     }
 
+    if let Some((route, headers)) = worker.routes.preflight(&exchange) {
+        note(record, |record| record.route = Some(route.name.to_string()));
+        return Ok(Answer::Own(StatusCode::NO_CONTENT, headers, Bytes::new()));
+    }
     let routed = worker.routes.route(exchange)?;
     let route = routed.route();
     note(record, |record| record.route = Some(route.name.to_string()));
+    *rules = AnswerRules::of(route, routed.exchange().headers());
     if !request::fits(routed.exchange().length(), route.max_body) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
@@ -122,6 +142,9 @@ async fn exchange<'a>(
     let identified = worker.authenticator.identify(admitted, connection.certified.as_ref()).await?;
     note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
     let permitted = authz::permit(identified, &worker.rates, told)?;
+    if let Some((status, headers, body)) = fixed::answer(&permitted)? {
+        return Ok(Answer::Own(status, headers, body));
+    }
 
     let upstream = worker.upstream(route)?;
     note(record, |record| record.upstream = Some(upstream.name().to_owned()));

@@ -235,7 +235,7 @@ impl Worker {
     /// A refusal when the route names none, which no checked configuration does.
     pub fn upstream(&self, route: &Route) -> Result<&Upstream, Refusal> {
         let missing = || Refusal::new(Reason::InternalError, "The route has no upstream.");
-        self.upstreams.get(route.upstream).ok_or_else(missing)
+        route.action.upstream().and_then(|upstream| self.upstreams.get(upstream)).ok_or_else(missing)
     }
 
     /// Logs an upstream's failure and makes a refusal of it.

@@ -25,6 +25,16 @@ pub struct Permitted<'a> {
 }
 
 impl<'a> Permitted<'a> {
+    /// The request.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// The route.
+    pub fn route(&self) -> &'a Route {
+        self.route
+    }
+
     /// Takes it apart, for the stage that seals it.
     pub fn into_pieces(self) -> (Exchange, &'a Route, Caller) {
         (self.exchange, self.route, self.caller)

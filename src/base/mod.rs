@@ -3,10 +3,12 @@
 pub mod algorithm;
 pub mod bounds;
 pub mod clock;
+pub mod fields;
 pub mod ids;
 pub mod path;
 pub mod pattern;
 pub mod principal;
 pub mod reason;
 pub mod secret;
+pub mod template;
 pub mod user;

@@ -12,7 +12,7 @@ use super::table;
 use crate::base::clock::Clock;
 use crate::base::path;
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
-use crate::config::{Auth, Config, DjangoDatabase, Route, UserSource};
+use crate::config::{Action, Auth, Config, DjangoDatabase, Route, UserSource};
 use crate::identity::Firewall;
 use crate::keys::KeyRing;
 use crate::proof;
@@ -121,10 +121,16 @@ fn row(config: &Config, route: &Route) -> [String; 6] {
         Auth::Optional => "optional",
         Auth::Public => "PUBLIC",
     };
-    let upstream = config.upstreams.get(route.upstream).map_or_else(String::new, |upstream| {
-        let targets: Vec<String> = upstream.targets.iter().map(ToString::to_string).collect();
-        format!("{} ({})", upstream.name, targets.join(", "))
-    });
+    let upstream = match &route.action {
+        Action::Forward(forward) => {
+            config.upstreams.get(forward.upstream).map_or_else(String::new, |upstream| {
+                let targets: Vec<String> = upstream.targets.iter().map(ToString::to_string).collect();
+                format!("{} ({})", upstream.name, targets.join(", "))
+            })
+        }
+        Action::Redirect(redirect) => format!("none: redirect {}", redirect.status.as_u16()),
+        Action::Respond(respond) => format!("none: answer {}", respond.status.as_u16()),
+    };
     [route.name.clone(), host, path(&route.path), methods, who.to_owned(), upstream]
 }
 

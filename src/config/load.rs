@@ -9,6 +9,7 @@ use toml::de::DeTable;
 use super::complaint::Complaint;
 use super::environment::Environment;
 use super::excerpt::{Source, Span};
+use super::fields::OwnedFields;
 use super::hidden;
 use super::problem::Failure;
 use super::reader::{Reader, Table};
@@ -77,7 +78,9 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let tokens = tokens::tokens(&mut root, &store, &mut limits, server.workers);
     let users = users::users(&mut root);
     let upstreams = upstreams::upstreams(&mut root);
-    let routes = routes::routes(&mut root, &upstreams, &limits);
+    let owned = OwnedFields::new(tls.as_ref());
+    let surroundings = routes::Surroundings { upstreams: &upstreams, limits: &limits, owned };
+    let routes = routes::routes(&mut root, &surroundings);
     let log = server::log(&mut root);
     root.unsupported("tests", "remove it; \"tollgate check\" checks everything else");
     for (key, missing, hint) in [

@@ -158,8 +158,8 @@ fn the_smallest_file_has_an_upstream_and_a_route() {
     assert_eq!(upstream.host_header, HostHeader::Preserve);
     let [route] = config.routes.as_slice() else { panic!() };
     assert_eq!(
-        (route.name.as_str(), &route.host, route.auth, route.upstream),
-        ("route-1", &HostPattern::Any, Auth::Required, 0)
+        (route.name.as_str(), &route.host, route.auth, route.action.upstream()),
+        ("route-1", &HostPattern::Any, Auth::Required, Some(0))
     );
     assert_eq!(route.path, PathPattern { segments: Vec::new(), end: PathEnd::Prefix });
     assert_eq!((&route.methods, route.max_body, route.timeout), (&None, None, None));

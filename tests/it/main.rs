@@ -15,10 +15,12 @@
 
 mod support;
 
+mod actions;
 mod authn;
 mod client_certificates;
 mod contract;
 mod corpora;
+mod cors;
 mod django;
 mod grpc;
 mod http2;
