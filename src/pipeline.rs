@@ -71,7 +71,8 @@ async fn finish(
     let Call { connection, progress, .. } = call;
     let (mut told, mut rules) = (Told::default(), AnswerRules::default());
     let stages = exchange(call, taken, dialect, &id, &mut record, &mut told, &mut rules);
-    let answer = match unless_panicking(pin!(stages)).await {
+    let outcome = unless_panicking(pin!(stages)).await;
+    let answer = match outcome {
         Ok(mut answer) => {
             if let Answer::Upstream(response, _) = &mut answer {
                 rules.change(response.headers_mut());

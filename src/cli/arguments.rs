@@ -73,6 +73,8 @@ pub enum Verb {
         #[arg(long, value_name = "HOST:PORT")]
         address: Option<String>,
     },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -14,6 +14,7 @@ pub mod mint;
 mod people;
 pub mod run;
 pub mod sample;
+pub mod schema;
 pub mod session;
 mod table;
 pub mod token;
@@ -68,6 +69,7 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::HashPassword => hash_password::perform(&place, environment, out),
         Verb::Health { address: Some(address) } => health::health(&address, out),
         Verb::Health { address: None } => health::health(&health::configured(&config()?)?, out),
+        Verb::Schema => schema::print(out),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut script);

@@ -93,7 +93,7 @@ pub(super) fn cors(
     let origins = origins(&mut table);
     let methods =
         table.filled_list("methods", "leave \"methods\" out for those of the route", super::routes::method);
-    let methods = methods.map(values).unwrap_or_else(|| defaults(route_methods));
+    let methods = methods.map_or_else(|| defaults(route_methods), values);
     let headers = request_headers(&mut table);
     let expose = table.list("expose", |name| fields::exposed(name, owned)).unwrap_or_default();
     let expose = joined(expose.iter().map(|name| name.value.as_str())).filter(|value| !value.is_empty());

@@ -54,6 +54,16 @@ pub fn parse(
     if faults.is_empty() { Ok(config) } else { Err(invalid(faults)) }
 }
 
+/// Every key that is asked for when a text is read, whatever is wrong with it.
+#[cfg(test)]
+pub(super) fn keys_asked_for(text: &str) -> std::collections::BTreeSet<String> {
+    let (source, environment) = (Source::new(text), Environment::default());
+    let document = DeTable::parse(text).unwrap_or_else(|error| panic!("{error}"));
+    let reader = Reader::new(&source, &environment, Path::new(""));
+    let _read = sections(&reader, document.get_ref());
+    reader.asked.take()
+}
+
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(bounds::MAX_FILE_BYTES + 1).read_to_string(&mut text)?;

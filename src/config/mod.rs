@@ -2,6 +2,7 @@
 
 mod actions;
 mod address;
+mod catalogue;
 mod complaint;
 mod cors;
 mod django;
@@ -29,6 +30,7 @@ mod users;
 mod vocabulary;
 
 pub use self::actions::{Action, Forward, Redirect, Respond};
+pub use self::catalogue::schema;
 pub use self::cors::{Cors, OriginPattern, Origins};
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;

@@ -289,3 +289,6 @@ fn shape(path: &PathPattern) -> Vec<Option<Box<str>>> {
     };
     path.segments.iter().map(segment).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ const MAX_ASKED_BYTES: usize = 1024;
 
 /// What an answer tells of the origin that asked.
 #[derive(Clone, Debug)]
-pub struct Grant<'a> {
+pub(super) struct Grant<'a> {
     cors: &'a Cors,
     /// The origin, if it is one of those that are allowed.
     origin: Option<HeaderValue>,
@@ -64,7 +64,9 @@ impl<'a> Grant<'a> {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, self.cors.methods.clone());
         let names = match &self.cors.headers {
             Some(names) => Some(names.clone()),
-            None => only(asked, &header::ACCESS_CONTROL_REQUEST_HEADERS).filter(is_list_of_names).cloned(),
+            None => only(asked, &header::ACCESS_CONTROL_REQUEST_HEADERS)
+                .filter(|asked| is_list_of_names(asked))
+                .cloned(),
         };
         headers.extend(names.map(|names| (header::ACCESS_CONTROL_ALLOW_HEADERS, names)));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, self.cors.max_age.clone());
@@ -100,7 +102,7 @@ fn is_allowed(origins: &Origins, origin: &HeaderValue) -> bool {
     }
 }
 
-fn is_list_of_names(value: &&HeaderValue) -> bool {
+fn is_list_of_names(value: &HeaderValue) -> bool {
     let is_name = |name: &[u8]| HeaderName::from_bytes(name.trim_ascii()).is_ok();
     value.len() <= MAX_ASKED_BYTES && value.as_bytes().split(|byte| *byte == b',').all(is_name)
 }

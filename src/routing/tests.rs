@@ -298,7 +298,7 @@ proptest! {
 fn configured(routes: &[&str]) -> RouteTable {
     let mut text = "[upstreams.api]\ntargets = [\"http://127.0.0.1:9\"]\n".to_owned();
     for route in routes {
-        text.push_str(&format!("[[routes]]\nauth = \"public\"\nupstream = \"api\"\n{route}\n"));
+        text.extend(["[[routes]]\nauth = \"public\"\nupstream = \"api\"\n", route, "\n"]);
     }
     let config = parse(&text, "gateway.toml", std::path::Path::new(""), &Environment::default());
     RouteTable::new(&config.unwrap_or_else(|failure| panic!("{failure}")))
@@ -327,24 +327,23 @@ fn conditions_decide_after_methods_and_the_most_specific_of_them_wins() {
         "path = '=/c'\nmethods = ['PUT']\nheaders = { X-Version = '2' }",
         "path = '=/c'\nmethods = ['POST']",
     ]);
-    const TWO: (&str, &str) = ("x-version", "2");
-    const BETA: (&str, &str) = ("x-beta", "");
+    let (two, beta) = (("x-version", "2"), ("x-beta", ""));
     for (method, path, fields, route) in [
         ("PUT", "/a", &[][..], 2),
-        ("PUT", "/a", &[TWO][..], 3),
+        ("PUT", "/a", &[two][..], 3),
         ("PUT", "/a/b", &[("x-version", "3")], 4),
-        ("PUT", "/a", &[TWO, BETA], 5),
-        ("PUT", "/a", &[BETA], 2),
+        ("PUT", "/a", &[two, beta], 5),
+        ("PUT", "/a", &[beta], 2),
         // A value that comes twice is no exact one, whatever the second is.
-        ("PUT", "/a", &[TWO, TWO], 4),
-        ("PUT", "/a", &[TWO, ("x-version", "3")], 4),
+        ("PUT", "/a", &[two, two], 4),
+        ("PUT", "/a", &[two, ("x-version", "3")], 4),
         // Who names the method comes before who asks for a field.
-        ("GET", "/a", &[TWO, BETA], 6),
-        ("HEAD", "/a", &[TWO], 6),
-        ("PUT", "/b", &[TWO], 7),
+        ("GET", "/a", &[two, beta], 6),
+        ("HEAD", "/a", &[two], 6),
+        ("PUT", "/b", &[two], 7),
         ("PUT", "/b", &[("x-version", "02")], 1),
         ("PUT", "/b", &[], 1),
-        ("PUT", "/c", &[TWO], 8),
+        ("PUT", "/c", &[two], 8),
         ("PUT", "/c", &[], 1),
     ] {
         assert_eq!(taken(&table, method, path, fields), route, "{method} {path} {fields:?}");
