@@ -387,6 +387,29 @@ mod tests {
             }
         }
 
+        #[test]
+        fn nothing_is_accepted_but_what_is_allowed(path in hostile(), bits in 0_u8..8) {
+            let all: Vec<Oddity> = Oddity::ALL.into_iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, oddity)| oddity).collect();
+            let allowed: Oddities = all.into_iter().collect();
+            let strict = normalise(&path).map(Cow::into_owned);
+            match normalise_allowing(&path, allowed) {
+                // What is not odd is what it always was.
+                Ok((normal, found)) if found.is_empty() => prop_assert_eq!(strict.as_deref(), Ok(&*normal)),
+                Ok((normal, found)) => {
+                    prop_assert!(strict.is_err() && allowed.has_all(found));
+                    let again = normalise_allowing(&normal, allowed);
+                    prop_assert_eq!(again, Ok((Cow::Borrowed(&*normal), found)));
+                    for reading in readings(&normal).unwrap() {
+                        prop_assert!(reading.starts_with('/') && !reading.starts_with("//"), "{}", reading);
+                        for piece in reading.split(['/', ';']).chain(reading.split('/')) {
+                            prop_assert!(!matches!(&*decoded(piece), "." | ".."), "{} is {}", path, reading);
+                        }
+                    }
+                }
+                Err(_) => prop_assert!(strict.is_err()),
+            }
+        }
+
         /// But for what is refused only because it should have been escaped.
         #[test]
         fn what_was_refused_stays_refused_however_it_is_escaped(
