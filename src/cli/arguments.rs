@@ -401,6 +401,7 @@ mod tests {
           cert           Make a certificate to try TLS with
           hash-password  Print the hash of a password, which is read from a prompt or standard input
           health         Ask a running gateway whether it is ready; exit code 0 says that it is
+          schema         Print the JSON Schema of the configuration, for editors
           completions    Print a completion script for a shell
 
         Options:

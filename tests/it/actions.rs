@@ -161,7 +161,8 @@ fn no_websocket_is_opened_where_nobody_is_behind_it() {
     });
     let mut request = http2.request("CONNECT", "/fixed", &[("sec-websocket-version", "13")]);
     request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-    let answer = http2.ask(request, Some(b""));
+    let (answer, _stream) = http2.begin(request, false);
+    let answer = http2.answer("CONNECT", answer).unwrap();
     assert_eq!(answer.status, 404);
 }
 
