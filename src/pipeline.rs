@@ -147,6 +147,10 @@ async fn exchange<'a>(
     let identified = generation.authenticator.identify(admitted, connection.certified.as_ref()).await?;
     note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
     let permitted = authz::permit(identified, &generation.rates, told)?;
+    if let Some(reason) = permitted.would_refuse() {
+        worker.reported.note(&route.name, reason);
+        note(record, |record| record.would_refuse = Some(reason));
+    }
     if let Some((status, headers, body)) = fixed::answer(&permitted)? {
         return Ok(Answer::Own(status, headers, body));
     }
@@ -160,6 +164,8 @@ async fn exchange<'a>(
         certificate: connection.tls.as_ref().and_then(Session::client),
     };
     let (mut sealed, caller) = identity::seal(permitted, &generation.firewall, upstream.identity(), &origin)?;
+    // Where nothing is enforced, nothing ends with its token.
+    let caller = if route.is_enforced { caller } else { Caller::Anonymous };
 
     if dialect == Dialect::Grpc && caller.token().is_some() {
         // It ends with the token, however long its client is silent.

@@ -14,6 +14,7 @@ mod keys;
 mod kind;
 mod limits;
 mod load;
+mod policy;
 mod problem;
 mod reader;
 mod routes;
@@ -37,6 +38,7 @@ pub use self::environment::Environment;
 pub use self::fields::{Condition, Field, HeaderRules};
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{load, parse};
+pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
 pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
 pub use self::template::starter;
@@ -324,6 +326,8 @@ pub struct Route {
     pub headers: Vec<Condition>,
     /// Who may pass.
     pub auth: Auth,
+    /// Who of those who are known may pass.
+    pub policy: Policy,
     /// What becomes of a request that may pass.
     pub action: Action,
     /// Overrides `server.limits.max_body`: `Some(None)` is no limit.

@@ -8,21 +8,13 @@ use super::cors::cors;
 use super::fields::{self, Condition, OwnedFields};
 use super::kind::Kind;
 use super::limits;
+use super::policy;
 use super::reader::{Located, Table, values};
 use super::units;
 use super::upstreams::check_name;
-use super::{Auth, RateLimit, Route, Upstream};
+use super::{Auth, Policy, RateLimit, Route, Upstream};
 use crate::base::path::{Oddities, Oddity};
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
-
-/// Keys of the contract that this version does not have, and what holds without them.
-const UNSUPPORTED: [(&str, &str); 2] = [
-    (
-        "allow",
-        "remove it; every user whose token passes may use the route, so restrict access in the upstream",
-    ),
-    ("enforce", "remove it; every refusal is enforced"),
-];
 
 /// The problem with a value is noted.
 struct Faulty;
@@ -72,6 +64,7 @@ fn route(
     let methods = methods(&mut table);
     let headers = fields::conditions(&mut table, owned);
     let auth = auth(&mut table);
+    let policy = policy::policy(&mut table, auth, path.as_ref().map(|path| &path.value));
     let action = action(&mut table, upstreams, path.as_ref().map(|path| &path.value), owned);
     let max_body = table.parsed_or_zero("max_body", Kind::Size, units::size_limit);
     let timeout = table.parsed("timeout", Kind::Duration, units::duration);
@@ -80,10 +73,7 @@ fn route(
     let response_headers = fields::of_answers(&mut table, owned);
     let of_route = methods.as_ref().ok().and_then(|methods| methods.as_deref());
     let cors = cors(&mut table, of_route, owned);
-    let accept = accept(&mut table);
-    for (key, hint) in UNSUPPORTED {
-        table.unsupported(key, hint);
-    }
+    let accept = accept(&mut table, &policy);
     if let (Some(host), Some(path), Ok(methods)) = (&host, &path, &methods) {
         let line = table.reader.source.position(table.span.start).0;
         let complaint = ties.enter((&name, line), host, &path.value, methods.as_deref(), &headers);
@@ -99,6 +89,7 @@ fn route(
         methods: methods.ok()?,
         headers,
         auth: auth?,
+        policy,
         action: action?,
         max_body,
         timeout,
@@ -111,21 +102,17 @@ fn route(
 }
 
 /// What the paths of a route may have that is refused elsewhere.
-fn accept(table: &mut Table<'_>) -> Oddities {
+fn accept(table: &mut Table<'_>, policy: &Policy) -> Oddities {
     let choices = Oddity::ALL.map(|oddity| (oddity.name(), oddity));
     let accepted = values(table.list("accept", |text| choose(text, &choices)).unwrap_or_default());
-    if !accepted.is_empty()
-        && let Some(place) = table.key_span("accept")
-    {
-        // What is data in one reading would be put into a path of another.
-        for key in ["rewrite"].into_iter().filter(|key| table.has(key)) {
-            let complaint = Complaint::new(format!("\"accept\" and \"{key}\" exclude each other"));
-            table.reader.report(
-                &place,
-                complaint.hint(
-                    "a path with two readings cannot be put together anew; \"strip_prefix\" can go with it",
-                ),
-            );
+    if let Some(place) = table.key_span("accept").filter(|_| !accepted.is_empty()) {
+        let terms = policy.allow.iter().chain(&policy.deny);
+        let other = if table.has("rewrite") { Some("rewrite") } else { None };
+        let other = other.or_else(|| terms.flat_map(|terms| &terms.matches).next().map(|_| "match"));
+        if let Some(other) = other {
+            let complaint = Complaint::new(format!("\"accept\" and \"{other}\" exclude each other"));
+            let hint = "a parameter of such a path may be another one to the upstream; use a route of its own without it";
+            table.reader.report(&place, complaint.hint(hint));
         }
     }
     accepted.into_iter().collect()

@@ -10,15 +10,18 @@
 
 mod changes;
 mod cors;
+mod policy;
 mod trie;
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
 pub use self::changes::{AnswerRules, HeaderChanges};
 use self::cors::Grant;
+pub use self::policy::{AskedClaims, ClaimPlace, ClaimTerm, HeldClaims, MatchTerm, Policy, Terms};
 use self::trie::{Asked, Found, PathTrie};
 use crate::base::path::{self, Oddities, PathFault};
 use crate::base::pattern::HostPattern;
@@ -32,6 +35,10 @@ pub struct Route {
     pub name: Box<str>,
     /// Who may pass.
     pub auth: Auth,
+    /// Who of those who are known may pass; `None` is everybody.
+    pub policy: Option<Box<Policy>>,
+    /// Whether a request is refused for who sent it; otherwise it passes, and what it would have been refused for is told.
+    pub is_enforced: bool,
     /// What becomes of a request that may pass.
     pub action: Action,
     /// The largest request body, in bytes; `None` is no limit.
@@ -66,6 +73,7 @@ impl Route {
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
+    asked: Arc<AskedClaims>,
     exact: HashMap<Box<str>, PathTrie, foldhash::fast::RandomState>,
     suffixes: HashMap<Box<str>, PathTrie, foldhash::fast::RandomState>,
     any: PathTrie,
@@ -114,6 +122,7 @@ impl RouteTable {
     /// Compiles the routes of a configuration.
     pub fn new(config: &Config) -> Self {
         let mut table = Self { token_path: config.tokens.path.as_str().into(), ..Self::default() };
+        let mut asked = AskedClaims::default();
         for (index, route) in config.routes.iter().enumerate() {
             let upstream = route.action.upstream().and_then(|upstream| config.upstreams.get(upstream));
             let upstream_timeout = upstream.map(|upstream| upstream.response_timeout);
@@ -121,6 +130,8 @@ impl RouteTable {
             table.routes.push(Route {
                 name: route.name.as_str().into(),
                 auth: route.auth,
+                policy: Policy::compile(&route.policy, &route.path, &config.tokens.user_id_claim, &mut asked),
+                is_enforced: policy::is_enforced(&route.policy),
                 action: route.action.clone(),
                 max_body: route.max_body.unwrap_or(config.server.limits.max_body),
                 timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -142,7 +153,13 @@ impl RouteTable {
             };
             trie.insert(&route.path, route.methods.as_deref(), &route.headers, index);
         }
+        table.asked = Arc::new(asked);
         table
+    }
+
+    /// The claims that any route asks for.
+    pub fn asked_claims(&self) -> Arc<AskedClaims> {
+        Arc::clone(&self.asked)
     }
 
     /// Whether any route is for some hosts only, so that what a request may depends on its host.

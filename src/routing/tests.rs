@@ -29,6 +29,8 @@ fn table(stated: &[Stated]) -> RouteTable {
         table.routes.push(Route {
             name: index.to_string().into(),
             auth: Auth::Public,
+            policy: None,
+            is_enforced: true,
             action: Action::Forward(Forward { upstream: index, path: PathChange::None }),
             max_body: None,
             timeout_ms: 0,

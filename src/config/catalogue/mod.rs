@@ -45,6 +45,8 @@ pub(super) enum Shape {
     Either(&'static [Shape]),
     /// Strings under names of the file's choice.
     Names,
+    /// Values under names of the file's choice, which may be tables again.
+    Tree,
     /// A table with keys of its own.
     Table,
     /// The same, or a string.

@@ -1,7 +1,7 @@
 //! `[upstreams.*]`, `[[routes]]`, `[limits.*]`.
 
 use super::Shape::{
-    Boolean, Choice, Either, Form, Integer, List, NamedTables, Names, Table, Tables, Text, TextOrTable,
+    Boolean, Choice, Either, Form, Integer, List, NamedTables, Names, Table, Tables, Text, TextOrTable, Tree,
 };
 use super::Unset::{Nothing, Required, Value};
 use super::{DURATION, Entry, SIZE_OR_NONE, Shape, TEXT_OR_TEXTS, TEXTS, key, table};
@@ -39,6 +39,17 @@ pub(super) const KEYS: &[Entry] = &[
     key("routes[].methods", TEXTS, Nothing, r#"["GET", "POST"]"#, "Without it any."),
     key("routes[].headers", Names, Value("{}"), r#"{ X-Version = "2" }"#, "Fields that a request must have; \"*\" is any value."),
     key("routes[].auth", Choice(&["required", "optional", "public"]), Required, r#""required""#, "Who may pass."),
+    table("routes[].allow", Table, "What a caller must have."),
+    key("routes[].allow.groups", TEXTS, Nothing, r#"["finance", "admin"]"#, "Groups, of which one counts."),
+    key("routes[].allow.scopes", TEXTS, Nothing, r#"["invoices"]"#, "Scopes of the token."),
+    key("routes[].allow.claims", Tree, Nothing, r#"{ tenant = "acme" }"#, "Claims with a value, or with several of which one counts."),
+    key("routes[].allow.match", Tree, Nothing, r#"{ user_id = "{id}" }"#, "Claims that are compared with parameters of the path."),
+    table("routes[].deny", Table, "What a caller must not have."),
+    key("routes[].deny.groups", TEXTS, Nothing, r#"["finance", "admin"]"#, "Groups, of which one counts."),
+    key("routes[].deny.scopes", TEXTS, Nothing, r#"["invoices"]"#, "Scopes of the token."),
+    key("routes[].deny.claims", Tree, Nothing, r#"{ tenant = "acme" }"#, "Claims with a value, or with several of which one counts."),
+    key("routes[].deny.match", Tree, Nothing, r#"{ user_id = "{id}" }"#, "Claims that are compared with parameters of the path."),
+    key("routes[].enforce", Choice(&["enforce", "report"]), Value(r#""enforce""#), r#""report""#, "\"report\" lets pass whom it would refuse, and tells of it."),
     key("routes[].upstream", Text, Nothing, r#""billing""#, "The name of an upstream."),
     key("routes[].strip_prefix", Text, Nothing, r#""/billing""#, "The beginning of the path that the upstream does not see."),
     key("routes[].rewrite", Text, Nothing, r#""/v2/users/{id}""#, "The path that the upstream sees."),

@@ -74,6 +74,7 @@ fn values(shape: Shape, path: &str) -> Value {
             json!({ "anyOf": each })
         }
         Shape::Names => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::Tree => json!({ "type": "object" }),
         Shape::Table => object(path),
         Shape::TextOrTable => json!({ "anyOf": [{ "type": "string" }, object(path)] }),
         Shape::Tables => json!({ "type": "array", "items": object(&format!("{path}[]")) }),

@@ -27,6 +27,8 @@ redirect = "x"
 [[routes]]
 redirect = {}
 respond = {}
+allow = {}
+deny = {}
 cors = {}
 request_headers = {}
 response_headers = {}
@@ -100,6 +102,7 @@ fn fits(shape: Shape, value: &Value) -> bool {
         Shape::List(item) => value.as_array().is_some_and(|list| list.iter().all(|value| fits(*item, value))),
         Shape::Either(shapes) => shapes.iter().any(|shape| fits(*shape, value)),
         Shape::Names => value.as_object().is_some_and(|names| names.values().all(Value::is_string)),
+        Shape::Tree => value.is_object(),
         Shape::Table | Shape::Tables | Shape::NamedTables => false,
     }
 }
@@ -135,6 +138,7 @@ fn rows() -> Vec<Row> {
 fn section_of(table: &str) -> String {
     match (table, table.strip_suffix("[]")) {
         ("routes[].cors", _) => "Scripts of other origins".to_owned(),
+        ("routes[].allow" | "routes[].deny", _) => "Policies".to_owned(),
         (_, Some(table)) => format!("[[{table}]]"),
         (_, None) => format!("[{}]", table.replace(".*", ".NAME")),
     }
@@ -210,6 +214,10 @@ fn assert_known(value: &Value, schema: &Value, file: &Path) {
         Value::Object(members) => {
             let schema = schema.get("anyOf").and_then(|shapes| shapes.get(1)).unwrap_or(schema);
             for (name, value) in members {
+                if schema.get("properties").or(schema.get("additionalProperties")).is_none() {
+                    // Names of any depth are as good as any other.
+                    continue;
+                }
                 let property = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
                 let property = property.filter(|property| property.is_object());
                 assert_known(value, property.unwrap_or_else(|| panic!("{}: {name}", file.display())), file);

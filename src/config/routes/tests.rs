@@ -8,8 +8,9 @@ use crate::config::{Action, Config, Environment, Failure, Origins, parse};
 
 /// A file with one route of these lines, behind a first one that is sound.
 fn parsed(lines: &str) -> Result<Config, Failure> {
+    let auth = if lines.contains("\nauth = 'required'") { "" } else { "auth = \"public\"\n" };
     let text = format!(
-        "[upstreams.api]\ntargets = [\"http://127.0.0.1:9\"]\n[[routes]]\npath = \"/first\"\nauth = \"public\"\nupstream = \"api\"\n[[routes]]\nauth = \"public\"\n{lines}\n"
+        "[upstreams.api]\ntargets = [\"http://127.0.0.1:9\"]\n[[routes]]\npath = \"/first\"\nauth = \"public\"\nupstream = \"api\"\n[[routes]]\n{auth}{lines}\n"
     );
     parse(
         &text,
@@ -71,6 +72,10 @@ fn paths_are_changed_by_what_is_a_prefix_or_a_template() {
         ("rewrite = '/{ids}'", "did you mean {id}?"),
         ("rewrite = '/v2'\nstrip_prefix = '/a'", "exclude each other"),
         ("rewrite = '/v2'\naccept = ['semicolon']", "exclude each other"),
+        (
+            "auth = 'required'\nallow = { match = { user_id = '{id}' } }\naccept = ['semicolon']",
+            "exclude each other",
+        ),
         ("accept = ['dots']", "unknown value"),
     ] {
         is_refused(&format!("{API}{lines}"), words);
