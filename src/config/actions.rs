@@ -38,6 +38,15 @@ impl Action {
             Self::Redirect(_) | Self::Respond(_) => None,
         }
     }
+
+    /// The same with another index, where there is an upstream.
+    #[must_use]
+    pub fn with_upstream(self, upstream: usize) -> Self {
+        match self {
+            Self::Forward(forward) => Self::Forward(Forward { upstream, ..forward }),
+            Self::Redirect(_) | Self::Respond(_) => self,
+        }
+    }
 }
 
 /// Requests go to an upstream.
