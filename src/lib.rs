@@ -41,6 +41,7 @@
 //! | [`limits`] | failed logins and what they lock; how many requests may come |
 //! | [`net`], [`http`] | listeners, peers, deadlines; hop-by-hop fields, bodies, refusals on the wire |
 //! | [`request`], [`routing`], [`admission`], [`authn`], [`authz`], [`identity`], [`upstream`], [`response`] | the stages above |
+//! | [`fixed`] | what routes without an upstream answer: redirects and fixed responses |
 //! | [`upgrade`] | The life of a WebSocket: its opening, its frames, the tunnel |
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
@@ -66,6 +67,7 @@ pub mod config;
 pub mod connection;
 pub mod endpoints;
 pub mod handover;
+pub mod fixed;
 pub mod http;
 pub mod identity;
 pub mod keys;

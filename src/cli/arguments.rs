@@ -90,6 +90,8 @@ pub enum Verb {
         #[arg(long, value_name = "HOST:PORT")]
         address: Option<String>,
     },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -494,6 +496,7 @@ mod tests {
           hash-password  Print the hash of a password, which is read from a prompt or standard input
           reload         Have a running gateway read its configuration again, and say what changes
           health         Ask a running gateway whether it is ready; exit code 0 says that it is
+          schema         Print the JSON Schema of the configuration, for editors
           completions    Print a completion script for a shell
 
         Options:

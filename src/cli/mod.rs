@@ -17,6 +17,7 @@ mod people;
 pub mod reload;
 pub mod run;
 pub mod sample;
+pub mod schema;
 pub mod session;
 mod table;
 pub mod token;
@@ -74,6 +75,7 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Reload { dry_run, address } => reload::reload(place.path(), environment, dry_run, address, out),
         Verb::Health { address: Some(address) } => health::health(&address, out),
         Verb::Health { address: None } => health::health(&health::configured(&config()?)?, out),
+        Verb::Schema => schema::print(out),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut script);

@@ -117,7 +117,7 @@ pub(super) fn unused(config: &Config) -> Vec<Finding> {
     });
     let upstreams = config.upstreams.iter().enumerate();
     let upstreams =
-        upstreams.filter(|(index, _)| !config.routes.iter().any(|route| route.upstream == *index));
+        upstreams.filter(|(index, _)| !config.routes.iter().any(|route| route.action.upstream() == Some(*index)));
     let upstreams = upstreams.map(|(_, upstream)| {
         let message = format!("nothing goes to upstream \"{}\": no route names it", upstream.name);
         Finding::new(Code::UpstreamUnused, &upstream.name, message, "name it in a route, or remove it")
