@@ -135,7 +135,9 @@ impl CommandError {
             | Self::Output(_) => Exit::Findings,
             Self::Bench(error) => error.exit(),
             Self::Upstream(..) | Self::Request(_) => Exit::Usage,
-            Self::TakeOver(_) | Self::Start(_) | Self::System(_) | Self::Trial(_) | Self::Ended => Exit::NotStarted,
+            Self::TakeOver(_) | Self::Start(_) | Self::System(_) | Self::Trial(_) | Self::Ended => {
+                Exit::NotStarted
+            }
         }
     }
 
