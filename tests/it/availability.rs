@@ -12,7 +12,7 @@ use tollgate::reload::Mode;
 
 use crate::support::gateway::has_event;
 use crate::support::http2::{Authority, Http2Upstream, Manner};
-use crate::support::{Client, DEADLINE, Gateway, Latch, Response, Setup, Then, Upstream, client, eventually};
+use crate::support::{DEADLINE, Gateway, Latch, Response, Setup, Then, Upstream, client, eventually};
 
 /// An address on which nobody listens.
 fn nobody() -> SocketAddr {
@@ -395,28 +395,28 @@ fn a_target_has_so_many_requests_and_the_others_wait_their_turn() {
         let target = if protocol == "http" { http1.url() } else { http2.h2c() };
         let lines = "max_requests = 2\nmax_queue = 4";
         let gateway = public(&[target], lines).workers(2).start();
-        let mut clients: Vec<Client> = (0..6).map(|_| gateway.client()).collect();
-        for client in &mut clients {
-            client.send(client::request("GET", "/", "", b""));
-        }
-        eventually("two at once", DEADLINE, || here.load(Ordering::Acquire) == 2);
-        // Two are there and four wait, wherever they came in; one more is too many.
-        let mut told = None;
-        eventually("one too many", DEADLINE, || {
-            let mut late = gateway.client();
-            late.wire.stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            late.send(client::request("GET", "/", "", b""));
-            told = late.try_answer_to("GET").ok();
-            told.is_some()
+        // Two are there and four wait, wherever they came in; two more are too many.
+        let refused = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                let (mut client, refused) = (gateway.client(), &refused);
+                scope.spawn(move || {
+                    let answer = client.get("/", "");
+                    if answer.status == 200 {
+                        return;
+                    }
+                    let answer = answer.refused(503, "overloaded");
+                    proxy_status(&answer, "connection_limit_reached");
+                    assert_eq!(answer.field("retry-after"), "1");
+                    refused.fetch_add(1, Ordering::AcqRel);
+                });
+            }
+            eventually("the others are refused", DEADLINE, || refused.load(Ordering::Acquire) == 2);
+            eventually("two at once", DEADLINE, || here.load(Ordering::Acquire) == 2);
+            latch.open();
+            go_on.add_permits(100);
         });
-        let told = told.unwrap().refused(503, "overloaded");
-        proxy_status(&told, "connection_limit_reached");
-        assert_eq!(told.field("retry-after"), "1");
-        latch.open();
-        go_on.add_permits(100);
-        for client in &mut clients {
-            client.answer().expect(200);
-        }
+        assert_eq!(refused.load(Ordering::Acquire), 2);
         assert_eq!(peak.load(Ordering::Acquire), 2);
     }
 }
