@@ -122,7 +122,8 @@ fn row(config: &Config, route: &Route) -> [String; 6] {
     let upstream = match &route.action {
         Action::Forward(forward) => {
             config.upstreams.get(forward.upstream).map_or_else(String::new, |upstream| {
-                let targets: Vec<String> = upstream.targets.iter().map(ToString::to_string).collect();
+                let targets: Vec<String> =
+                    upstream.targets.iter().map(|one| one.target.to_string()).collect();
                 format!("{} ({})", upstream.name, targets.join(", "))
             })
         }

@@ -17,6 +17,7 @@ mod support;
 
 mod actions;
 mod authn;
+mod availability;
 mod client_certificates;
 mod contract;
 mod corpora;
