@@ -4,6 +4,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::Tls;
 use super::complaint::{Complaint, quoted};
+use super::hidden;
 use super::reader::{Located, Table, values};
 use crate::base::fields;
 
@@ -158,6 +159,10 @@ fn rules(
     removing: Use,
 ) -> Option<HeaderRules> {
     let mut table = table.table(key);
+    for values in ["set", "add"].into_iter().filter_map(|key| table.value(key)) {
+        // A key for an upstream may be among them, which no message shows.
+        hidden::hide_value(table.reader.source, values);
+    }
     let field =
         |name: &str, value: &str| Ok((checked_name(name, owned, setting)?, checked_value(value, setting)?));
     let set = table.named_values("set", field);

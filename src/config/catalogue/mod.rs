@@ -53,6 +53,8 @@ pub(super) enum Shape {
     TextOrTable,
     /// Several tables with the same keys.
     Tables,
+    /// A list of strings and of such tables.
+    TextsOrTables,
     /// A table with the same keys for each name.
     NamedTables,
 }

@@ -1,7 +1,8 @@
 //! `[upstreams.*]`, `[[routes]]`, `[limits.*]`.
 
 use super::Shape::{
-    Boolean, Choice, Either, Form, Integer, List, NamedTables, Names, Table, Tables, Text, TextOrTable, Tree,
+    Boolean, Choice, Either, Form, Integer, List, NamedTables, Names, Table, Tables, Text, TextOrTable,
+    TextsOrTables, Tree,
 };
 use super::Unset::{Nothing, Required, Value};
 use super::{DURATION, Entry, SIZE_OR_NONE, Shape, TEXT_OR_TEXTS, TEXTS, key, table};
@@ -9,17 +10,45 @@ use super::{DURATION, Entry, SIZE_OR_NONE, Shape, TEXT_OR_TEXTS, TEXTS, key, tab
 /// A rate of requests.
 const REQUESTS: Shape = Form(r"[0-9]+/(s|m|h|d)");
 
+/// Hundredths of something.
+const SHARE: Shape = Form(r"(100|[0-9]{1,2})%");
+/// Most checks or failures that are counted in a row.
+const MAX_IN_A_ROW: u64 = 1000;
+
 /// The keys of these sections.
 #[rustfmt::skip] // One line a key.
 pub(super) const KEYS: &[Entry] = &[
     table("upstreams", NamedTables, "Where requests go, each under a name."),
-    key("upstreams.*.targets", TEXTS, Required, r#"["http://10.0.0.5:9000", "https://billing.internal"]"#, "http://, https://, h2c:// or unix:; at least one."),
-    key("upstreams.*.balance", Choice(&["least_request", "round_robin"]), Value(r#""least_request""#), r#""round_robin""#, "How a target is chosen."),
+    key("upstreams.*.targets", TextsOrTables, Required, r#"["http://10.0.0.5:9000", { url = "https://billing.internal", weight = 3 }]"#, "http://, https://, h2c:// or unix:; at least one."),
+    key("upstreams.*.targets[].url", Text, Required, r#""http://10.0.0.5:9000""#, "The target."),
+    key("upstreams.*.targets[].weight", Integer(1, 100), Value("1"), "3", "Its share of the requests."),
+    key("upstreams.*.balance", Choice(&["least_request", "round_robin", "hash"]), Value(r#""least_request""#), r#""hash""#, "How a target is chosen."),
+    key("upstreams.*.hash_on", Text, Nothing, r#""cookie:session""#, "For \"hash\": \"user\", \"ip\", \"header:NAME\" or \"cookie:NAME\"."),
     key("upstreams.*.connect_timeout", DURATION, Value(r#""5s""#), r#""1s""#, "For a new connection."),
     key("upstreams.*.response_timeout", DURATION, Value(r#""60s""#), r#""5m""#, "To the head of the answer."),
     key("upstreams.*.idle_timeout", DURATION, Value(r#""60s""#), r#""30s""#, "How long an unused connection is kept."),
     key("upstreams.*.max_connections", Integer(1, 1_000_000), Value("512"), "64", "Connections per target, of the whole process."),
     key("upstreams.*.max_queue", Integer(0, 1_000_000), Value("1024"), "100", "Requests that may wait for a connection, per target."),
+    key("upstreams.*.max_requests", Integer(1, 1_000_000), Nothing, "200", "Requests in flight per target; without it only connections are limited."),
+    key("upstreams.*.queue_timeout", DURATION, Value(r#""5s""#), r#""1s""#, "How long a request may wait; then 503."),
+    key("upstreams.*.retry_budget", SHARE, Value(r#""10%""#), r#""5%""#, "Most retries, as a share of the requests."),
+    key("upstreams.*.slow_start", DURATION, Value(r#""10s""#), r#""0s""#, "Over how long a target that has come back gets more and more requests."),
+    key("upstreams.*.resolve_interval", DURATION, Value(r#""30s""#), r#""5s""#, "How often the names of targets are looked up."),
+    table("upstreams.*.health_check", Table, "Asks every target again and again."),
+    key("upstreams.*.health_check.path", Text, Required, r#""/health""#, "Path and query of a GET."),
+    key("upstreams.*.health_check.interval", DURATION, Value(r#""5s""#), r#""10s""#, "From one check to the next."),
+    key("upstreams.*.health_check.timeout", DURATION, Value(r#""2s""#), r#""1s""#, "For a check."),
+    key("upstreams.*.health_check.healthy", Integer(1, MAX_IN_A_ROW), Value("2"), "1", "Checks in a row that must pass before a target is used again."),
+    key("upstreams.*.health_check.unhealthy", Integer(1, MAX_IN_A_ROW), Value("3"), "5", "Checks in a row that must fail before it is used no more."),
+    key("upstreams.*.health_check.expect", Text, Value(r#""200-299""#), r#""204""#, "The status that passes, or the lowest and the highest one."),
+    key("upstreams.*.health_check.host", Text, Nothing, r#""billing.internal""#, "The Host of the checks."),
+    key("upstreams.*.health_check.fail_open", Boolean, Value("false"), "true", "Whether requests are sent all the same when the checks of all targets fail."),
+    table("upstreams.*.ejection", Table, "Takes targets out whose requests fail."),
+    key("upstreams.*.ejection.failures", Integer(0, MAX_IN_A_ROW), Value("5"), "3", "After how many failures in a row a target is ejected; 0 is never."),
+    key("upstreams.*.ejection.duration", DURATION, Value(r#""1s""#), r#""5s""#, "How long the first ejection lasts."),
+    key("upstreams.*.ejection.max_duration", DURATION, Value(r#""1m""#), r#""5m""#, "How long one lasts at most."),
+    key("upstreams.*.ejection.max_ejected", SHARE, Value(r#""100%""#), r#""50%""#, "Most of the targets that are ejected at once."),
+    key("upstreams.*.ejection.statuses", List(&Integer(400, 599)), Value("[]"), "[502, 503, 504]", "Answers that are failures too."),
     key("upstreams.*.retries", Integer(0, 10), Value("1"), "2", "How often a request is sent again, where that is safe."),
     key("upstreams.*.host_header", Text, Value(r#""preserve""#), r#""target""#, "The `Host` that the upstream sees: \"preserve\", \"target\" or a name."),
     key("upstreams.*.identity", Choice(&["default", "none"]), Value(r#""default""#), r#""none""#, "Which identity headers the upstream gets."),

@@ -78,6 +78,10 @@ fn values(shape: Shape, path: &str) -> Value {
         Shape::Table => object(path),
         Shape::TextOrTable => json!({ "anyOf": [{ "type": "string" }, object(path)] }),
         Shape::Tables => json!({ "type": "array", "items": object(&format!("{path}[]")) }),
+        Shape::TextsOrTables => {
+            let items = json!({ "anyOf": [{ "type": "string" }, object(&format!("{path}[]"))] });
+            json!({ "type": "array", "items": items })
+        }
         Shape::NamedTables => {
             json!({ "type": "object", "additionalProperties": object(&format!("{path}.*")) })
         }

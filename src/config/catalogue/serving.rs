@@ -16,6 +16,7 @@ pub(super) const KEYS: &[Entry] = &[
     key("server.admin", Text, Value(r#""127.0.0.1:9911""#), r#""""#, "Health, readiness and what else is for operators; \"\" switches it off."),
     key("server.trusted_proxies", TEXTS, Value("[]"), r#"["10.0.0.0/8", "fd00::/8"]"#, "Peers whose forwarding headers and PROXY protocol are believed."),
     key("server.workers", Either(&[Choice(&["auto"]), Integer(1, 1024)]), Value(r#""auto""#), "4", "Data-plane threads; \"auto\" is one per core."),
+    key("server.watch_config", Boolean, Value("true"), "false", "Whether this file is read again when it changes."),
     key("server.drain_timeout", DURATION, Value(r#""30s""#), r#""1m""#, "How long requests in flight may take after the signal to stop."),
     table("server.limits", Table, "What one client may take."),
     key("server.limits.max_connections", Integer(1, 1_000_000), Value("20000"), "50000", "Client connections of the whole process."),

@@ -20,6 +20,7 @@ const EVERYTHING: &str = r#"
 [[tokens.keys]]
 [users.django]
 [upstreams.api]
+targets = [{}]
 tls = {}
 [limits.a]
 [[routes]]
@@ -86,7 +87,11 @@ fn place_of<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
         let name = part.strip_suffix("[]").unwrap_or(part);
         let tables = schema.get("anyOf").and_then(|shapes| shapes.get(1)).unwrap_or(schema);
         let found = tables.get("properties")?.get(name)?;
-        if name == part { Some(found) } else { found.get("items") }
+        let inner = if name == part { Some(found) } else { found.get("items") };
+        inner.map(|inner| {
+            let table = inner.get("anyOf").and_then(|shapes| shapes.get(1)).filter(|_| name != part);
+            table.unwrap_or(inner)
+        })
     })
 }
 
@@ -102,6 +107,7 @@ fn fits(shape: Shape, value: &Value) -> bool {
         Shape::List(item) => value.as_array().is_some_and(|list| list.iter().all(|value| fits(*item, value))),
         Shape::Either(shapes) => shapes.iter().any(|shape| fits(*shape, value)),
         Shape::Names => value.as_object().is_some_and(|names| names.values().all(Value::is_string)),
+        Shape::TextsOrTables => value.is_array(),
         Shape::Tree => value.is_object(),
         Shape::Table | Shape::Tables | Shape::NamedTables => false,
     }
@@ -126,6 +132,10 @@ fn rows() -> Vec<Row> {
             title.trim_matches('`').clone_into(&mut section);
         } else if line.starts_with("| `") {
             let cells: Vec<&str> = line.trim_start_matches("| ").split(" | ").collect();
+            // The head of a table of keys of a key.
+            if cells[1] == "type" {
+                continue;
+            }
             let names = cells[0].split('`').skip(1).step_by(2).map(str::to_owned).collect();
             let default = cells.get(2).copied().unwrap_or_default().to_owned();
             rows.push(Row { section: section.clone(), names, default, text: line.to_owned() });
@@ -138,6 +148,7 @@ fn rows() -> Vec<Row> {
 fn section_of(table: &str) -> String {
     match (table, table.strip_suffix("[]")) {
         ("routes[].cors", _) => "Scripts of other origins".to_owned(),
+        ("upstreams.*.health_check" | "upstreams.*.ejection", _) => "Several targets".to_owned(),
         ("routes[].allow" | "routes[].deny", _) => "Policies".to_owned(),
         (_, Some(table)) => format!("[[{table}]]"),
         (_, None) => format!("[{}]", table.replace(".*", ".NAME")),
@@ -174,7 +185,7 @@ fn the_documentation_tells_of_every_key_with_its_default_and_of_no_other() {
                 // The keys of a small table are told of in the row of the table.
                 let (table, name) = entry.place();
                 let (outer, table) = table.rsplit_once('.').unwrap_or(("", table));
-                let section = section_of(outer);
+                let (section, table) = (section_of(outer), table.trim_end_matches("[]"));
                 let tells = |row: &&Row| row.section == section && row.names.iter().any(|name| name == table);
                 let told = rows.iter().find(tells).is_some_and(|row| row.text.matches(name).count() > 0);
                 if !told {

@@ -199,6 +199,8 @@ fn header_rules_and_conditions_have_sound_values() {
     assert_eq!(changed.set[0].1, "hunter2-in-env");
     assert!(!format!("{rules:?}").contains("hunter2"), "values for upstreams are not printed");
     assert_eq!(route(&format!("{API}request_headers = {{}}")).request_headers, None);
+    let shown = parsed(&format!("{API}request_headers = {{ set = {{ X-Key = 'hunter2', TE = 'x' }} }}"));
+    assert!(!shown.unwrap_err().to_string().contains("hunter2"), "a key in the same line is not shown");
     for (lines, words) in [
         ("request_headers = { set = { X-Key = '${BAD}' } }", "no value of a header"),
         ("request_headers = { set = { X-Key = 'é' } }", "printable ASCII"),
