@@ -46,6 +46,7 @@
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
 //! | [`rehearsal`], [`proof`] | that thread in memory, without sockets; the proof at the start that nobody can forge an identity |
+//! | [`service`], [`handover`] | what a service manager gives and is told; sockets for the process that follows |
 //! | [`reload`] | the next configuration: read, opened and proved beside the running one, then handed to the threads |
 //! | [`app`] | the composition root: opens, binds, then serves |
 //! | [`lifecycle`], [`cli`] | signals and the two-stage end; the command line |
@@ -63,6 +64,7 @@ pub mod config;
 pub mod connection;
 pub mod endpoints;
 pub mod fixed;
+pub mod handover;
 pub mod http;
 pub mod identity;
 pub mod keys;
@@ -78,6 +80,7 @@ pub mod reload;
 pub mod request;
 pub mod response;
 pub mod routing;
+pub mod service;
 pub mod sessions;
 pub mod snapshot;
 pub mod store;
