@@ -1,6 +1,7 @@
 //! Every key of `gateway.toml`: what kind of value it has, what holds without it, what it means. From here comes the schema for
 //! editors; tests compare it with what the reader asks for and with what docs/configuration.md tells.
 
+mod checking;
 mod people;
 mod proxy;
 mod schema;
@@ -101,7 +102,7 @@ const fn table(path: &'static str, shape: Shape, about: &'static str) -> Entry {
 
 /// Every key, the tables before what is in them.
 pub(super) fn entries() -> impl Iterator<Item = &'static Entry> {
-    [serving::KEYS, people::KEYS, proxy::KEYS].into_iter().flatten()
+    [serving::KEYS, people::KEYS, proxy::KEYS, checking::KEYS].into_iter().flatten()
 }
 
 impl Entry {

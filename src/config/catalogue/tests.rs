@@ -33,6 +33,9 @@ deny = {}
 cors = {}
 request_headers = {}
 response_headers = {}
+[[tests]]
+as = {}
+expect = {}
 "#;
 
 fn root() -> &'static Path {
