@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::bench::BenchCommandError;
 use super::hash_password::PasswordInputError;
 use super::health::HealthError;
 use super::mint::MintError;
@@ -90,6 +91,8 @@ pub enum CommandError {
     Write(PathBuf, io::Error),
     /// The gateway is not ready.
     Health(HealthError),
+    /// There is no result of a load test.
+    Bench(BenchCommandError),
     /// The gateway has not reloaded.
     Reload(ReloadCommandError),
     /// The token cannot be read.
@@ -133,6 +136,7 @@ impl CommandError {
             | Self::Reload(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::Findings,
+            Self::Bench(error) => error.exit(),
             Self::Upstream(..) | Self::Request(_) => Exit::Usage,
             Self::TakeOver(_) | Self::Start(_) | Self::System(_) | Self::Trial(_) | Self::Ended => {
                 Exit::NotStarted
@@ -198,6 +202,7 @@ impl fmt::Display for CommandError {
             Self::Mint(error) => write!(f, "no token was minted: {error}"),
             Self::Write(path, error) => write!(f, "{} cannot be written: {error}", path.display()),
             Self::Health(error) => error.fmt(f),
+            Self::Bench(error) => error.fmt(f),
             Self::Reload(error) => error.fmt(f),
             Self::Input(error) => write!(f, "the token cannot be read: {error}"),
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
@@ -226,6 +231,7 @@ impl std::error::Error for CommandError {
             Self::Password(error) => Some(error),
             Self::Hash(error) => Some(error),
             Self::Health(error) => Some(error),
+            Self::Bench(error) => Some(error),
             Self::Reload(error) => Some(error),
             Self::Write(_, error)
             | Self::Input(error)
