@@ -3,6 +3,7 @@
 mod cache;
 mod certified;
 pub mod credentials;
+mod standing;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -269,28 +270,6 @@ impl Authenticator {
         }
     }
 
-    /// Whether a token still holds that passed before. It may end so many milliseconds later than it says; what is
-    /// revoked ends now.
-    pub fn standing(&self, token: &mut TokenLife, grace_ms: i64) -> Standing {
-        let revocations = self.revocations_epoch.load(Ordering::Acquire);
-        if token.revocations_seen != revocations {
-            if self.revocations.has(&token.binding) {
-                return Standing::Revoked;
-            }
-            // What is open goes on, and is looked at again when more is known.
-            if self.revocations.is_stale() {
-                return self.unless_expired(token, grace_ms);
-            }
-            token.revocations_seen = revocations;
-        }
-        self.unless_expired(token, grace_ms)
-    }
-
-    fn unless_expired(&self, token: &TokenLife, grace_ms: i64) -> Standing {
-        let has_expired = token.valid_until_ms.saturating_add(grace_ms) <= self.clock.now_unix_ms();
-        if has_expired { Standing::Expired } else { Standing::Good }
-    }
-
     /// The user of a token. The usual case is a hash, a comparison of bytes and three comparisons of numbers.
     async fn user(&self, token: &[u8]) -> Result<Known, AuthnError> {
         let now = self.epochs();
@@ -356,11 +335,6 @@ impl Authenticator {
                 Err(error)
             }
         }
-    }
-
-    /// Refuses everybody while too little is known of what others have revoked.
-    fn unless_stale(&self) -> Result<(), AuthnError> {
-        if self.revocations.is_stale() { Err(AuthnError::StoreUnavailable) } else { Ok(()) }
     }
 
     /// The user's record as it is now, and whether the session goes on.
