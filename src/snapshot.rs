@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::claims::AskedClaims;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::endpoints::TokenRoutes;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub ring: Arc<KeyRing>,
     /// Checks tokens.
     pub verifier: Verifier,
+    /// Claims that are kept of a token that passed.
+    pub asked: Arc<AskedClaims>,
     /// Looks users up.
     pub directory: Directory,
     /// Knows what is revoked.
@@ -131,6 +134,7 @@ impl Snapshot {
             tls,
             https_port,
             verifier,
+            asked: Arc::new(AskedClaims::default()),
             directory,
             sessions,
             token_routes,

@@ -182,6 +182,7 @@ impl Worker {
             .collect::<Result<_, _>>()?;
         let authenticator = Authenticator::new(
             snapshot.verifier.clone(),
+            Arc::clone(&snapshot.asked),
             snapshot.directory.clone(),
             snapshot.sessions.clone(),
             control.clone(),

@@ -162,7 +162,7 @@ mod tests {
         let user = User { id: mark.to_string(), name: String::new(), email: None, groups: Vec::new() };
         let binding = Binding { session: None, user_id: "u".into(), issued_at_ms: None, recorded: false };
         let seen = Epochs { users: 0, revocations: 0 };
-        let principal = Rc::new(Principal::new(user));
+        let principal = Rc::new(Principal::new(user, Rc::default()));
         Entry { principal, valid_until_ms: mark, binding: Rc::new(binding), seen }
     }
 

@@ -18,6 +18,7 @@ pub use self::certified::Certified;
 use self::credentials::{Credentials, CredentialsMalformed};
 use crate::admission::Admitted;
 use crate::base::bounds;
+use crate::base::claims::AskedClaims;
 use crate::base::clock::Clock;
 use crate::base::ids::RandomnessUnavailable;
 use crate::base::principal::Principal;
@@ -169,6 +170,7 @@ impl std::error::Error for AuthnError {}
 #[derive(Debug)]
 pub struct Authenticator {
     verifier: Verifier,
+    asked: Arc<AskedClaims>,
     directory: Directory,
     sessions: Sessions,
     revocations: Revocations,
@@ -180,13 +182,14 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// An authenticator with an empty memory. User look-ups run on the control plane's runtime.
+    /// An authenticator with an empty memory, which keeps the claims that are asked for with each user. User look-ups run on the control plane's runtime.
     ///
     /// # Errors
     ///
     /// When there is no randomness for the cache's keyed hash.
     pub fn new(
         verifier: Verifier,
+        asked: Arc<AskedClaims>,
         directory: Directory,
         sessions: Sessions,
         control: Handle,
@@ -198,6 +201,7 @@ impl Authenticator {
         let revocations_epoch = revocations.epoch();
         Ok(Self {
             verifier,
+            asked,
             directory,
             sessions,
             revocations,
@@ -284,9 +288,11 @@ impl Authenticator {
     }
 
     async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Known, AuthnError> {
-        let claims = self.verifier.verify(token, Expected::Access).map_err(AuthnError::Token)?;
+        let verified = self.verifier.verify_asked(token, Expected::Access, &self.asked);
+        let (claims, asked) = verified.map_err(AuthnError::Token)?;
         let looked = self.look_up(claims.user_id.clone(), Binding::of(&claims)).await?;
-        let principal = Rc::new(Principal::new(looked.user.unwrap_or_else(|| claimed_user(&claims))));
+        let user = looked.user.unwrap_or_else(|| claimed_user(&claims));
+        let principal = Rc::new(Principal::new(user, Rc::new(asked)));
         let binding = Rc::new(looked.binding);
         let entry = Entry { principal, valid_until_ms: claims.valid_until_ms, binding, seen: now };
         let known = entry.known();
@@ -313,7 +319,11 @@ impl Authenticator {
         }
         match self.look_up(entry.principal.user().id.clone(), Binding::clone(&entry.binding)).await {
             Ok(Looked { user, binding }) => {
-                let principal = user.map_or(entry.principal, |user| Rc::new(Principal::new(user)));
+                let known = &entry.principal;
+                let principal = match user.filter(|user| user != known.user()) {
+                    Some(user) => Rc::new(Principal::new(user, Rc::clone(known.claims()))),
+                    None => Rc::clone(known),
+                };
                 let binding = Rc::new(binding);
                 let renewed = Entry { principal, binding, seen: now, ..entry };
                 let known = renewed.known();

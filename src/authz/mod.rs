@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn only_a_required_route_asks_for_a_user() {
         let user = User { id: "1".into(), name: "a".into(), email: None, groups: Vec::new() };
-        let known = Caller::User(Known::of_test(Rc::new(Principal::new(user))));
+        let known = Caller::User(Known::of_test(Rc::new(Principal::new(user, Rc::default()))));
         for auth in [Auth::Required, Auth::Optional, Auth::Public] {
             assert_eq!(decide(auth, &known), Ok(()));
         }

@@ -1,13 +1,17 @@
 //! Somebody who was authenticated, with what is known of them in the form of header values.
 
+use std::rc::Rc;
+
 use http::HeaderValue;
 
+use super::claims::ClaimValues;
 use super::user::User;
 
 /// An authenticated user. Made once per token, then shared by every request with it.
 #[derive(Debug)]
 pub struct Principal {
     user: User,
+    claims: Rc<ClaimValues>,
     id: FieldValue,
     name: FieldValue,
     email: FieldValue,
@@ -26,18 +30,23 @@ pub enum FieldValue {
 }
 
 impl Principal {
-    /// Prepares the header values of a user.
-    pub fn new(user: User) -> Self {
+    /// Prepares the header values of a user, who has shown a token that says so much.
+    pub fn new(user: User, claims: Rc<ClaimValues>) -> Self {
         let id = FieldValue::of(&user.id);
         let name = FieldValue::of(&user.name);
         let email = user.email.as_deref().map_or(FieldValue::Absent, FieldValue::of);
         let groups = FieldValue::of_list(&user.groups);
-        Self { user, id, name, email, groups }
+        Self { user, claims, id, name, email, groups }
     }
 
     /// The record that the values come from.
     pub fn user(&self) -> &User {
         &self.user
+    }
+
+    /// What the token says of the claims that the configuration asks for.
+    pub fn claims(&self) -> &Rc<ClaimValues> {
+        &self.claims
     }
 
     /// The user id.
@@ -86,7 +95,8 @@ mod tests {
 
     fn principal(id: &str, groups: &[&str]) -> Principal {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
-        Principal::new(User { id: id.to_owned(), name: "zo\u{eb}".to_owned(), email: None, groups })
+        let user = User { id: id.to_owned(), name: "zo\u{eb}".to_owned(), email: None, groups };
+        Principal::new(user, Rc::default())
     }
 
     #[test]
