@@ -136,7 +136,7 @@ impl Gateway {
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
-        let firewall = Firewall::new(config.tls.as_ref());
+        let firewall = Firewall::new(&config);
         Self::start_behind(Arc::new(firewall), config, clock, output)
     }
 
@@ -383,7 +383,7 @@ mod tests {
                     [upstreams.a]\ntargets = [\"http://127.0.0.1:9\"]\n\
                     [[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\"\n";
         let config = parse(text, "gateway.toml", &scratch.path(""), &Environment::default()).unwrap();
-        let leaking = Arc::new(Firewall::ignorant_of(None, "x-user-email"));
+        let leaking = Arc::new(Firewall::ignorant_of(&config, "x-user-email"));
         let refused = Gateway::start_behind(leaking, config.clone(), Clock::System, io::sink());
         let Err(error) = refused else { panic!("it started") };
         let error = CommandError::Start(error);
@@ -391,7 +391,7 @@ mod tests {
         let told = error.to_string();
         assert!(told.contains("a client's x-user-email reaches the upstream when it is sent as "), "{told}");
         assert!(!scratch.path("data").exists(), "nothing was made");
-        let sound = Arc::new(Firewall::new(None));
+        let sound = Arc::new(Firewall::new(&config));
         Gateway::start_behind(sound, config, Clock::System, io::sink()).unwrap().stop();
     }
 }

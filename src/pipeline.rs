@@ -23,7 +23,7 @@ use crate::connection::{Call, Purpose};
 use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
-use crate::identity::{self, Origin, UpstreamRequest};
+use crate::identity::{Origin, UpstreamRequest};
 use crate::limits::rates::{Sender, Told, Turn};
 use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
@@ -131,7 +131,7 @@ async fn exchange<'a>(
         scheme: connection.scheme(),
         certificate: connection.tls.as_ref().and_then(Session::client),
     };
-    let (mut sealed, caller) = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
+    let (mut sealed, caller) = worker.sealer.seal(permitted, &origin).await?;
 
     if dialect == Dialect::Grpc && caller.token().is_some() {
         // It ends with the token, however long its client is silent.

@@ -7,7 +7,7 @@ use crate::base::claims::AskedClaims;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::endpoints::TokenRoutes;
-use crate::identity::Firewall;
+use crate::identity::{Firewall, Plans};
 use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
 use crate::limits::rates::Rates;
@@ -16,7 +16,7 @@ use crate::routing::RouteTable;
 use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::sink::Sink;
-use crate::tokens::{Issuer, Verifier};
+use crate::tokens::{Asserter, Issuer, Verifier};
 use crate::upstream::SharedUpstream;
 use crate::users::{Directory, UsersOpenError};
 
@@ -32,6 +32,10 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<SharedUpstream>>,
     /// What is removed from requests.
     pub firewall: Arc<Firewall>,
+    /// What is set in them.
+    pub plans: Arc<Plans>,
+    /// Signs statements for upstreams.
+    pub asserter: Arc<Asserter>,
     /// TLS towards clients.
     pub tls: Option<TlsServer>,
     /// The port of HTTPS.
@@ -119,6 +123,9 @@ impl Snapshot {
         let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(AssemblyError::Keys)?);
         let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
         let issuer = Issuer::new(Arc::clone(&ring), &config.tokens);
+        let asserter = Arc::new(Asserter::new(Arc::clone(&ring), &config.tokens));
+        let mut asked = AskedClaims::default();
+        let plans = Arc::new(Plans::new(&config.upstreams, &mut asked));
         let people = Arc::new(directory.clone());
         let lockout = Lockout::open(&config.users, Some(store), clock.clone()).await;
         let lockout = lockout.map_err(AssemblyError::Store)?;
@@ -134,7 +141,9 @@ impl Snapshot {
             tls,
             https_port,
             verifier,
-            asked: Arc::new(AskedClaims::default()),
+            asked: Arc::new(asked),
+            plans,
+            asserter,
             directory,
             sessions,
             token_routes,

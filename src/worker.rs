@@ -26,7 +26,7 @@ use crate::connection::{ClientConnection, Purpose};
 use crate::endpoints::TokenRoutes;
 use crate::http::date::DateLine;
 use crate::http::problem::Refusal;
-use crate::identity::Firewall;
+use crate::identity::Sealer;
 use crate::limits::rates::Rates;
 use crate::net::crowd::{Crowd, TurnedAway};
 use crate::net::deadline::{Progress, TickClock};
@@ -61,8 +61,8 @@ pub struct Worker {
     pub token_routes: TokenRoutes,
     /// Who is calling.
     pub authenticator: Authenticator,
-    /// What is removed from requests.
-    pub firewall: Arc<Firewall>,
+    /// What is removed from requests, and what is set.
+    pub sealer: Sealer,
     /// Where the control plane runs.
     pub control: Handle,
     /// The realm in challenges.
@@ -200,7 +200,13 @@ impl Worker {
             rates: Arc::clone(&snapshot.rates),
             token_routes: snapshot.token_routes.clone(),
             authenticator,
-            firewall: Arc::clone(&snapshot.firewall),
+            sealer: Sealer {
+                firewall: Arc::clone(&snapshot.firewall),
+                plans: Arc::clone(&snapshot.plans),
+                asserter: Arc::clone(&snapshot.asserter),
+                control: control.clone(),
+                clock: Clock::clone(&snapshot.clock),
+            },
             control,
             realm: snapshot.config.tokens.realm.clone(),
             server: snapshot.config.server.clone(),

@@ -68,6 +68,13 @@ pub struct TokenLife {
     revocations_seen: u64,
 }
 
+impl TokenLife {
+    /// Until when the token passes, in milliseconds since 1970.
+    pub fn valid_until_ms(&self) -> i64 {
+        self.valid_until_ms
+    }
+}
+
 /// Whether a token that passed still holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -379,7 +386,8 @@ fn claimed_user(claims: &Claims) -> User {
     groups.dedup();
     User {
         id: claims.user_id.clone(),
-        name: text("username").unwrap_or_default(),
+        // Who issues no user names of its own kind may have those of OpenID Connect.
+        name: text("username").or_else(|| text("preferred_username")).unwrap_or_default(),
         email: text("email"),
         groups,
     }

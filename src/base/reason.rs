@@ -59,6 +59,8 @@ pub enum Reason {
     UserNotFound,
     /// An identity value cannot stand in a header.
     IdentityUnfit,
+    /// Identity headers are larger than the upstream takes.
+    IdentityTooLarge,
     /// The upstream refused the connection, broke off, or answered what is not HTTP.
     UpstreamRefused,
     /// The upstream took too long.
@@ -75,7 +77,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::RequestMalformed,
         Self::HostInvalid,
         Self::PathAmbiguous,
@@ -103,6 +105,7 @@ impl Reason {
         Self::UserInactive,
         Self::UserNotFound,
         Self::IdentityUnfit,
+        Self::IdentityTooLarge,
         Self::UpstreamRefused,
         Self::UpstreamTimeout,
         Self::UpstreamUnavailable,
@@ -141,6 +144,7 @@ impl Reason {
             Self::UserInactive => "user_inactive",
             Self::UserNotFound => "user_not_found",
             Self::IdentityUnfit => "identity_unfit",
+            Self::IdentityTooLarge => "identity_too_large",
             Self::UpstreamRefused => "upstream_refused",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamUnavailable => "upstream_unavailable",

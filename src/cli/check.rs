@@ -28,7 +28,7 @@ pub fn check(file_name: &str, config: &Config, out: &mut dyn Write) -> Result<Ex
     let ring = configured_keys(config)?;
     check_user_file(config)?;
     let certificates = tls::report(config, &Clock::System)?;
-    let firewall = Arc::new(Firewall::new(config.tls.as_ref()));
+    let firewall = Arc::new(Firewall::new(config));
     proof::prove(config, &firewall).map_err(CommandError::Identity)?;
     let (verdict, exit) = match certificates.problems {
         0 => ("ok".to_owned(), Exit::Ok),

@@ -76,7 +76,7 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let mut limits = limits::limits(&mut root);
     let tokens = tokens::tokens(&mut root, &store, &mut limits, server.workers);
     let users = users::users(&mut root);
-    let upstreams = upstreams::upstreams(&mut root);
+    let upstreams = upstreams::upstreams(&mut root, &tokens, tls.as_ref());
     let routes = routes::routes(&mut root, &upstreams, &limits);
     let log = server::log(&mut root);
     root.unsupported("tests", "remove it; \"tollgate check\" checks everything else");

@@ -2,10 +2,13 @@
 
 mod address;
 mod complaint;
+mod credentials;
 mod django;
 mod environment;
 mod excerpt;
+mod header_name;
 mod hidden;
+mod identity;
 mod keys;
 mod kind;
 mod limits;
@@ -13,6 +16,7 @@ mod load;
 mod problem;
 mod reader;
 mod routes;
+mod secrets;
 mod server;
 mod target;
 mod template;
@@ -25,8 +29,10 @@ mod upstreams;
 mod users;
 mod vocabulary;
 
+pub use self::credentials::Credentials;
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
+pub use self::identity::{Assertion, Identity, IdentityEncoding, IdentityHeader, IdentitySource, PRESETS};
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{load, parse};
 pub use self::problem::{Failure, Problem};
@@ -265,8 +271,8 @@ pub struct Upstream {
     pub retries: u32,
     /// What `Host` the upstream sees.
     pub host_header: HostHeader,
-    /// Which identity headers it gets.
-    pub identity: IdentityPreset,
+    /// What it is told of callers, and of the gateway.
+    pub identity: Identity,
     /// How targets with `https://` are verified.
     pub tls: UpstreamTls,
 }
@@ -289,15 +295,6 @@ pub enum HostHeader {
     Target,
     /// This one.
     Fixed(String),
-}
-
-/// `identity`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdentityPreset {
-    /// `X-User-Id`, `X-User-Name`, `X-User-Email`, `X-User-Groups`.
-    Default,
-    /// No identity headers are set. Those of the default preset are removed all the same.
-    None,
 }
 
 /// `[[routes]]`

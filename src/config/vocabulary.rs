@@ -43,7 +43,19 @@ const HOMES: [(&str, &[&str]); 14] = [
     ("[users.hashing]", &["memory", "iterations", "max_memory"]),
     (
         "[upstreams.NAME]",
-        &["targets", "balance", "connect_timeout", "response_timeout", "retries", "host_header", "identity"],
+        &[
+            "targets",
+            "balance",
+            "connect_timeout",
+            "response_timeout",
+            "retries",
+            "host_header",
+            "identity",
+            "identity_encoding",
+            "identity_max_bytes",
+            "assertion",
+            "forward_token",
+        ],
     ),
     ("[limits.NAME]", &["rate", "burst"]),
     ("[[routes]]", &["host", "methods", "auth", "upstream", "timeout"]),
@@ -102,6 +114,13 @@ pub(super) fn is_understood(key: &str, known: &[&'static str], refused: &[&'stat
 pub(super) fn is_plain(key: &str) -> bool {
     let home = HOMES.iter().any(|(_, keys)| keys.contains(&key));
     (home || MORE.contains(&key)) && !key.contains("secret")
+}
+
+/// Whether there may be secrets in the value of a key, under whatever names.
+pub(super) fn may_hold_secrets(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    let near = |word: &str| key.len() <= 64 && strsim::damerau_levenshtein(&lower, word) <= 3;
+    lower.contains("credential") || lower.contains("bearer") || near("credentials")
 }
 
 /// Whether the value of a key is a secret, or may be meant as one: the names are compared generously.

@@ -6,7 +6,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use crate::config::Tls;
+use crate::config::Config;
 use crate::http::hop;
 use crate::net::peer::Trust;
 
@@ -32,6 +32,7 @@ const OWNED: &[&str] = &[
     "x-webauth-user",
     "x-webauth-name",
     "x-webauth-email",
+    "x-webauth-fullname",
     "x-webauth-groups",
     "x-webauth-role",
     // Identity headers of other gateways, which an upstream may have learned to believe.
@@ -154,14 +155,23 @@ pub enum Fate {
     Forwarded,
 }
 
-/// The names of all fields that the gateway removes, as their owners write them, in lower case; also those in which client
-/// certificates are told of.
-pub fn owned_names(tls: Option<&Tls>) -> impl Iterator<Item = (&str, Fate)> {
-    let client_auth = tls.and_then(|tls| tls.client_auth.as_ref());
+/// The names of all fields that the gateway removes, each once, as their owners write them, in lower case; also those in
+/// which client certificates are told of, and those that are set for some upstream.
+pub fn owned_names(config: &Config) -> Vec<(&str, Fate)> {
+    let client_auth = config.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
     let certificates = client_auth.map(|auth| auth.headers.as_slice()).unwrap_or_default();
-    let certificates = certificates.iter().map(|header| (header.name.as_str(), Fate::Owned));
-    let owned = OWNED.iter().map(|name| (*name, Fate::Owned));
-    certificates.chain(owned).chain(FORWARDED.iter().map(|name| (*name, Fate::Forwarded)))
+    let certificates = certificates.iter().map(|header| header.name.as_str());
+    let told = config.upstreams.iter().flat_map(|upstream| upstream.identity.names());
+    let configured = certificates.chain(told.map(HeaderName::as_str));
+    let owned = configured.chain(OWNED.iter().copied()).map(|name| (name, Fate::Owned));
+    let mut names: Vec<(&str, Fate)> = Vec::new();
+    for (name, fate) in owned.chain(FORWARDED.iter().map(|name| (*name, Fate::Forwarded))) {
+        // What is configured comes first, and is believed from nobody.
+        if names.iter().all(|(other, _)| *other != name) {
+            names.push((name, fate));
+        }
+    }
+    names
 }
 
 /// The owned names, by how many letters and digits they have.
@@ -171,10 +181,10 @@ pub struct Firewall {
 }
 
 impl Firewall {
-    /// Removes also the headers in which client certificates are told of.
-    pub fn new(tls: Option<&Tls>) -> Self {
+    /// The firewall of a configuration.
+    pub fn new(config: &Config) -> Self {
         let mut by_length = vec![Vec::new(); LONGEST + 1];
-        for (name, fate) in owned_names(tls) {
+        for (name, fate) in owned_names(config) {
             let plain: Vec<u8> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
             // A name that begins so itself is one with it and without it.
             let bare = plain.strip_prefix(b"http").map(<[u8]>::to_vec);
@@ -189,8 +199,8 @@ impl Firewall {
 
     /// One that does not know a name, which no gateway may start with.
     #[cfg(test)]
-    pub(crate) fn ignorant_of(tls: Option<&Tls>, name: &str) -> Self {
-        let mut firewall = Self::new(tls);
+    pub(crate) fn ignorant_of(config: &Config, name: &str) -> Self {
+        let mut firewall = Self::new(config);
         let plain: Vec<u8> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
         firewall.by_length[plain.len()].retain(|(other, _)| **other != *plain);
         firewall
@@ -273,13 +283,29 @@ mod tests {
     use super::*;
     use crate::config;
 
+    fn parsed(text: &str) -> Config {
+        config::parse(text, "gateway.toml", Path::new(""), &config::Environment::default()).unwrap()
+    }
+
+    fn plain() -> Config {
+        parsed(&upstream(""))
+    }
+
+    /// A configuration with these lines for its upstream.
+    fn upstream(lines: &str) -> String {
+        format!(
+            "[upstreams.api]\ntargets = [\"http://127.0.0.1:9000\"]\n{lines}\n\
+             [[routes]]\npath = \"/\"\nauth = \"required\"\nupstream = \"api\"\n"
+        )
+    }
+
     fn left(names: &[&str], trust: Trust) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for name in names {
             headers
                 .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("admin"));
         }
-        Firewall::new(None).clean(&mut headers, trust);
+        Firewall::new(&plain()).clean(&mut headers, trust);
         headers.keys().map(ToString::to_string).collect()
     }
 
@@ -350,7 +376,7 @@ mod tests {
         for name in ["x-hop", "cookie", "accept"] {
             headers.append(name, HeaderValue::from_static("1"));
         }
-        Firewall::new(None).clean(&mut headers, Trust::Untrusted);
+        Firewall::new(&plain()).clean(&mut headers, Trust::Untrusted);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
 
@@ -376,7 +402,7 @@ mod tests {
         );
         let config =
             config::parse(&text, "gateway.toml", Path::new(""), &config::Environment::default()).unwrap();
-        let firewall = Firewall::new(config.tls.as_ref());
+        let firewall = Firewall::new(&config);
         for name in
             ["x-client-subject", "http-x_client-subject", "http-client-serial", "client-serial", &long]
         {

@@ -137,7 +137,7 @@ impl Rehearsal {
     ///
     /// [`RehearsalError`]; none of them is a fault of the configuration.
     pub fn new(config: Config) -> Result<Self, RehearsalError> {
-        let firewall = Firewall::new(config.tls.as_ref());
+        let firewall = Firewall::new(&config);
         Self::behind(Arc::new(firewall), config)
     }
 

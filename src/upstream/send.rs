@@ -17,7 +17,7 @@ use super::pool::{Lease, Leased, Pool};
 use super::shared::SharedUpstream;
 use super::upgrade::{self, UpgradeAnswer};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
-use crate::config::{Balance, HostHeader, IdentityPreset};
+use crate::config::{Balance, HostHeader};
 use crate::http::body::RequestBody;
 use crate::identity::UpstreamRequest;
 use crate::net::deadline::{Progress, TickClock};
@@ -90,11 +90,6 @@ impl Upstream {
     /// The upstream's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name
-    }
-
-    /// Which identity headers it gets.
-    pub fn identity(&self) -> IdentityPreset {
-        self.shared.settings.identity
     }
 
     /// Lets connections go that nobody has used for a while.

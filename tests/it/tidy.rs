@@ -30,7 +30,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admission", &["config", "limits", "net", "routing"]),
     ("authn", &["admission", "base", "config", "request", "routing", "sessions", "tokens", "users"]),
     ("authz", &["authn", "base", "config", "limits", "request", "routing"]),
-    ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing", "upgrade"]),
+    (
+        "identity",
+        &["authn", "authz", "base", "config", "http", "net", "request", "routing", "tokens", "upgrade"],
+    ),
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
     ("endpoints", &["base", "config", "keys", "limits", "sessions", "tokens", "users"]),
     ("admin", &[]),
@@ -309,10 +312,10 @@ fn some_things_are_done_in_one_place() {
                 matches!(module, "tokens" | "keys"),
                 "only tokens and keys may use jsonwebtoken",
             );
-            // The sample upstream of `tollgate demo` reads them, and the proof compares them.
+            // The sample upstream of `tollgate demo` reads them, the proof compares them, and presets name them.
             only(
                 "\"x-user-",
-                matches!(module, "identity" | "cli" | "proof"),
+                matches!(module, "identity" | "cli" | "proof") || path == "config/identity.rs",
                 "only identity writes identity headers",
             );
             let reads = path == "config/environment.rs";
