@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::complaint::{Complaint, alternatives, nearest, quoted};
 use super::credentials::{Credentials, credentials};
+use super::excerpt::Span;
 use super::header_name::{is_same, owned_header};
 use super::kind::Kind;
 use super::reader::{Located, Table};
@@ -152,14 +153,6 @@ pub(super) fn identity(
     let assertion = assertion(table, upstream, tokens);
     let credentials = credentials(table);
     let forward_token = table.boolean("forward_token").unwrap_or(false);
-    if forward_token
-        && credentials.as_ref().is_some_and(|credentials| credentials.name == http::header::AUTHORIZATION)
-        && let Some(place) = table.key_span("forward_token")
-    {
-        let complaint = Complaint::new("\"forward_token\" and \"credentials\" both set Authorization");
-        let hint = "the upstream can see one of them: remove \"forward_token\" or \"credentials\"";
-        table.reader.report(&place, complaint.hint(hint));
-    }
     let identity = Identity {
         headers,
         encoding: encoding.unwrap_or(IdentityEncoding::Utf8),
@@ -168,15 +161,38 @@ pub(super) fn identity(
         forward_token,
         credentials,
     };
+    check_headers(table, &identity, &place, tls);
+    identity
+}
+
+/// Sees that each header has one meaning.
+fn check_headers(table: &Table<'_>, identity: &Identity, place: &Span, tls: Option<&Tls>) {
+    if identity.forward_token
+        && identity
+            .credentials
+            .as_ref()
+            .is_some_and(|credentials| credentials.name == http::header::AUTHORIZATION)
+        && let Some(place) = table.key_span("forward_token")
+    {
+        let complaint = Complaint::new("\"forward_token\" and \"credentials\" both set Authorization");
+        let hint = "the upstream can see one of them: remove \"forward_token\" or \"credentials\"";
+        table.reader.report(&place, complaint.hint(hint));
+    }
+    if let Some(credentials) = &identity.credentials
+        && let Some(place) = table.key_span("credentials")
+        && identity.headers.iter().any(|header| is_same(&header.name, &credentials.name))
+    {
+        let complaint = Complaint::new(format!("the header \"{}\" already tells of users", credentials.name));
+        table.reader.report(&place, complaint.hint("take another header for one of the two"));
+    }
     let certificates = tls.and_then(|tls| tls.client_auth.as_ref());
     for header in certificates.map(|auth| auth.headers.as_slice()).unwrap_or_default() {
         if let Some(name) = identity.names().find(|name| is_same(name, &header.name)) {
             let message = format!("the header \"{name}\" is there already in [tls.client_auth]");
             let hint = "take another name there, or an \"identity\" without this header";
-            table.reader.report(&place, Complaint::new(message).hint(hint));
+            table.reader.report(place, Complaint::new(message).hint(hint));
         }
     }
-    identity
 }
 
 fn preset(table: &mut Table<'_>) -> Vec<IdentityHeader> {
@@ -305,3 +321,6 @@ fn lifetime(text: &str) -> Result<Duration, Complaint> {
     Err(Complaint::new(format!("{} is out of range", quoted(text)))
         .hint("an assertion lives from \"5s\" to \"1h\"; it is made anew when half of that is over"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,7 +149,10 @@ fn the_smallest_file_has_an_upstream_and_a_route() {
     let seconds = Duration::from_secs;
     assert_eq!(upstream.name, "api");
     assert_eq!(upstream.targets, [Target::Http(Authority { host: "127.0.0.1".into(), port: 9000 })]);
-    assert_eq!((upstream.balance, upstream.identity), (Balance::LeastRequest, IdentityPreset::Default));
+    assert_eq!(upstream.balance, Balance::LeastRequest);
+    let told: Vec<_> = upstream.identity.names().map(|name| name.as_str()).collect();
+    assert_eq!(told, ["x-user-id", "x-user-name", "x-user-email", "x-user-groups"]);
+    assert_eq!((upstream.identity.max_bytes, upstream.identity.forward_token), (8192, false));
     assert_eq!(
         (upstream.connect_timeout, upstream.response_timeout, upstream.idle_timeout),
         (seconds(5), seconds(60), seconds(60))
@@ -2030,12 +2033,7 @@ fn unbuilt_keys_and_values_outside_the_example_are_refused_by_name() {
         (route("rewrite"), "rewrite"),
         (route("header"), "header"),
         (route("headers"), "headers"),
-        (upstream("identity_encoding = \"utf8\""), "identity_encoding"),
-        (upstream("forward_token = false"), "forward_token"),
         (upstream("balance = \"hash\""), "hash"),
-        (upstream("identity = \"webauth\""), "webauth"),
-        (upstream("identity = \"remote-user\""), "remote-user"),
-        (upstream("identity = {}"), "identity"),
         (format!("store.url = \"postgres://a\"\n{SMALLEST}"), "postgres://"),
         (format!("server.admin = \"unix:/x\"\n{SMALLEST}"), "unix:"),
     ] {

@@ -412,6 +412,35 @@ mod tests {
     }
 
     #[test]
+    fn what_any_upstream_is_told_is_owned_on_every_route() {
+        let config = parsed(&upstream(
+            r#"identity = { "X-Account" = "claim:account", "True-Client-Ip" = "user:id" }
+               credentials = { header = "X-Backend-Key", value = "hunter2" }"#,
+        ));
+        let firewall = Firewall::new(&config);
+        for name in ["x-account", "http_x.account", "x_backend-key", "xbackendkey", "true-client-ip"] {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            assert!(firewall.removes(&name, Trust::Trusted), "{name}");
+        }
+        let names: Vec<&str> = owned_names(&config).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.iter().filter(|name| **name == "true-client-ip").count(), 1);
+        assert!(
+            left(&["x-account", "x-backend-key"], Trust::Trusted).len() == 2,
+            "where nobody is told them"
+        );
+    }
+
+    #[test]
+    fn the_headers_of_every_preset_are_owned() {
+        for (preset, headers) in config::PRESETS {
+            for (name, _) in headers {
+                assert!(OWNED.contains(name), "{name} of {preset}");
+            }
+        }
+        assert!(OWNED.contains(&super::super::X_TOLLGATE_ASSERTION.as_str()));
+    }
+
+    #[test]
     fn more_owned_fields_than_fit_in_one_round_are_all_removed() {
         let names: Vec<String> = (0..60).map(|dashes| format!("x{}user-id", "-".repeat(dashes))).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();

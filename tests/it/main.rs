@@ -24,6 +24,7 @@ mod grpc;
 mod http2;
 mod http2_limits;
 mod identity;
+mod identity_headers;
 mod intake;
 mod limits;
 mod login;
