@@ -122,6 +122,10 @@ async fn exchange<'a>(
     let identified = worker.authenticator.identify(admitted, connection.certified.as_ref()).await?;
     note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
     let permitted = authz::permit(identified, &worker.rates, told)?;
+    if let Some(reason) = permitted.would_refuse() {
+        worker.reported.note(&route.name, reason);
+        note(record, |record| record.would_refuse = Some(reason));
+    }
 
     let upstream = worker.upstream(route)?;
     note(record, |record| record.upstream = Some(upstream.name().to_owned()));
@@ -132,6 +136,8 @@ async fn exchange<'a>(
         certificate: connection.tls.as_ref().and_then(Session::client),
     };
     let (mut sealed, caller) = worker.sealer.seal(permitted, &origin).await?;
+    // Where nothing is enforced, nothing ends with its token.
+    let caller = if route.is_enforced { caller } else { Caller::Anonymous };
 
     if dialect == Dialect::Grpc && caller.token().is_some() {
         // It ends with the token, however long its client is silent.

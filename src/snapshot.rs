@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::base::claims::AskedClaims;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::endpoints::TokenRoutes;
@@ -44,8 +43,6 @@ pub struct Snapshot {
     pub ring: Arc<KeyRing>,
     /// Checks tokens.
     pub verifier: Verifier,
-    /// Claims that are kept of a token that passed.
-    pub asked: Arc<AskedClaims>,
     /// Looks users up.
     pub directory: Directory,
     /// Knows what is revoked.
@@ -124,8 +121,8 @@ impl Snapshot {
         let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
         let issuer = Issuer::new(Arc::clone(&ring), &config.tokens);
         let asserter = Arc::new(Asserter::new(Arc::clone(&ring), &config.tokens));
-        let mut asked = AskedClaims::default();
-        let plans = Arc::new(Plans::new(&config.upstreams, &mut asked));
+        let routes = Arc::new(RouteTable::new(&config));
+        let plans = Arc::new(Plans::new(&config, &routes.asked_claims()));
         let people = Arc::new(directory.clone());
         let lockout = Lockout::open(&config.users, Some(store), clock.clone()).await;
         let lockout = lockout.map_err(AssemblyError::Store)?;
@@ -133,7 +130,7 @@ impl Snapshot {
         let token_routes =
             TokenRoutes::new(people, recorded, lockout, issuer, checked, Arc::clone(&ring), &config.tokens);
         Ok(Self {
-            routes: Arc::new(RouteTable::new(&config)),
+            routes,
             rates: Arc::new(Rates::new(&config, &clock)),
             config,
             upstreams,
@@ -141,7 +138,6 @@ impl Snapshot {
             tls,
             https_port,
             verifier,
-            asked: Arc::new(asked),
             plans,
             asserter,
             directory,

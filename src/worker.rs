@@ -38,6 +38,7 @@ use crate::routing::{Route, RouteTable};
 use crate::snapshot::Snapshot;
 use crate::streams::Streams;
 use crate::telemetry::access::{AccessLog, Record};
+use crate::telemetry::reported::{Passed, Reported};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// How far the gateway has come in stopping.
@@ -89,6 +90,8 @@ pub struct Worker {
     pub crowd: Arc<Crowd>,
     /// Connections that this thread has turned away for their network.
     pub turned_away: TurnedAway,
+    /// Requests that this thread has let pass on routes that enforce nothing.
+    pub reported: Reported,
     /// Client connections of this thread.
     own_connections: Cell<usize>,
     stopping: Cell<bool>,
@@ -182,11 +185,11 @@ impl Worker {
             .collect::<Result<_, _>>()?;
         let authenticator = Authenticator::new(
             snapshot.verifier.clone(),
-            Arc::clone(&snapshot.asked),
             snapshot.directory.clone(),
             snapshot.sessions.clone(),
             control.clone(),
             snapshot.clock.clone(),
+            snapshot.routes.asked_claims(),
         )?;
         let access = snapshot.config.log.access.then(|| {
             Rc::new(AccessLog::new(
@@ -224,6 +227,7 @@ impl Worker {
             connections,
             crowd,
             turned_away: TurnedAway::default(),
+            reported: Reported::default(),
             own_connections: Cell::new(0),
             stopping: Cell::new(false),
         })
@@ -337,6 +341,9 @@ async fn tick(worker: Rc<Worker>) {
         if let Some((count, address)) = worker.turned_away.due(worker.clock.now_ms()) {
             let most = worker.server.limits.max_connections_per_network;
             tracing::warn!(count, client = %address, most, "connections were closed: their network has too many");
+        }
+        if let Some((count, Passed { route, reason })) = worker.reported.due(worker.clock.now_ms()) {
+            tracing::warn!(count, %route, %reason, "requests passed that would have been refused");
         }
         worker.streams.check(&worker.authenticator);
         for upstream in &worker.upstreams {

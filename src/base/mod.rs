@@ -2,7 +2,7 @@
 
 pub mod algorithm;
 pub mod bounds;
-pub mod claims;
+pub mod claim;
 pub mod clock;
 pub mod ids;
 pub mod path;

@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use http::{HeaderName, HeaderValue};
 
-use super::claims::ClaimValues;
 use super::user::User;
 
 /// How many introductions are kept of somebody who is told of to more sorts of upstreams.
@@ -15,7 +14,6 @@ const MAX_INTRODUCTIONS: usize = 8;
 #[derive(Debug)]
 pub struct Principal {
     user: User,
-    claims: Rc<ClaimValues>,
     introductions: RefCell<Vec<Rc<Introduction>>>,
 }
 
@@ -31,19 +29,14 @@ pub struct Introduction {
 }
 
 impl Principal {
-    /// A user who has shown a token that says so much.
-    pub fn new(user: User, claims: Rc<ClaimValues>) -> Self {
-        Self { user, claims, introductions: RefCell::default() }
+    /// Somebody of whom nobody was told yet.
+    pub fn new(user: User) -> Self {
+        Self { user, introductions: RefCell::default() }
     }
 
     /// The record of the user.
     pub fn user(&self) -> &User {
         &self.user
-    }
-
-    /// What the token says of the claims that the configuration asks for.
-    pub fn claims(&self) -> &Rc<ClaimValues> {
-        &self.claims
     }
 
     /// The introduction that was kept for upstreams of a sort.
@@ -69,7 +62,7 @@ mod tests {
     #[test]
     fn the_latest_introductions_are_kept_one_of_each_sort() {
         let user = User { id: "1".to_owned(), name: String::new(), email: None, groups: Vec::new() };
-        let principal = Principal::new(user, Rc::default());
+        let principal = Principal::new(user);
         assert!(principal.introduction(0).is_none());
         let last = u64::try_from(MAX_INTRODUCTIONS).unwrap();
         for sort in 0..=last {

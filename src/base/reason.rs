@@ -57,6 +57,14 @@ pub enum Reason {
     UserInactive,
     /// The token's user does not exist.
     UserNotFound,
+    /// The caller is in none of the groups that the route is for.
+    GroupMissing,
+    /// The token lacks a scope.
+    ScopeMissing,
+    /// A claim of the token has not the value that it has to have.
+    ClaimMismatch,
+    /// The caller has something that the route is not for.
+    PolicyDenied,
     /// An identity value cannot stand in a header.
     IdentityUnfit,
     /// Identity headers are larger than the upstream takes.
@@ -77,7 +85,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 38] = [
         Self::RequestMalformed,
         Self::HostInvalid,
         Self::PathAmbiguous,
@@ -104,6 +112,10 @@ impl Reason {
         Self::TokenRevoked,
         Self::UserInactive,
         Self::UserNotFound,
+        Self::GroupMissing,
+        Self::ScopeMissing,
+        Self::ClaimMismatch,
+        Self::PolicyDenied,
         Self::IdentityUnfit,
         Self::IdentityTooLarge,
         Self::UpstreamRefused,
@@ -143,6 +155,10 @@ impl Reason {
             Self::TokenRevoked => "token_revoked",
             Self::UserInactive => "user_inactive",
             Self::UserNotFound => "user_not_found",
+            Self::GroupMissing => "group_missing",
+            Self::ScopeMissing => "scope_missing",
+            Self::ClaimMismatch => "claim_mismatch",
+            Self::PolicyDenied => "policy_denied",
             Self::IdentityUnfit => "identity_unfit",
             Self::IdentityTooLarge => "identity_too_large",
             Self::UpstreamRefused => "upstream_refused",

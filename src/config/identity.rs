@@ -11,9 +11,10 @@ use super::credentials::{Credentials, credentials};
 use super::excerpt::Span;
 use super::header_name::{is_same, owned_header};
 use super::kind::Kind;
+use super::policy::OF_THE_TOKEN;
 use super::reader::{Located, Table};
 use super::{Tls, Tokens, units};
-use crate::base::claims::ClaimPath;
+use crate::base::claim::ClaimPath;
 use crate::base::user::Attribute;
 
 /// Bytes of identity headers that an upstream gets at most, when nothing else is said.
@@ -128,6 +129,14 @@ impl Identity {
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
         let credentials = self.credentials.iter().map(|credentials| &credentials.name);
         self.headers.iter().map(|header| &header.name).chain(credentials)
+    }
+
+    /// Every claim that its headers say.
+    pub fn claims(&self) -> impl Iterator<Item = &ClaimPath> {
+        self.headers.iter().filter_map(|header| match &header.source {
+            IdentitySource::Claim(path) => Some(path),
+            IdentitySource::User(_) => None,
+        })
     }
 }
 
@@ -253,10 +262,20 @@ fn source(text: &str) -> Result<IdentitySource, Complaint> {
     const FORMS: &str = "write \"user:id\", \"user:name\", \"user:email\", \"user:groups\", or \"claim:\" and the name of a claim";
     let unknown = || Complaint::new(format!("{} is nothing that a header can say", quoted(text)));
     match text.split_once(':') {
-        Some(("claim", path)) => ClaimPath::parse(path).map(IdentitySource::Claim).map_err(|_| {
-            Complaint::new(format!("{} is not the name of a claim", quoted(path)))
-                .hint("write \"claim:account_id\", \"claim:account.id\" for a member of an object, or a name with dots in quotes: 'claim:\"https://example.com/id\"'")
-        }),
+        Some(("claim", path)) => {
+            let path = ClaimPath::parse(path).map_err(|_| {
+                Complaint::new(format!("{} is not the name of a claim", quoted(path)))
+                    .hint("write \"claim:account_id\", \"claim:account.id\" for a member of an object, or a URL, which is one name")
+            })?;
+            match path.name() {
+                Some(name) if OF_THE_TOKEN.contains(&name) => {
+                    let complaint =
+                        Complaint::new(format!("the claim \"{name}\" does not say who is calling"));
+                    Err(complaint.hint("it is about the token itself, which the upstream does not see"))
+                }
+                Some(_) | None => Ok(IdentitySource::Claim(path)),
+            }
+        }
         Some(("user", field)) => {
             let words = Attribute::ALL.map(|attribute| attribute.name());
             let found = Attribute::ALL.into_iter().find(|attribute| attribute.name() == field);

@@ -3,7 +3,7 @@
 use super::complaint::nearest;
 
 /// Keys, and the table where each belongs.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("[server]", &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout"]),
     (
         "[server.limits]",
@@ -58,7 +58,8 @@ const HOMES: [(&str, &[&str]); 14] = [
         ],
     ),
     ("[limits.NAME]", &["rate", "burst"]),
-    ("[[routes]]", &["host", "methods", "auth", "upstream", "timeout"]),
+    ("[[routes]]", &["host", "methods", "auth", "allow", "deny", "enforce", "upstream", "timeout"]),
+    ("allow or deny of [[routes]]", &["scopes", "match"]),
 ];
 
 /// Keys that have several homes, or such common names that nothing is said about their home.

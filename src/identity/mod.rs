@@ -20,7 +20,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::principal::Introduction;
 use crate::base::reason::Reason;
-use crate::config::Assertion;
+use crate::config::{Assertion, Auth};
 use crate::http::hop;
 use crate::http::incoming::Incoming;
 use crate::net::peer::{Peer, Trust};
@@ -150,6 +150,7 @@ impl Sealer {
     ) -> Result<(UpstreamRequest, Caller), SealError> {
         let (exchange, route, caller) = permitted.into_pieces();
         let plan = self.plans.of(route.upstream).ok_or(SealError::Broken)?;
+        let is_known = matches!(caller, Caller::User(_));
         let introduction = match &caller {
             Caller::User(known) if !plan.is_silent() => Some(self.introduction(plan, known).await?),
             Caller::User(_) | Caller::Anonymous => None,
@@ -158,7 +159,9 @@ impl Sealer {
         let headers = &mut pieces.headers;
         let trailers = hop::takes_trailers(headers);
         let trust = origin.peer.trust();
-        let forwarded = if plan.forward_token { forwarded_token(headers) } else { None };
+        // One that did not pass is not passed on; where nobody is asked for one, the upstream may judge.
+        let forwards = plan.forward_token && (is_known || route.auth == Auth::Public);
+        let forwarded = if forwards { forwarded_token(headers) } else { None };
         headers.reserve(ADDED_FIELDS);
         self.firewall.clean(headers, trust);
         headers.extend(trailers.map(|trailers| (header::TE, trailers)));
@@ -187,7 +190,7 @@ impl Sealer {
         {
             return Ok(kept);
         }
-        let mut fields = plan.fields(&known.principal)?;
+        let mut fields = plan.fields(known)?;
         let mut renewed_at_ms = i64::MAX;
         if let Some(assertion) = &plan.assertion {
             // On the heap, so that other requests need no room for it.

@@ -7,10 +7,11 @@ use http::{HeaderName, HeaderValue};
 
 use super::SealError;
 use super::values::{self, Unfit};
-use crate::base::claims::{AskedClaim, AskedClaims};
-use crate::base::principal::Principal;
-use crate::base::user::Attribute;
-use crate::config::{self, Assertion, Credentials, IdentityEncoding, IdentitySource};
+use crate::authn::Known;
+use crate::base::claim::ClaimPath;
+use crate::base::user::{Attribute, UserField};
+use crate::config::{self, Assertion, Config, Credentials, IdentityEncoding, IdentitySource};
+use crate::routing::{AskedClaims, ClaimPlace};
 
 /// Numbers for sorts of upstreams.
 static NEXT_SORT: AtomicU64 = AtomicU64::new(0);
@@ -34,7 +35,8 @@ pub(super) struct Plan {
 #[derive(Clone, Copy, Debug)]
 enum Source {
     User(Attribute),
-    Claim(AskedClaim),
+    /// One of the claims that are kept of a token.
+    Claim(usize),
 }
 
 /// The plans of all upstreams. Upstreams that are told the same share one.
@@ -42,13 +44,15 @@ enum Source {
 pub struct Plans(Vec<Arc<Plan>>);
 
 impl Plans {
-    /// Compiles what the upstreams of a configuration are told, and asks for the claims that it takes.
-    pub fn new(upstreams: &[config::Upstream], asked: &mut AskedClaims) -> Self {
+    /// Compiles what the upstreams of a configuration are told. The claims that it takes are asked for already.
+    pub fn new(config: &Config, asked: &AskedClaims) -> Self {
+        let upstreams = &config.upstreams;
+        let place = |path: &ClaimPath| asked.find(path, &config.tokens.user_id_claim);
         let mut plans: Vec<Arc<Plan>> = Vec::with_capacity(upstreams.len());
         for (place, upstream) in upstreams.iter().enumerate() {
             let same = upstreams.iter().take(place).position(|other| other.identity == upstream.identity);
             let shared = same.and_then(|same| plans.get(same).map(Arc::clone));
-            plans.push(shared.unwrap_or_else(|| Arc::new(Plan::new(&upstream.identity, asked))));
+            plans.push(shared.unwrap_or_else(|| Arc::new(Plan::new(&upstream.identity, place))));
         }
         Self(plans)
     }
@@ -60,10 +64,19 @@ impl Plans {
 }
 
 impl Plan {
-    fn new(identity: &config::Identity, asked: &mut AskedClaims) -> Self {
-        let mut source = |source: &IdentitySource| match source {
+    fn new(identity: &config::Identity, place: impl Fn(&ClaimPath) -> Option<ClaimPlace>) -> Self {
+        let source = |source: &IdentitySource| match source {
             IdentitySource::User(attribute) => Source::User(*attribute),
-            IdentitySource::Claim(path) => Source::Claim(asked.ask(path)),
+            IdentitySource::Claim(path) => match place(path) {
+                // What the record has counts, and not what the token says of it.
+                Some(ClaimPlace::UserId) => Source::User(Attribute::Id),
+                Some(ClaimPlace::User(UserField::Username)) => Source::User(Attribute::Name),
+                Some(ClaimPlace::User(UserField::Email)) => Source::User(Attribute::Email),
+                Some(ClaimPlace::User(UserField::Groups)) => Source::User(Attribute::Groups),
+                Some(ClaimPlace::Held(place)) => Source::Claim(place),
+                // No token has anything at this place.
+                None => Source::Claim(usize::MAX),
+            },
         };
         Self {
             sort: NEXT_SORT.fetch_add(1, Ordering::Relaxed),
@@ -86,8 +99,8 @@ impl Plan {
     }
 
     /// The headers that tell of somebody.
-    pub(super) fn fields(&self, principal: &Principal) -> Result<Vec<(HeaderName, HeaderValue)>, SealError> {
-        let user = principal.user();
+    pub(super) fn fields(&self, known: &Known) -> Result<Vec<(HeaderName, HeaderValue)>, SealError> {
+        let user = known.principal.user();
         let mut fields = Vec::with_capacity(self.headers.len() + 1);
         for (name, source) in &self.headers {
             let (value, what) = match source {
@@ -101,8 +114,8 @@ impl Plan {
                     let groups = user.groups.iter().map(String::as_str);
                     (values::of_list(groups, self.encoding), "list of groups")
                 }
-                Source::Claim(claim) => {
-                    let value = principal.claims().get(*claim);
+                Source::Claim(place) => {
+                    let value = known.claims.as_ref().and_then(|claims| claims.value(*place));
                     let value = value.map(|value| values::of_claim(value, self.encoding));
                     (value.unwrap_or(Ok(None)), "claim")
                 }

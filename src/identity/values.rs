@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
-use serde_json::Value;
 
+use crate::base::claim::ClaimValue;
 use crate::config::IdentityEncoding;
 
 /// Bytes of text in one encoded word, which may have 75 characters (RFC 2047 section 2).
@@ -39,26 +39,15 @@ pub(super) fn of_list<'a>(
     HeaderValue::try_from(joined.into_bytes()).map(Some).map_err(|_| Unfit)
 }
 
-/// The value of a claim, which has one or several values; `None` when it has none. An object has no form in a header.
-pub(super) fn of_claim(value: &Value, encoding: IdentityEncoding) -> Result<Option<HeaderValue>, Unfit> {
+/// The value of a claim, which has one or several values; `None` when it has none. What cannot be compared, such as an
+/// object, has no form in a header.
+pub(super) fn of_claim(value: &ClaimValue, encoding: IdentityEncoding) -> Result<Option<HeaderValue>, Unfit> {
     match value {
-        Value::Null => Ok(None),
-        Value::Array(items) => {
-            let items = items.iter().map(scalar).collect::<Result<Vec<_>, _>>()?;
-            of_list(items.iter().map(String::as_str), encoding)
-        }
+        ClaimValue::List(items) => of_list(items.iter().map(AsRef::as_ref), encoding),
         // With a comma it would look like several.
-        Value::String(text) => of_text(one(text)?, encoding),
-        Value::Bool(_) | Value::Number(_) | Value::Object(_) => of_text(&scalar(value)?, encoding),
-    }
-}
-
-fn scalar(value: &Value) -> Result<String, Unfit> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Number(number) => Ok(number.to_string()),
-        Value::Bool(value) => Ok(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => Err(Unfit),
+        ClaimValue::Text(text) => of_text(one(text)?, encoding),
+        ClaimValue::Boolean(value) => of_text(if *value { "true" } else { "false" }, encoding),
+        ClaimValue::Unclear => Err(Unfit),
     }
 }
 
@@ -115,7 +104,7 @@ fn encoded_words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::IdentityEncoding::{Percent, Rfc2047, Utf8};
     use super::*;
@@ -125,7 +114,7 @@ mod tests {
     }
 
     fn claim(value: &Value) -> Result<Option<String>, Unfit> {
-        text(of_claim(value, Utf8))
+        text(of_claim(&ClaimValue::of(value), Utf8))
     }
 
     #[test]
@@ -149,7 +138,7 @@ mod tests {
         assert_eq!(claim(&json!(7)), Ok(Some("7".to_owned())));
         assert_eq!(claim(&json!(true)), Ok(Some("true".to_owned())));
         assert_eq!(claim(&json!(["a", 2, false])), Ok(Some("a,2,false".to_owned())));
-        for nothing in [json!(null), json!(""), json!([])] {
+        for nothing in [json!(""), json!([])] {
             assert_eq!(claim(&nothing), Ok(None), "{nothing}");
         }
     }
@@ -168,11 +157,12 @@ mod tests {
             json!(["a", null]),
             json!([["a"]]),
             json!({ "a": 1 }),
+            json!(1.5),
             json!([{ "a": 1 }]),
             json!(["a", "b\r\nx: y"]),
         ] {
             for encoding in [Utf8, Percent, Rfc2047] {
-                assert_eq!(of_claim(&value, encoding), Err(Unfit), "{value} {encoding:?}");
+                assert_eq!(of_claim(&ClaimValue::of(&value), encoding), Err(Unfit), "{value} {encoding:?}");
             }
         }
         // A name has one value whatever is in it.

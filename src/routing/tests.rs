@@ -26,6 +26,8 @@ fn table(stated: &[Stated]) -> RouteTable {
         table.routes.push(Route {
             name: index.to_string().into(),
             auth: Auth::Public,
+            policy: None,
+            is_enforced: true,
             upstream: index,
             max_body: None,
             timeout_ms: 0,

@@ -3,4 +3,5 @@
 pub mod access;
 pub mod escape;
 pub mod events;
+pub mod reported;
 pub mod sink;

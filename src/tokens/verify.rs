@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::claims::{Claims, Rules};
 use super::compact::{self, Header, Parts};
 use super::json;
-use crate::base::claims::{AskedClaims, ClaimValues};
 use crate::base::clock::Clock;
 use crate::base::reason::Reason;
 use crate::config;
@@ -125,21 +124,7 @@ impl Verifier {
     ///
     /// The first [`TokenFault`], in the order of simplejwt.
     pub fn verify(&self, token: &[u8], expected: Expected) -> Result<Claims, TokenFault> {
-        self.verify_as(token, Some(expected), &AskedClaims::default()).map(|(claims, _)| claims)
-    }
-
-    /// As [`Verifier::verify`]; besides, what the token says of the claims that are asked for.
-    ///
-    /// # Errors
-    ///
-    /// As [`Verifier::verify`].
-    pub fn verify_asked(
-        &self,
-        token: &[u8],
-        expected: Expected,
-        asked: &AskedClaims,
-    ) -> Result<(Claims, ClaimValues), TokenFault> {
-        self.verify_as(token, Some(expected), asked)
+        self.verify_as(token, Some(expected))
     }
 
     /// As [`Verifier::verify`], but for a token of any kind, which may also say neither its kind nor its user; what it does
@@ -149,24 +134,18 @@ impl Verifier {
     ///
     /// As [`Verifier::verify`].
     pub fn verify_any(&self, token: &[u8]) -> Result<Claims, TokenFault> {
-        self.verify_as(token, None, &AskedClaims::default()).map(|(claims, _)| claims)
+        self.verify_as(token, None)
     }
 
-    fn verify_as(
-        &self,
-        token: &[u8],
-        expected: Option<Expected>,
-        asked: &AskedClaims,
-    ) -> Result<(Claims, ClaimValues), TokenFault> {
+    fn verify_as(&self, token: &[u8], expected: Option<Expected>) -> Result<Claims, TokenFault> {
         let now_ms = self.clock.now_unix_ms();
         let (key, payload) = self.open(token, now_ms)?;
         let members = json::read_object(&payload).map_err(|_| {
             TokenFault::Invalid("the payload is not one JSON object without repeated members")
         })?;
-        let asked = asked.of(&members);
         let mut claims = self.rules.check(members, expected, now_ms)?;
         claims.valid_until_ms = claims.valid_until_ms.min(key.retires_at_ms());
-        Ok((claims, asked))
+        Ok(claims)
     }
 
     /// The key whose signature the token bears. Its claims are not looked at.

@@ -113,11 +113,11 @@ fn every_preset_has_its_headers_and_no_others() {
 #[test]
 fn a_table_tells_of_claims_and_of_the_user() {
     let upstream = Upstream::echo();
-    let lines = r#"identity = { "X-Account" = "claim:account.id", "X-Tenant" = "claim:tenant", "X-Roles" = 'claim:"https://example.com/roles"', "X-Login" = "user:name", "X-Teams" = "user:groups", "X-Session" = "claim:jti" }"#;
+    let lines = r#"identity = { "X-Account" = "claim:account.id", "X-Tenant" = "claim:tenant", "X-Roles" = "claim:https://example.com/roles", "X-Login" = "user:name", "X-Teams" = "user:groups", "X-Issuer" = "claim:iss" }"#;
     let gateway = telling(&upstream, lines).start();
     let claims = json!({
         "account": { "id": 42 }, "tenant": "acme", "https://example.com/roles": ["admin", "ops"],
-        "username": "alice", "groups": ["b", "a"],
+        "username": "alice", "groups": ["b", "a"], "iss": "https://issuer.test",
     });
     let told = seen(&gateway, &upstream, &claims);
     for (name, value) in [
@@ -129,7 +129,7 @@ fn a_table_tells_of_claims_and_of_the_user() {
     ] {
         assert_eq!(told.field(name), value, "{told:?}");
     }
-    assert_eq!(told.field("x-session").len(), 32);
+    assert_eq!(told.field("x-issuer"), "https://issuer.test");
     assert!(!told.head.fields.has("x-user-id"));
     // What a token does not say is not said, whatever the client sends.
     let forged = "x-account: 1\r\nX_Tenant: acme\r\nhttp-x-roles: admin\r\nx.login: root\r\n";

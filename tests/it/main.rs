@@ -29,6 +29,7 @@ mod intake;
 mod limits;
 mod login;
 mod panics;
+mod policies;
 mod postgres;
 mod proxy_protocol;
 mod proxying;

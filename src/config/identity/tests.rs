@@ -34,13 +34,13 @@ fn names(identity: &Identity) -> Vec<&str> {
 #[test]
 fn a_table_says_what_headers_hold() {
     let identity = identity(
-        r#"identity = { "X-Account" = "claim:account.id", "Remote-User" = "user:name", "X-Roles" = 'claim:"https://example.com/roles"' }"#,
+        r#"identity = { "X-Account" = "claim:account.id", "Remote-User" = "user:name", "X-Roles" = "claim:https://example.com/roles" }"#,
     );
     assert_eq!(names(&identity), ["remote-user", "x-account", "x-roles"]);
     assert_eq!(identity.headers[0].source, IdentitySource::User(Attribute::Name));
     let path = |text| IdentitySource::Claim(ClaimPath::parse(text).unwrap());
     assert_eq!(identity.headers[1].source, path("account.id"));
-    assert_eq!(identity.headers[2].source, path("\"https://example.com/roles\""));
+    assert_eq!(identity.headers[2].source, path("https://example.com/roles"));
 }
 
 #[test]
