@@ -23,8 +23,9 @@ impl LastWords for LastAnswer {
         let refusal = refusal(why);
         let id = self.worker.next_request_id();
         let id = id.to_str().unwrap_or_default();
-        let (headers, body) = refusal.render(id, &self.worker.realm);
-        if let Some(mut record) = self.worker.begin_last_record() {
+        let generation = self.worker.generation();
+        let (headers, body) = refusal.render(id, &generation.realm);
+        if let Some(mut record) = generation.begin_last_record() {
             id.clone_into(&mut record.request_id);
             record.client = Some(self.connection.peer.address());
             record.status = Some(refusal.status().as_u16());

@@ -19,7 +19,7 @@ use crate::base::bounds;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
 use crate::connection::tunnel::Opened;
-use crate::connection::{Call, Purpose};
+use crate::connection::{Call, Purpose, Source};
 use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
@@ -34,6 +34,7 @@ use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
 use crate::upstream::{Limits, UpgradeAnswer, Upstream, UpstreamResponse};
+use crate::worker::Generation;
 
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -41,25 +42,28 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// Serves one request. There is always an answer, and always one record. The request is taken in before anything is
 /// waited for, so that the future need not hold it.
 pub fn serve(
-    call: Call<'_>,
+    source: Source<'_>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Response<ResponseBody>> + use<'_> {
-    let Call { worker, connection, progress, .. } = call;
-    progress.begin();
-    let id = request_id(call, &request);
-    let record = worker.begin_record(connection, &request, &id);
+    source.progress.begin();
+    // Taken once: whatever is reloaded meanwhile, the request ends as it has begun.
+    let generation = source.worker.generation();
+    let id = request_id(source, &request);
+    let record = generation.begin_record(source.connection, &request, &id);
     let dialect = Dialect::of(request.headers());
-    let taken = request::intake(request, worker.server.limits.max_headers);
-    finish(call, taken, dialect, id, record)
+    let taken = request::intake(request, generation.server.limits.max_headers);
+    finish(source, generation, taken, dialect, id, record)
 }
 
 async fn finish(
-    call: Call<'_>,
+    source: Source<'_>,
+    generation: Rc<Generation>,
     taken: Result<Exchange, IntakeError>,
     dialect: Dialect,
     id: HeaderValue,
     mut record: Option<Box<Record>>,
 ) -> Response<ResponseBody> {
+    let call = source.call(&generation);
     let Call { connection, progress, .. } = call;
     let mut told = Told::default();
     let outcome = unless_panicking(pin!(exchange(call, taken, dialect, &id, &mut record, &mut told))).await;
@@ -98,36 +102,36 @@ async fn exchange<'a>(
     record: &mut Option<Box<Record>>,
     told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
-    let Call { worker, connection, progress, .. } = call;
+    let Call { worker, generation, connection, progress, .. } = call;
     let exchange = taken?;
     note(record, |record| record.took_in(&exchange));
     if connection.purpose == Purpose::Redirect {
         return redirect(worker.https_port, exchange);
     }
     check_directed(call, &exchange)?;
-    if let Some(endpoint) = worker.token_routes.matches(exchange.path().path()) {
+    if let Some(endpoint) = generation.token_routes.matches(exchange.path().path()) {
         // On the heap, so that proxied requests need no room for it.
         return Box::pin(token_route(call, endpoint, exchange, id, record, told)).await;
     }
 
-    let routed = worker.routes.route(exchange)?;
+    let routed = generation.routes.route(exchange)?;
     let route = routed.route();
     note(record, |record| record.route = Some(route.name.to_string()));
     if !request::fits(routed.exchange().length(), route.max_body) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
 
-    let trusted = &worker.server.trusted_proxies;
-    let admitted = admission::admit(routed, &connection.peer, trusted, &worker.rates, told)?;
-    let identified = worker.authenticator.identify(admitted, connection.certified.as_ref()).await?;
+    let trusted = &generation.server.trusted_proxies;
+    let admitted = admission::admit(routed, &connection.peer, trusted, &generation.rates, told)?;
+    let identified = generation.authenticator.identify(admitted, connection.certified.as_ref()).await?;
     note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
-    let permitted = authz::permit(identified, &worker.rates, told)?;
+    let permitted = authz::permit(identified, &generation.rates, told)?;
     if let Some(reason) = permitted.would_refuse() {
         worker.reported.note(&route.name, reason);
         note(record, |record| record.would_refuse = Some(reason));
     }
 
-    let upstream = worker.upstream(route)?;
+    let upstream = generation.upstream(route)?;
     note(record, |record| record.upstream = Some(upstream.name().to_owned()));
     let origin = Origin {
         peer: &connection.peer,
@@ -135,7 +139,7 @@ async fn exchange<'a>(
         scheme: connection.scheme(),
         certificate: connection.tls.as_ref().and_then(Session::client),
     };
-    let (mut sealed, caller) = worker.sealer.seal(permitted, &origin).await?;
+    let (mut sealed, caller) = generation.sealer.seal(permitted, &origin).await?;
     // Where nothing is enforced, nothing ends with its token.
     let caller = if route.is_enforced { caller } else { Caller::Anonymous };
 
@@ -208,7 +212,7 @@ fn open_stream(
 /// (RFC 9110 section 15.5.20).
 fn check_directed(call: Call<'_>, exchange: &Exchange) -> Result<(), Refusal> {
     let Some(session) = &call.connection.tls else { return Ok(()) };
-    if session.serves(exchange.host().name(), call.worker.routes.names_hosts()) {
+    if session.serves(exchange.host().name(), call.generation.routes.names_hosts()) {
         return Ok(());
     }
     Err(Refusal::new(Reason::MisdirectedRequest, "This connection is not for the requested host."))
@@ -235,23 +239,23 @@ async fn token_route<'a>(
     record: &mut Option<Box<Record>>,
     told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
-    let Call { worker, connection, progress, .. } = call;
+    let Call { worker, generation, connection, progress, .. } = call;
     note(record, |record| record.route = Some(endpoint.name().to_owned()));
     if !request::fits(exchange.length(), max_token_request()) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
-    let client = client_of(&connection.peer, exchange.headers(), &worker.server.trusted_proxies);
-    if let Some(plan) = worker.rates.of_token_routes() {
+    let client = client_of(&connection.peer, exchange.headers(), &generation.server.trusted_proxies);
+    if let Some(plan) = generation.rates.of_token_routes() {
         let sender = Sender { client, headers: exchange.headers(), user_id: None };
-        worker.rates.count(plan, Turn::Only, sender, told)?;
+        generation.rates.count(plan, Turn::Only, sender, told)?;
     }
     let Pieces { method, headers, body, .. } = *exchange.into_pieces();
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     let authorization = headers.get(header::AUTHORIZATION).cloned();
     let body = in_time(progress, pin!(read_whole(progress, body))).await??;
-    let routes = worker.token_routes.clone();
+    let routes = generation.token_routes.clone();
     let request = TokenRequest { endpoint, method, content_type, authorization, body, client };
-    let answer = worker.control.spawn(async move { routes.answer(request).await }).await;
+    let answer = worker.control().spawn(async move { routes.answer(request).await }).await;
     let answer = answer.map_err(|_| Refusal::new(Reason::InternalError, "The gateway failed."))?;
     note(record, |record| {
         record.reason = answer.reason;
@@ -296,20 +300,20 @@ fn refuse(
         record.ended = if left { Ended::Client } else { Ended::Complete };
     });
     let id = id.to_str().unwrap_or_default();
-    let (status, headers, body) = refusal.render_in(dialect, id, &call.worker.realm);
+    let (status, headers, body) = refusal.render_in(dialect, id, &call.generation.realm);
     Answer::Own(status, headers, body)
 }
 
 /// The id of a request: a trusted proxy's, or a new one.
-fn request_id(call: Call<'_>, request: &Request<Incoming>) -> HeaderValue {
-    if call.connection.peer.trust() == Trust::Trusted
+fn request_id(source: Source<'_>, request: &Request<Incoming>) -> HeaderValue {
+    if source.connection.peer.trust() == Trust::Trusted
         && let Some(id) = request.headers().get(X_REQUEST_ID)
         && (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
         && id.as_bytes().iter().all(u8::is_ascii_graphic)
     {
         return id.clone();
     }
-    call.worker.next_request_id()
+    source.worker.next_request_id()
 }
 
 fn note(record: &mut Option<Box<Record>>, write: impl FnOnce(&mut Record)) {

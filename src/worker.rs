@@ -1,6 +1,7 @@
 //! One data-plane thread: its listeners, connections, pools and memory. A request never leaves it.
 
 mod accept;
+mod generation;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -9,32 +10,24 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use crate::http::incoming::Incoming;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use http::{HeaderValue, Request};
+use http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, LocalOptions};
 use tokio::sync::watch;
 
-use crate::authn::Authenticator;
+pub use self::generation::Generation;
 use crate::base::bounds;
 use crate::base::clock::Clock;
 use crate::base::ids::{RandomnessUnavailable, RequestIds};
-use crate::base::reason::Reason;
-use crate::config::{CertificatePart, Server};
-use crate::connection::{ClientConnection, Purpose};
-use crate::endpoints::TokenRoutes;
+use crate::connection::Purpose;
 use crate::http::date::DateLine;
 use crate::http::problem::Refusal;
-use crate::identity::Sealer;
-use crate::limits::rates::Rates;
 use crate::net::crowd::{Crowd, TurnedAway};
 use crate::net::deadline::{Progress, TickClock};
 use crate::net::guarded::Scratch;
-use crate::net::tls::TlsServer;
 use crate::net::watchlist::Watchlist;
 use crate::request::Exchange;
-use crate::routing::{Route, RouteTable};
 use crate::snapshot::Snapshot;
 use crate::streams::Streams;
 use crate::telemetry::access::{AccessLog, Record};
@@ -52,34 +45,14 @@ pub enum Stopping {
     Now,
 }
 
-/// What a data-plane thread works with. Nothing in it is shared but what is immutable, and the counts of requests.
+/// What a data-plane thread works with as long as it lives. Nothing in it is shared but counts.
 pub struct Worker {
-    /// The routes.
-    pub routes: Arc<RouteTable>,
-    /// How many requests may come.
-    pub rates: Arc<Rates>,
-    /// The token routes, served by the control plane.
-    pub token_routes: TokenRoutes,
-    /// Who is calling.
-    pub authenticator: Authenticator,
-    /// What is removed from requests, and what is set.
-    pub sealer: Sealer,
-    /// Where the control plane runs.
-    pub control: Handle,
-    /// The realm in challenges.
-    pub realm: String,
-    /// `[server]`
-    pub server: Server,
-    /// `[tls]`
-    pub tls: Option<TlsServer>,
-    /// By which part of their certificates clients are known.
-    pub certified_by: Option<CertificatePart>,
+    thread: Thread,
+    /// What requests that begin work with.
+    generation: RefCell<Rc<Generation>>,
     /// Where `http_redirect` sends to: the port of HTTPS.
     pub https_port: u16,
-    upstreams: Vec<Upstream>,
     ids: RefCell<RequestIds>,
-    access: Option<Rc<AccessLog>>,
-    clock: Rc<TickClock>,
     watchlist: Watchlist,
     streams: Streams,
     scratch: Scratch,
@@ -95,6 +68,14 @@ pub struct Worker {
     /// Client connections of this thread.
     own_connections: Cell<usize>,
     stopping: Cell<bool>,
+}
+
+/// What every generation of a thread is made with.
+struct Thread {
+    /// Where the control plane runs.
+    control: Handle,
+    clock: Rc<TickClock>,
+    access: Rc<AccessLog>,
 }
 
 /// What a thread is given to begin with.
@@ -177,53 +158,19 @@ impl Worker {
         connections: Arc<AtomicUsize>,
         crowd: Arc<Crowd>,
     ) -> Result<Self, RandomnessUnavailable> {
-        let clock = Rc::new(TickClock::default());
-        let upstreams = snapshot
-            .upstreams
-            .iter()
-            .map(|shared| Upstream::new(shared, &clock))
-            .collect::<Result<_, _>>()?;
-        let authenticator = Authenticator::new(
-            snapshot.verifier.clone(),
-            snapshot.directory.clone(),
-            snapshot.sessions.clone(),
-            control.clone(),
-            snapshot.clock.clone(),
-            snapshot.routes.asked_claims(),
-        )?;
-        let access = snapshot.config.log.access.then(|| {
-            Rc::new(AccessLog::new(
-                snapshot.sink.clone(),
-                Clock::clone(&snapshot.clock),
-                snapshot.config.log.format,
-            ))
-        });
+        let (clock, format) = (Clock::clone(&snapshot.clock), snapshot.config.log.format);
+        let access = Rc::new(AccessLog::new(snapshot.sink.clone(), clock.clone(), format));
+        let thread = Thread { control, clock: Rc::new(TickClock::default()), access };
+        let generation = Generation::new(snapshot, &thread)?;
         Ok(Self {
-            routes: Arc::clone(&snapshot.routes),
-            rates: Arc::clone(&snapshot.rates),
-            token_routes: snapshot.token_routes.clone(),
-            authenticator,
-            sealer: Sealer {
-                firewall: Arc::clone(&snapshot.firewall),
-                plans: Arc::clone(&snapshot.plans),
-                asserter: Arc::clone(&snapshot.asserter),
-                control: control.clone(),
-                clock: Clock::clone(&snapshot.clock),
-            },
-            control,
-            realm: snapshot.config.tokens.realm.clone(),
-            server: snapshot.config.server.clone(),
-            tls: snapshot.tls.clone(),
-            certified_by: snapshot.config.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()?.user),
+            thread,
+            generation: RefCell::new(Rc::new(generation)),
             https_port: snapshot.https_port,
-            upstreams,
             ids: RefCell::new(RequestIds::new()?),
-            access,
-            clock,
             watchlist: Watchlist::default(),
-            streams: Streams::new(snapshot.config.tokens.stream_grace),
+            streams: Streams::default(),
             scratch: Scratch::default(),
-            date: DateLine::new(Clock::clone(&snapshot.clock)),
+            date: DateLine::new(clock),
             connections,
             crowd,
             turned_away: TurnedAway::default(),
@@ -233,20 +180,20 @@ impl Worker {
         })
     }
 
+    /// What a request works with that begins now. It keeps this to its end.
+    pub fn generation(&self) -> Rc<Generation> {
+        Rc::clone(&self.generation.borrow())
+    }
+
+    /// Where the control plane runs.
+    pub fn control(&self) -> &Handle {
+        &self.thread.control
+    }
+
     /// A new request id.
     pub fn next_request_id(&self) -> HeaderValue {
         let id = self.ids.borrow_mut().next_id();
         HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("unknown"))
-    }
-
-    /// The upstream of a route.
-    ///
-    /// # Errors
-    ///
-    /// A refusal when the route names none, which no checked configuration does.
-    pub fn upstream(&self, route: &Route) -> Result<&Upstream, Refusal> {
-        let missing = || Refusal::new(Reason::InternalError, "The route has no upstream.");
-        self.upstreams.get(route.upstream).ok_or_else(missing)
     }
 
     /// Logs an upstream's failure and makes a refusal of it.
@@ -255,29 +202,9 @@ impl Worker {
         Refusal::from(error)
     }
 
-    /// Begins the access record of a request, if there is an access log.
-    pub fn begin_record(
-        &self,
-        connection: &ClientConnection,
-        request: &Request<Incoming>,
-        id: &HeaderValue,
-    ) -> Option<Box<Record>> {
-        let mut record = self.access.as_ref()?.begin();
-        record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
-        record.client = Some(connection.peer.address());
-        record.method = request.method().to_string();
-        request.uri().path().clone_into(&mut record.path);
-        Some(record)
-    }
-
-    /// Begins the access record of a message that never became a request.
-    pub fn begin_last_record(&self) -> Option<Box<Record>> {
-        self.access.as_ref().map(AccessLog::begin)
-    }
-
     /// Puts a new connection, or a stream of one, under watch until it is dropped.
     pub fn watch(&self) -> Rc<Progress> {
-        let progress = Rc::new(Progress::new(Rc::clone(&self.clock)));
+        let progress = Rc::new(Progress::new(Rc::clone(&self.thread.clock)));
         self.watchlist.add(&progress);
         progress
     }
@@ -323,10 +250,8 @@ impl Worker {
     }
 
     fn end(&self) {
-        if let Some(access) = &self.access {
-            access.stop();
-            access.flush();
-        }
+        self.thread.access.stop();
+        self.thread.access.flush();
     }
 }
 
@@ -336,22 +261,20 @@ async fn tick(worker: Rc<Worker>) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        worker.clock.tick();
-        worker.watchlist.check(&worker.server.limits);
-        if let Some((count, address)) = worker.turned_away.due(worker.clock.now_ms()) {
-            let most = worker.server.limits.max_connections_per_network;
+        let generation = worker.generation();
+        let Thread { clock, access, .. } = &worker.thread;
+        clock.tick();
+        let limits = &generation.server.limits;
+        worker.watchlist.check(limits);
+        if let Some((count, address)) = worker.turned_away.due(clock.now_ms()) {
+            let most = limits.max_connections_per_network;
             tracing::warn!(count, client = %address, most, "connections were closed: their network has too many");
         }
-        if let Some((count, Passed { route, reason })) = worker.reported.due(worker.clock.now_ms()) {
-            tracing::warn!(count, %route, %reason, "requests passed that would have been refused");
-        }
-        worker.streams.check(&worker.authenticator);
-        for upstream in &worker.upstreams {
+        worker.streams.check(&generation.authenticator, generation.stream_grace_ms);
+        for upstream in &generation.upstreams {
             upstream.sweep();
         }
-        if let Some(access) = &worker.access {
-            access.flush();
-        }
+        access.flush();
     }
 }
 
