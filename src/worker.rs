@@ -270,6 +270,9 @@ async fn tick(worker: Rc<Worker>) {
             let most = limits.max_connections_per_network;
             tracing::warn!(count, client = %address, most, "connections were closed: their network has too many");
         }
+        if let Some((count, Passed { route, reason })) = worker.reported.due(clock.now_ms()) {
+            tracing::warn!(count, %route, %reason, "requests passed that would have been refused");
+        }
         worker.streams.check(&generation.authenticator, generation.stream_grace_ms);
         for upstream in &generation.upstreams {
             upstream.sweep();

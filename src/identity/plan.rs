@@ -47,12 +47,12 @@ impl Plans {
     /// Compiles what the upstreams of a configuration are told. The claims that it takes are asked for already.
     pub fn new(config: &Config, asked: &AskedClaims) -> Self {
         let upstreams = &config.upstreams;
-        let place = |path: &ClaimPath| asked.find(path, &config.tokens.user_id_claim);
+        let find = |path: &ClaimPath| asked.find(path, &config.tokens.user_id_claim);
         let mut plans: Vec<Arc<Plan>> = Vec::with_capacity(upstreams.len());
         for (place, upstream) in upstreams.iter().enumerate() {
             let same = upstreams.iter().take(place).position(|other| other.identity == upstream.identity);
             let shared = same.and_then(|same| plans.get(same).map(Arc::clone));
-            plans.push(shared.unwrap_or_else(|| Arc::new(Plan::new(&upstream.identity, place))));
+            plans.push(shared.unwrap_or_else(|| Arc::new(Plan::new(&upstream.identity, find))));
         }
         Self(plans)
     }
@@ -64,10 +64,10 @@ impl Plans {
 }
 
 impl Plan {
-    fn new(identity: &config::Identity, place: impl Fn(&ClaimPath) -> Option<ClaimPlace>) -> Self {
+    fn new(identity: &config::Identity, find: impl Fn(&ClaimPath) -> Option<ClaimPlace>) -> Self {
         let source = |source: &IdentitySource| match source {
             IdentitySource::User(attribute) => Source::User(*attribute),
-            IdentitySource::Claim(path) => match place(path) {
+            IdentitySource::Claim(path) => match find(path) {
                 // What the record has counts, and not what the token says of it.
                 Some(ClaimPlace::UserId) => Source::User(Attribute::Id),
                 Some(ClaimPlace::User(UserField::Username)) => Source::User(Attribute::Name),
