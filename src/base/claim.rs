@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// Where a claim stands: the names of the members that lead to it, from the outermost on; there is one at least.
 ///
-/// It is written with dots between the names (`realm_access.roles`). A name that is a URL (OpenID Connect Core 1.0 section
+/// It is written with dots between the names (`realm_access.roles`). A name that is a URL (`OpenID` Connect Core 1.0 section
 /// 5.1.2 calls such names collision-resistant) is one name with all its dots, and `\.` is a dot inside of a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimPath(Vec<Box<str>>);

@@ -1,5 +1,6 @@
 //! `allow`, `deny` and `enforce`: who of those who are known may use a route.
 
+use toml::de::DeValue;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::Auth;
@@ -100,15 +101,13 @@ fn terms(
         table.reader.report(&place, complaint.hint(hint));
     }
     let one_needed = "name one at least, or leave the key out";
-    let groups = table.filled_list("groups", one_needed, |text| group(text)).unwrap_or_default();
+    let groups = table.filled_list("groups", one_needed, group).unwrap_or_default();
     let scopes = table.filled_list("scopes", one_needed, scope).unwrap_or_default();
     let claims: Vec<_> =
         table.named_texts("claims").into_iter().filter_map(|named| claim(&table, named)).collect();
     let matches: Vec<_> =
         table.named_texts("match").into_iter().filter_map(|named| matched(&table, named, path)).collect();
-    let names_nothing = !["groups", "scopes"].into_iter().any(|key| table.has(key))
-        && ["claims", "match"].into_iter().all(|key| is_empty(&table, key));
-    if names_nothing && route_is_table(route, key) {
+    if names_nothing(route, key) {
         let complaint = Complaint::new(format!("\"{key}\" names nothing"));
         let hint = "name groups, scopes, claims or match in it, or remove it";
         table.reader.report(&place, complaint.hint(hint));
@@ -119,14 +118,15 @@ fn terms(
     Some(Terms { groups, scopes, claims, matches })
 }
 
-/// Whether a key is not there, or an empty table.
-fn is_empty(table: &Table<'_>, key: &str) -> bool {
-    let value = table.value(key).map(toml::Spanned::get_ref);
-    value.is_none_or(|value| value.as_table().is_some_and(toml::map::Map::is_empty))
-}
-
-fn route_is_table(route: &Table<'_>, key: &str) -> bool {
-    route.value(key).is_some_and(|value| value.get_ref().is_table())
+/// Whether a table is empty, but for empty tables of claims.
+fn names_nothing(route: &Table<'_>, key: &str) -> bool {
+    let is_empty = |value: &DeValue<'_>| value.as_table().is_some_and(toml::map::Map::is_empty);
+    let terms = route.value(key).and_then(|value| value.get_ref().as_table());
+    terms.is_some_and(|terms| {
+        terms.iter().all(|(name, value)| {
+            matches!(name.get_ref().as_ref(), "claims" | "match") && is_empty(value.get_ref())
+        })
+    })
 }
 
 /// A group in both spellings that it may have: in normal form, as the gateway's own users have it, and as it is written.
@@ -168,7 +168,7 @@ fn matched(table: &Table<'_>, named: NamedTexts, path: Option<&PathPattern>) -> 
         table.reader.report(&second.span, complaint.hint("write it such as match = { user_id = \"{id}\" }"));
         return None;
     }
-    let names = || {
+    let parameters = || {
         path.into_iter().flat_map(|path| &path.segments).filter_map(|segment| match segment {
             Segment::Parameter(name) => Some(&**name),
             Segment::Literal(_) => None,
@@ -177,7 +177,7 @@ fn matched(table: &Table<'_>, named: NamedTexts, path: Option<&PathPattern>) -> 
     let braced = text.value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     let Some(parameter) = braced else {
         let message = format!("{} is not a parameter of the path", quoted(&text.value));
-        let hint = if names().any(|name| name == text.value) {
+        let hint = if parameters().any(|name| name == text.value) {
             format!("write \"{{{}}}\"", text.value)
         } else {
             "write a parameter such as \"{id}\"; a claim that must have a certain value stands in \"claims\""
@@ -186,15 +186,15 @@ fn matched(table: &Table<'_>, named: NamedTexts, path: Option<&PathPattern>) -> 
         table.reader.report(&text.span, Complaint::new(message).hint(hint));
         return None;
     };
-    if path.is_some() && !names().any(|name| name == parameter) {
+    if path.is_some() && !parameters().any(|name| name == parameter) {
         let message = format!("the path has no parameter {}", quoted(&text.value));
-        let hint = match nearest(parameter, names()) {
+        let hint = match nearest(parameter, parameters()) {
             Some(near) => format!("did you mean \"{{{near}}}\"?"),
-            None if names().next().is_none() => {
+            None if parameters().next().is_none() => {
                 format!("write it into the path, such as path = \"/users/{{{parameter}}}\"")
             }
             None => {
-                let braced: Vec<String> = names().map(|name| format!("{{{name}}}")).collect();
+                let braced: Vec<String> = parameters().map(|name| format!("{{{name}}}")).collect();
                 format!("it has {}", alternatives(braced.iter().map(String::as_str)))
             }
         };

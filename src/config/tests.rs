@@ -413,7 +413,39 @@ access = false
                 max_queue: 1024,
                 retries: 1,
                 host_header: Preserve,
-                identity: Default,
+                identity: Identity {
+                    headers: [
+                        IdentityHeader {
+                            name: "x-user-id",
+                            source: User(
+                                Id,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-name",
+                            source: User(
+                                Name,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-email",
+                            source: User(
+                                Email,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-groups",
+                            source: User(
+                                Groups,
+                            ),
+                        },
+                    ],
+                    encoding: Utf8,
+                    max_bytes: 8192,
+                    assertion: None,
+                    forward_token: false,
+                    credentials: None,
+                },
                 tls: UpstreamTls {
                     ca: None,
                     server_name: None,
@@ -444,7 +476,14 @@ access = false
                 max_queue: 0,
                 retries: 0,
                 host_header: Target,
-                identity: None,
+                identity: Identity {
+                    headers: [],
+                    encoding: Utf8,
+                    max_bytes: 8192,
+                    assertion: None,
+                    forward_token: false,
+                    credentials: None,
+                },
                 tls: UpstreamTls {
                     ca: None,
                     server_name: None,
@@ -469,7 +508,39 @@ access = false
                 max_queue: 1024,
                 retries: 1,
                 host_header: Preserve,
-                identity: Default,
+                identity: Identity {
+                    headers: [
+                        IdentityHeader {
+                            name: "x-user-id",
+                            source: User(
+                                Id,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-name",
+                            source: User(
+                                Name,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-email",
+                            source: User(
+                                Email,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-groups",
+                            source: User(
+                                Groups,
+                            ),
+                        },
+                    ],
+                    encoding: Utf8,
+                    max_bytes: 8192,
+                    assertion: None,
+                    forward_token: false,
+                    credentials: None,
+                },
                 tls: UpstreamTls {
                     ca: None,
                     server_name: None,
@@ -504,6 +575,11 @@ access = false
                     ],
                 ),
                 auth: Optional,
+                policy: Policy {
+                    allow: None,
+                    deny: None,
+                    enforce: Enforce,
+                },
                 upstream: 2,
                 max_body: Some(
                     None,
@@ -529,6 +605,11 @@ access = false
                 },
                 methods: None,
                 auth: Public,
+                policy: Policy {
+                    allow: None,
+                    deny: None,
+                    enforce: Enforce,
+                },
                 upstream: 1,
                 max_body: Some(
                     Some(
@@ -547,6 +628,11 @@ access = false
                 },
                 methods: None,
                 auth: Required,
+                policy: Policy {
+                    allow: None,
+                    deny: None,
+                    enforce: Enforce,
+                },
                 upstream: 0,
                 max_body: None,
                 timeout: None,
@@ -801,7 +887,7 @@ fn unknown_keys_are_put_right() {
       |
     9 | rout = 1
       | ^^^^
-      = help: [[routes]] has name, host, path, methods, auth, upstream, max_body, timeout, limit
+      = help: [[routes]] has name, host, path, methods, auth, allow, deny, enforce, upstream, max_body, timeout, limit
 
     gateway.toml:10:1: unknown key "auths" in [[routes]]
        |
@@ -1358,12 +1444,6 @@ identity = { "X-Account" = "claim:account_id" }
       |               ^^^^^^^^^
       = help: did you mean "preserve"? other values are sent as the host name
 
-    gateway.toml:8:12: "forwarded" is not supported in this version
-      |
-    8 | identity = "forwarded"
-      |            ^^^^^^^^^^^
-      = help: write "default" or "none"
-
     gateway.toml:9:1: [upstreams."a b"] has no "targets"
       |
     9 | [upstreams."a b"]
@@ -1382,13 +1462,7 @@ identity = { "X-Account" = "claim:account_id" }
        |           ^^
        = help: name at least one, such as "http://127.0.0.1:9000"
 
-    gateway.toml:12:1: "identity" is not supported in this version
-       |
-    12 | identity = { "X-Account" = *** }
-       | ^^^^^^^^
-       = help: write "default" or "none"; a table of headers comes later
-
-    14 problems found
+    12 problems found
     "##);
 }
 

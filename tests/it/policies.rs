@@ -95,7 +95,7 @@ fn a_changed_group_takes_effect_at_once_on_open_connections() {
         let groups = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let (add, remove) = (groups(add), groups(remove));
         gateway.change(async |store| {
-            user::groups(store, "alice", &add, &remove, &mut io::sink()).await.unwrap()
+            user::groups(store, "alice", &add, &remove, &mut io::sink()).await.unwrap();
         });
     };
     change(&["suspended"], &["finance"]);

@@ -84,15 +84,118 @@ fn what_is_wrong_with_identity_is_told_at_once() {
     assert_snapshot!(told(r#"identity = { "X-Account" = "claim:", "X_Account" = "user:id", "x-account" = "user:name", "Cookie" = "user:id", "X-Tollgate-Assertion" = "user:id", "X-Mail" = "user:mail", "X-Fixed" = "yes", "authorization" = "user:id" }
 identity_encoding = "utf-8"
 identity_max_bytes = "1MiB"
-assertion = { audience = "", lifetime = "1s", life = "2s" }"#), @"");
-    assert_snapshot!(told("identity = {}\nassertion = \"yes\""), @"");
-    assert_snapshot!(told("identity = \"user:id\""), @"");
+assertion = { audience = "", lifetime = "1s", life = "2s" }"#), @r##"
+    gateway.toml:4:28: "" is not the name of a claim
+      |
+    4 | identity = { "X-Account" = "claim:", "X_Account" = "user:id", "x-account" = "user:name", "Cookie" = "user:id", "X-Tollga…
+      |                            ^^^^^^^^
+      = help: write "claim:account_id", "claim:account.id" for a member of an object, or a URL, which is one name
+
+    gateway.toml:4:77: the header "x-account" is there already as "x_account"
+      |
+    4 | … "X_Account" = "user:id", "x-account" = "user:name", "Cookie" = "user:id", "X-Tollgate-Assertion" = "user:id", "X-Mail" …
+      |                                          ^^^^^^^^^^^
+      = help: to many servers all names are the same that differ only in case, "-" and "_"
+
+    gateway.toml:4:101: "Cookie" cannot be such a header
+      |
+    4 | …, "x-account" = "user:name", "Cookie" = "user:id", "X-Tollgate-Assertion" = "user:id", "X-Mail" = "user:mail", "X-Fixed"…
+      |                                          ^^^^^^^^^
+      = help: the gateway or HTTP itself gives this header another meaning; take a name such as "X-Account"
+
+    gateway.toml:4:137: "X-Tollgate-Assertion" cannot be such a header
+      |
+    4 | …" = "user:id", "X-Tollgate-Assertion" = "user:id", "X-Mail" = "user:mail", "X-Fixed" = "yes", "authorization" = "user:id…
+      |                                          ^^^^^^^^^
+      = help: the gateway or HTTP itself gives this header another meaning; take a name such as "X-Account"
+
+    gateway.toml:4:159: "user:mail" is nothing that a header can say
+      |
+    4 | …gate-Assertion" = "user:id", "X-Mail" = "user:mail", "X-Fixed" = "yes", "authorization" = "user:id" }
+      |                                          ^^^^^^^^^^^
+      = help: did you mean "user:email"?
+
+    gateway.toml:4:184: "yes" is nothing that a header can say
+      |
+    4 | …d", "X-Mail" = "user:mail", "X-Fixed" = "yes", "authorization" = "user:id" }
+      |                                          ^^^^^
+      = help: write "user:id", "user:name", "user:email", "user:groups", or "claim:" and the name of a claim
+
+    gateway.toml:4:209: "Authorization" says nothing of users
+      |
+    4 | …", "X-Fixed" = "yes", "authorization" = "user:id" }
+      |                                          ^^^^^^^^^
+      = help: "forward_token" passes the client's on, "credentials" sets the gateway's own
+
+    gateway.toml:5:21: unknown value "utf-8"
+      |
+    5 | identity_encoding = "utf-8"
+      |                     ^^^^^^^
+      = help: did you mean "utf8"?
+
+    gateway.toml:6:22: "1MiB" is too much for headers
+      |
+    6 | identity_max_bytes = "1MiB"
+      |                      ^^^^^^
+      = help: the most is "64KiB"; most servers take 8 KiB
+
+    gateway.toml:7:26: "" is not an audience
+      |
+    7 | assertion = { audience = "", lifetime = "1s", life = *** }
+      |                          ^^
+      = help: write the name by which the upstream knows itself, such as "billing"
+
+    gateway.toml:7:41: "1s" is out of range
+      |
+    7 | assertion = { audience = "", lifetime = "1s", life = *** }
+      |                                         ^^^^
+      = help: an assertion lives from "5s" to "1h"; it is made anew when half of that is over
+
+    gateway.toml:7:47: unknown key "life" in [upstreams.api.assertion]
+      |
+    7 | assertion = { audience = "", lifetime = "1s", life = *** }
+      |                                               ^^^^
+      = help: [upstreams.api.assertion] has audience, lifetime
+
+    12 problems found
+    "##);
+    assert_snapshot!(told("identity = {}\nassertion = \"yes\""), @r##"
+    gateway.toml:4:12: "identity" names no header
+      |
+    4 | identity = {}
+      |            ^^
+      = help: write identity = "none" for no headers
+
+    gateway.toml:5:13: "assertion" must be true or false, not a string
+      |
+    5 | assertion = "yes"
+      |             ^^^^^
+
+    2 problems found
+    "##);
+    assert_snapshot!(told("identity = \"user:id\""), @r##"
+    gateway.toml:4:12: unknown value "user:id"
+      |
+    4 | identity = "user:id"
+      |            ^^^^^^^^^
+      = help: a table says what headers hold: identity = { "X-Account" = "claim:account_id" }
+
+    1 problem found
+    "##);
 }
 
 #[test]
 fn a_secret_cannot_sign_what_others_verify() {
     let keys = "[[tokens.keys]]\nalg = \"HS256\"\nsecret = \"0123456789abcdef0123456789abcdef\"";
-    assert_snapshot!(parsed_with(keys, "assertion = true").unwrap_err().to_string(), @"");
+    assert_snapshot!(parsed_with(keys, "assertion = true").unwrap_err().to_string(), @r##"
+    gateway.toml:6:1: an assertion cannot be signed with HS256
+      |
+    6 | assertion = true
+      | ^^^^^^^^^
+      = help: the upstream could verify it only with the secret that signs tokens: let an EdDSA or ES256 key be the first of [[tokens.keys]]; "tollgate key generate" makes one
+
+    1 problem found
+    "##);
     assert!(parsed_with(keys, "assertion = false").is_ok());
 }
 
