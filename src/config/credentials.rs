@@ -65,7 +65,7 @@ pub(super) fn credentials(upstream: &mut Table<'_>) -> Option<Credentials> {
 /// Reads every form, so that each key is known and each fault noted, and takes the first that is there.
 fn read(table: &mut Table<'_>) -> Option<Credentials> {
     let basic = if table.has("basic") { basic(table.table("basic")) } else { None };
-    let bearer = secret(table, &BEARER).and_then(|secret| bearer(table, secret));
+    let bearer = secret(table, &BEARER).and_then(|secret| bearer(table, &secret));
     let header = table.located("header", Kind::Text, |name| {
         if name.eq_ignore_ascii_case("authorization") {
             return Ok(header::AUTHORIZATION);
@@ -77,7 +77,7 @@ fn read(table: &mut Table<'_>) -> Option<Credentials> {
         let hint = "add \"value_file\", \"value_env\" or \"value\"";
         table.reader.report(&table.key_span("header").unwrap_or_default(), complaint.hint(hint));
     }
-    let value = secret(table, &VALUE).and_then(|secret| plain(table, secret, "the value"));
+    let value = secret(table, &VALUE).and_then(|secret| plain(table, &secret, "the value"));
     let header = header.zip(value).map(|(name, value)| Credentials { name: name.value, value });
     basic.or(bearer).or(header)
 }
@@ -113,7 +113,7 @@ fn basic(mut table: Table<'_>) -> Option<Credentials> {
     authorization(&value)
 }
 
-fn bearer(table: &Table<'_>, secret: Located<Secret>) -> Option<Credentials> {
+fn bearer(table: &Table<'_>, secret: &Located<Secret>) -> Option<Credentials> {
     if secret.value.expose().contains(&b' ') {
         let complaint = Complaint::new("a bearer token has no blanks");
         table.reader.report(&secret.span, complaint.hint("write the token alone, without \"Bearer\""));
@@ -132,7 +132,7 @@ fn authorization(value: &str) -> Option<Credentials> {
 }
 
 /// A secret that can stand in a header as it is: visible ASCII with blanks inside (RFC 9110 section 5.5).
-fn plain(table: &Table<'_>, secret: Located<Secret>, what: &str) -> Option<HeaderValue> {
+fn plain(table: &Table<'_>, secret: &Located<Secret>, what: &str) -> Option<HeaderValue> {
     let bytes = secret.value.expose();
     let fits = !bytes.is_empty()
         && bytes.len() <= MAX_SECRET_BYTES

@@ -277,7 +277,7 @@ fn source(text: &str) -> Result<IdentitySource, Complaint> {
             }
         }
         Some(("user", field)) => {
-            let words = Attribute::ALL.map(|attribute| attribute.name());
+            let words = Attribute::ALL.map(Attribute::name);
             let found = Attribute::ALL.into_iter().find(|attribute| attribute.name() == field);
             found.map(IdentitySource::User).ok_or_else(|| match nearest(field, words) {
                 Some(word) => unknown().hint(format!("did you mean \"user:{word}\"?")),

@@ -150,7 +150,7 @@ fn the_smallest_file_has_an_upstream_and_a_route() {
     assert_eq!(upstream.name, "api");
     assert_eq!(upstream.targets, [Target::Http(Authority { host: "127.0.0.1".into(), port: 9000 })]);
     assert_eq!(upstream.balance, Balance::LeastRequest);
-    let told: Vec<_> = upstream.identity.names().map(|name| name.as_str()).collect();
+    let told: Vec<_> = upstream.identity.names().map(http::HeaderName::as_str).collect();
     assert_eq!(told, ["x-user-id", "x-user-name", "x-user-email", "x-user-groups"]);
     assert_eq!((upstream.identity.max_bytes, upstream.identity.forward_token), (8192, false));
     assert_eq!(

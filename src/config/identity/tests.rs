@@ -1,3 +1,5 @@
+#![expect(clippy::too_many_lines, reason = "a snapshot is as long as what it shows")]
+
 use std::path::Path;
 
 use insta::assert_snapshot;
