@@ -280,8 +280,10 @@ token-routes  client network    20000/s         20000  the token routes
     #[test]
     fn the_shipped_configurations_load() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let environment =
-            Environment::from_pairs([("DJANGO_SECRET_KEY", "0123456789abcdef0123456789abcdef")]);
+        let environment = Environment::from_pairs([
+            ("DJANGO_SECRET_KEY", "0123456789abcdef0123456789abcdef"),
+            ("APPLIANCE_PASSWORD", "hunter2"),
+        ]);
         let examples = std::fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());
         let files: Vec<_> = examples.chain([root.join("gateway.toml")]).collect();
         assert!(files.len() > 4);

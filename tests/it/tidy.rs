@@ -342,6 +342,7 @@ fn some_things_are_done_in_one_place() {
 #[test]
 fn shipped_configurations_load() {
     let mut paths = files("examples", "toml");
+    paths.extend(files("deploy", "toml"));
     paths.push(root().join("gateway.toml"));
     assert!(paths.len() >= 2);
     let secret = "0123456789abcdef0123456789abcdef0123456789abcdef";
