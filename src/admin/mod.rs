@@ -1,4 +1,6 @@
-//! The admin listener: health and readiness, apart from what clients can reach.
+//! The admin listener: health, readiness and reload, apart from what clients can reach.
+
+mod reload;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub use self::reload::{Ask, Asks, CONFIG_DIGEST, Told};
+
 /// Connections that the admin listener serves at once.
 const MAX_CONNECTIONS: usize = 64;
 /// For the head of a request.
@@ -22,8 +26,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For everything on one connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Serves `/healthz` and `/readyz` for ever.
-pub async fn serve(listener: TcpListener, ready: Arc<AtomicBool>) {
+/// Serves `/healthz`, `/readyz` and `/reload` for ever.
+pub async fn serve(listener: TcpListener, ready: Arc<AtomicBool>, asks: Asks) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -31,11 +35,19 @@ pub async fn serve(listener: TcpListener, ready: Arc<AtomicBool>) {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let ready = Arc::clone(&ready);
+        let (ready, asks) = (Arc::clone(&ready), asks.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let answer = answer(&request, ready.load(Ordering::Acquire));
-                async move { Ok::<_, Infallible>(answer) }
+            let service = service_fn(|request: Request<Incoming>| {
+                let (is_ready, asks) = (ready.load(Ordering::Acquire), &asks);
+                async move {
+                    Ok::<_, Infallible>(match request.uri().path() {
+                        "/reload" => {
+                            let (status, text) = reload::answer(&request, asks).await;
+                            response(status, text, "POST")
+                        }
+                        _ => answer(&request, is_ready),
+                    })
+                }
             });
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -56,20 +68,25 @@ fn answer(request: &Request<Incoming>, ready: bool) -> Response<Text> {
         (_, "/healthz" | "/readyz") => (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"),
         (_, _) => (StatusCode::NOT_FOUND, "not found\n"),
     };
+    response(status, text, "GET, HEAD")
+}
+
+/// A short answer, with the methods that there are where another one was used.
+fn response(status: StatusCode, text: impl Into<Bytes>, methods: &'static str) -> Response<Text> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
     }
-    let mut response = Response::new(Text(Some(text)));
+    let mut response = Response::new(Text(Some(text.into())));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
 /// A short text as a body.
-struct Text(Option<&'static str>);
+struct Text(Option<Bytes>);
 
 impl Body for Text {
     type Data = Bytes;
@@ -79,7 +96,7 @@ impl Body for Text {
         mut self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        std::task::Poll::Ready(self.0.take().map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))))
+        std::task::Poll::Ready(self.0.take().map(|text| Ok(Frame::data(text))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -87,6 +104,6 @@ impl Body for Text {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.map_or(0, |text| text.len() as u64))
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |text| text.len() as u64))
     }
 }

@@ -4,7 +4,10 @@ use super::complaint::nearest;
 
 /// Keys, and the table where each belongs.
 const HOMES: [(&str, &[&str]); 15] = [
-    ("[server]", &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout"]),
+    (
+        "[server]",
+        &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout", "watch_config"],
+    ),
     (
         "[server.limits]",
         &[

@@ -3,5 +3,6 @@
 pub mod access;
 pub mod escape;
 pub mod events;
+pub mod reloads;
 pub mod reported;
 pub mod sink;

@@ -144,6 +144,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("proof", &["base", "config", "identity", "rehearsal"]),
     (
+        "reload",
+        &[
+            "admin",
+            "base",
+            "config",
+            "identity",
+            "keys",
+            "net",
+            "proof",
+            "snapshot",
+            "telemetry",
+            "upstream",
+            "users",
+            "worker",
+        ],
+    ),
+    (
         "app",
         &[
             "admin",
@@ -154,6 +171,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "keys",
             "net",
             "proof",
+            "reload",
             "snapshot",
             "store",
             "telemetry",
@@ -166,6 +184,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "admin",
             "app",
             "base",
             "config",
@@ -174,6 +193,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "net",
             "proof",
+            "reload",
             "sessions",
             "store",
             "telemetry",
