@@ -96,6 +96,7 @@ step "build" cargo build --locked --bins --tests
 wait
 # These measure, and want the machine for themselves.
 step "faults" "$python" scripts/faults --quick target/debug/tollgate
+step "upstream chaos" "$python" scripts/upstream_chaos.py target/debug/tollgate 8
 step "flood" "$python" scripts/login_flood.py target/debug/tollgate
 step "slow clients" "$python" scripts/slow_clients.py target/debug/tollgate 600 10
 step "reload" "$python" scripts/reload_load.py 40 target/debug/tollgate

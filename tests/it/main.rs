@@ -16,6 +16,7 @@
 mod support;
 
 mod authn;
+mod availability;
 mod client_certificates;
 mod contract;
 mod corpora;
