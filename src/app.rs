@@ -5,13 +5,15 @@ mod error;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
 
 use self::bound::Bound;
 pub use self::error::StartError;
@@ -19,6 +21,7 @@ use crate::admin;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::connection::Purpose;
+use crate::handover::{self, Named, Offered};
 use crate::identity::Firewall;
 use crate::net::crowd::Crowd;
 use crate::net::tls::TlsServer;
@@ -46,6 +49,26 @@ const CONTROL_STOP: Duration = Duration::from_millis(250);
 /// How long the end waits for the log to be written.
 const LOG_FLUSH: Duration = Duration::from_millis(500);
 
+/// Where a gateway comes from, beside its configuration.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// The file that the configuration is read again from.
+    pub source: Option<Source>,
+    /// Sockets that are bound already.
+    pub inherited: Inherited,
+    /// Where another process may ask for the sockets.
+    pub handover: Option<PathBuf>,
+}
+
+/// Listening sockets that others have bound.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// By a process whose place this one takes.
+    pub handed_over: Vec<Named>,
+    /// By a service manager.
+    pub passed: Vec<TcpListener>,
+}
+
 /// A gateway that runs.
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
@@ -55,32 +78,37 @@ pub struct Gateway {
     ready: Arc<AtomicBool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     reloader: Reloader,
+    offered: Arc<Offered>,
+    /// Told when another process has taken over.
+    succeeded: Arc<Notify>,
+    /// What accepts on the admin listener.
+    admin_task: Option<AbortHandle>,
     control: Option<Runtime>,
     log: Writer,
 }
 
 impl Gateway {
     /// Starts a gateway: sees the identity firewall prove itself, opens the store, loads keys and users, binds every
-    /// address, and then serves. `source` is where the configuration is read again from.
+    /// address, and then serves.
     ///
     /// # Errors
     ///
     /// [`StartError`]; nothing is left running then.
     pub fn start(
         config: Config,
-        source: Option<Source>,
+        origin: Origin,
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
         let firewall = Firewall::new(&config);
-        Self::start_behind(Arc::new(firewall), config, source, clock, output)
+        Self::start_behind(Arc::new(firewall), config, origin, clock, output)
     }
 
     /// The firewall that is proved is the one that every thread uses.
     fn start_behind(
         firewall: Arc<Firewall>,
         config: Config,
-        source: Option<Source>,
+        origin: Origin,
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
@@ -93,7 +121,8 @@ impl Gateway {
             .enable_all()
             .build()
             .map_err(StartError::System)?;
-        let Bound { addresses, admin, redirect, workers } = Bound::bind(&config)?;
+        let Origin { source, inherited, handover } = origin;
+        let Bound { addresses, admin, redirect, workers, offered } = Bound::bind(&config, inherited)?;
         let https_port = addresses.first().map_or(443, SocketAddr::port);
         let snapshot = Arc::new(control.block_on(assemble(config, clock, sink, https_port, firewall))?);
         let (stopping, stop) = watch::channel(Stopping::No);
@@ -112,18 +141,13 @@ impl Gateway {
             control: control.handle().clone(),
         });
         let ready = Arc::new(AtomicBool::new(false));
-        let admin = match admin {
-            Some((listener, address)) => {
-                let _entered = control.enter();
-                let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
-                let asks = reloader.asks();
-                reloader.run_beside(admin::serve(listener, Arc::clone(&ready), asks));
-                Some(address)
-            }
-            None => None,
-        };
+        let (admin, admin_task) = serve_admin(&control, &reloader, &ready, admin)?.unzip();
         let shared = Shared { snapshots, control: control.handle().clone(), crowd, stop };
         let threads = spawn_workers(&shared, workers)?;
+        let (offered, succeeded) = (Arc::new(Offered::new(offered)), Arc::default());
+        if let Some(place) = handover {
+            offer(&control, &reloader, &place, &offered, &succeeded);
+        }
         ready.store(true, Ordering::Release);
         let listed = |addresses: &[SocketAddr]| {
             addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
@@ -131,7 +155,20 @@ impl Gateway {
         let (clients, probes) = (listed(&addresses), listed(admin.as_slice()));
         tracing::info!(listen = clients, admin = probes, workers = threads.len(), "the gateway serves");
         let control = Some(control);
-        Ok(Self { addresses, admin, redirect, stopping, ready, threads, reloader, control, log })
+        Ok(Self {
+            addresses,
+            admin,
+            redirect,
+            stopping,
+            ready,
+            threads,
+            reloader,
+            offered,
+            succeeded,
+            admin_task,
+            control,
+            log,
+        })
     }
 
     /// The addresses that clients connect to.
@@ -164,9 +201,24 @@ impl Gateway {
         self.control.as_ref()
     }
 
+    /// Waits until another process has taken over.
+    pub async fn succeeded(&self) {
+        self.succeeded.notified().await;
+    }
+
+    /// Leaves the admin listener to the process that has taken over, and drains.
+    pub fn leave(&self) {
+        self.drain();
+        if let Some(task) = &self.admin_task {
+            task.abort();
+        }
+    }
+
     /// Takes no new connections from now on and finishes what is in flight. `/readyz` says so.
     pub fn drain(&self) {
         self.ready.store(false, Ordering::Release);
+        // Before the threads let go of theirs: a copy would keep the sockets open, and clients waiting.
+        self.offered.close();
         self.stopping.send_replace(Stopping::Draining);
         tracing::info!("the gateway drains");
     }
@@ -192,6 +244,7 @@ impl Gateway {
 
     fn end(&mut self) {
         self.ready.store(false, Ordering::Release);
+        self.offered.close();
         self.stopping.send_replace(Stopping::Now);
         for thread in self.threads.drain(..) {
             match thread.join() {
@@ -260,6 +313,41 @@ async fn assemble(
     Ok(snapshot)
 }
 
+/// Serves the admin listener, when there is one: its address, and what accepts on it.
+fn serve_admin(
+    control: &Runtime,
+    reloader: &Reloader,
+    ready: &Arc<AtomicBool>,
+    admin: Option<(TcpListener, SocketAddr)>,
+) -> Result<Option<(SocketAddr, AbortHandle)>, StartError> {
+    let Some((listener, address)) = admin else { return Ok(None) };
+    let _entered = control.enter();
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
+    let asks = reloader.asks();
+    let task = reloader.run_beside(admin::serve(listener, Arc::clone(ready), asks));
+    Ok(Some((address, task)))
+}
+
+/// Lets another process of this user ask for the sockets. A gateway serves without that as well.
+fn offer(
+    control: &Runtime,
+    reloader: &Reloader,
+    place: &Path,
+    offered: &Arc<Offered>,
+    succeeded: &Arc<Notify>,
+) {
+    let _entered = control.enter();
+    match handover::listen(place) {
+        Ok(listener) => {
+            let offering = handover::offer(listener, Arc::clone(offered), Arc::clone(succeeded));
+            reloader.run_beside(offering);
+        }
+        Err(error) => {
+            tracing::warn!(%error, place = %place.display(), "no other process can take over while this one runs");
+        }
+    }
+}
+
 /// What all threads share.
 struct Shared {
     snapshots: watch::Receiver<Handed>,
@@ -313,7 +401,8 @@ mod tests {
                     [[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\"\n";
         let config = parse(text, "gateway.toml", &scratch.path(""), &Environment::default()).unwrap();
         let leaking = Arc::new(Firewall::ignorant_of(&config, "x-user-email"));
-        let refused = Gateway::start_behind(leaking, config.clone(), None, Clock::System, io::sink());
+        let refused =
+            Gateway::start_behind(leaking, config.clone(), Origin::default(), Clock::System, io::sink());
         let Err(error) = refused else { panic!("it started") };
         let error = CommandError::Start(error);
         assert_eq!(error.exit(), Exit::NotStarted);
@@ -321,6 +410,6 @@ mod tests {
         assert!(told.contains("a client's x-user-email reaches the upstream when it is sent as "), "{told}");
         assert!(!scratch.path("data").exists(), "nothing was made");
         let sound = Arc::new(Firewall::new(&config));
-        Gateway::start_behind(sound, config, None, Clock::System, io::sink()).unwrap().stop();
+        Gateway::start_behind(sound, config, Origin::default(), Clock::System, io::sink()).unwrap().stop();
     }
 }
