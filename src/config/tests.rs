@@ -2279,7 +2279,6 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
 #[test]
 fn unbuilt_keys_and_values_outside_the_example_are_refused_by_name() {
     let route = |key: &str| format!("{SMALLEST}{key} = {{}}");
-    let upstream = |line: &str| SMALLEST.replace("targets", &format!("{line}\ntargets"));
     for (text, name) in [
         (route("rewrite"), "rewrite"),
         (route("header"), "header"),
