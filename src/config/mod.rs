@@ -2,6 +2,7 @@
 
 mod address;
 mod availability;
+mod cases;
 mod complaint;
 mod credentials;
 mod django;
@@ -32,6 +33,7 @@ mod users;
 mod vocabulary;
 
 pub use self::availability::{Availability, Balance, Ejection, HashKey, HealthCheck, WeightedTarget};
+pub use self::cases::{Check, Expectation, Ignored, TestCaller, TestCase, TestRequest};
 pub use self::credentials::Credentials;
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
@@ -79,6 +81,10 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[log]`
     pub log: Log,
+    /// `[[tests]]`, in the order of the file.
+    pub tests: Vec<TestCase>,
+    /// `[check]`
+    pub check: Check,
 }
 
 /// `[server]`: listeners, workers, limits.

@@ -709,6 +709,10 @@ access = false
             format: Pretty,
             access: false,
         },
+        tests: [],
+        check: Check {
+            ignore: [],
+        },
     }
     "##
     );
@@ -2271,7 +2275,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     refused.sort_unstable();
     assert_eq!(
         refused.join(" ").replace('"', ""),
-        "accept cors request_headers response_headers strip_prefix tests"
+        "accept cors request_headers response_headers strip_prefix"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
 }
