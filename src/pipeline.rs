@@ -17,10 +17,12 @@ use crate::authn::Caller;
 use crate::authz;
 use crate::base::bounds;
 use crate::base::ids::X_REQUEST_ID;
+use crate::base::path::Oddities;
 use crate::base::reason::Reason;
 use crate::connection::tunnel::Opened;
 use crate::connection::{Call, Purpose, Source};
 use crate::endpoints::{Endpoint, TokenRequest};
+use crate::fixed;
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
 use crate::identity::{Origin, UpstreamRequest};
@@ -30,6 +32,7 @@ use crate::net::peer::{Trust, client_of};
 use crate::net::tls::Session;
 use crate::request::{self, Exchange, IntakeError, Pieces};
 use crate::response::{Answer, ResponseBody};
+use crate::routing::AnswerRules;
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
@@ -51,7 +54,12 @@ pub fn serve(
     let id = request_id(source, &request);
     let record = generation.begin_record(source.connection, &request, &id);
     let dialect = Dialect::of(request.headers());
-    let taken = request::intake(request, generation.server.limits.max_headers);
+    // A redirect to HTTPS passes on what it was asked for, and so takes no path that only some routes do.
+    let accepted = match source.connection.purpose {
+        Purpose::Serve => generation.routes.accepted(),
+        Purpose::Redirect => Oddities::NONE,
+    };
+    let taken = request::intake_allowing(request, generation.server.limits.max_headers, accepted);
     finish(source, generation, taken, dialect, id, record)
 }
 
@@ -65,10 +73,16 @@ async fn finish(
 ) -> Response<ResponseBody> {
     let call = source.call(&generation);
     let Call { connection, progress, .. } = call;
-    let mut told = Told::default();
-    let outcome = unless_panicking(pin!(exchange(call, taken, dialect, &id, &mut record, &mut told))).await;
+    let (mut told, mut rules) = (Told::default(), AnswerRules::default());
+    let stages = exchange(call, taken, dialect, &id, &mut record, &mut told, &mut rules);
+    let outcome = unless_panicking(pin!(stages)).await;
     let answer = match outcome {
-        Ok(answer) => answer,
+        Ok(mut answer) => {
+            if let Answer::Upstream(response, _) = &mut answer {
+                rules.change(response.headers_mut());
+            }
+            answer
+        }
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
     connection.answers.set(connection.answers.get() + 1);
@@ -79,6 +93,7 @@ async fn finish(
     }
     let mut response = answer.complete(id, progress, record);
     told.write(response.headers_mut());
+    rules.tell(response.headers_mut());
     response
 }
 
@@ -101,6 +116,7 @@ async fn exchange<'a>(
     id: &HeaderValue,
     record: &mut Option<Box<Record>>,
     told: &mut Told<'a>,
+    rules: &mut AnswerRules<'a>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, generation, connection, progress, .. } = call;
     let exchange = taken?;
@@ -114,9 +130,14 @@ async fn exchange<'a>(
         return Box::pin(token_route(call, endpoint, exchange, id, record, told)).await;
     }
 
+    if let Some((route, headers)) = generation.routes.preflight(&exchange) {
+        note(record, |record| record.route = Some(route.name.to_string()));
+        return Ok(Answer::Own(StatusCode::NO_CONTENT, headers, Bytes::new()));
+    }
     let routed = generation.routes.route(exchange)?;
     let route = routed.route();
     note(record, |record| record.route = Some(route.name.to_string()));
+    *rules = AnswerRules::of(route, routed.exchange().headers());
     if !request::fits(routed.exchange().length(), route.max_body) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
@@ -129,6 +150,9 @@ async fn exchange<'a>(
     if let Some(reason) = permitted.would_refuse() {
         worker.reported.note(&route.name, reason);
         note(record, |record| record.would_refuse = Some(reason));
+    }
+    if let Some((status, headers, body)) = fixed::answer(&permitted)? {
+        return Ok(Answer::Own(status, headers, body));
     }
 
     let upstream = generation.upstream(route)?;

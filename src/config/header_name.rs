@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use super::complaint::{Complaint, quoted};
+pub(super) use crate::base::fields::plain;
 
 /// The longest name of such a header, in letters and digits.
 pub(super) const MAX_HEADER_LETTERS: usize = 40;
@@ -29,13 +30,6 @@ pub(super) fn owned_header(name: &str, example: &str) -> Result<HeaderName, Comp
 /// Whether two names are the same to some upstream.
 pub(super) fn is_same(one: &HeaderName, other: &HeaderName) -> bool {
     plain(one.as_str()) == plain(other.as_str())
-}
-
-/// The letters and digits of a name, by which names are compared.
-pub(super) fn plain(name: &str) -> String {
-    let letters = name.chars().filter(char::is_ascii_alphanumeric);
-    let plain: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
-    plain.strip_prefix("http").map_or_else(|| plain.clone(), str::to_owned)
 }
 
 /// Whether a header frames or routes a message, or the gateway says something else in it.

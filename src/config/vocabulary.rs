@@ -69,7 +69,24 @@ const HOMES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("[limits.NAME]", &["rate", "burst"]),
-    ("[[routes]]", &["host", "methods", "auth", "allow", "deny", "enforce", "upstream", "timeout"]),
+    (
+        "[[routes]]",
+        &[
+            "strip_prefix",
+            "rewrite",
+            "redirect",
+            "cors",
+            "accept",
+            "host",
+            "methods",
+            "auth",
+            "allow",
+            "deny",
+            "enforce",
+            "upstream",
+            "timeout",
+        ],
+    ),
     ("allow or deny of [[routes]]", &["scopes", "match"]),
 ];
 

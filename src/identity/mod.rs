@@ -25,7 +25,7 @@ use crate::http::hop;
 use crate::http::incoming::Incoming;
 use crate::net::peer::{Peer, Trust};
 use crate::net::tls::{ClientCertificate, UnfitPart};
-use crate::request::{Host, Pieces};
+use crate::request::{Host, IntakeError, Pieces};
 use crate::tokens::{Asserter, IssueError, Statement};
 use crate::upgrade::Offer;
 
@@ -89,6 +89,8 @@ pub enum SealError {
     NotSigned(IssueError),
     /// Nothing is known of the upstream, or nobody signs any more, which happens in no sound process.
     Broken,
+    /// No path in normal form comes of what the route makes of the client's.
+    Path(IntakeError),
 }
 
 impl SealError {
@@ -99,6 +101,7 @@ impl SealError {
             Self::TooLarge | Self::NotSigned(IssueError::TooLong) => Reason::IdentityTooLarge,
             Self::NotSigned(IssueError::Clock(_) | IssueError::Randomness(_) | IssueError::Signing(_))
             | Self::Broken => Reason::InternalError,
+            Self::Path(error) => error.reason(),
         }
     }
 }
@@ -113,6 +116,7 @@ impl fmt::Display for SealError {
             }
             Self::CertificateUnfit(_) => f.write_str("The client certificate does not fit a header."),
             Self::NotSigned(_) | Self::Broken => f.write_str("The gateway failed."),
+            Self::Path(error) => error.fmt(f),
         }
     }
 }
@@ -122,7 +126,7 @@ impl std::error::Error for SealError {
         match self {
             Self::CertificateUnfit(part) => Some(part),
             Self::NotSigned(error) => Some(error),
-            Self::Unfit(_) | Self::ClaimUnfit | Self::TooLarge | Self::Broken => None,
+            Self::Unfit(_) | Self::ClaimUnfit | Self::TooLarge | Self::Broken | Self::Path(_) => None,
         }
     }
 }
@@ -154,7 +158,8 @@ impl Sealer {
         origin: &Origin<'_>,
     ) -> Result<(UpstreamRequest, Caller), SealError> {
         let (exchange, route, caller) = permitted.into_pieces();
-        let plan = self.plans.of(route.upstream).ok_or(SealError::Broken)?;
+        let plan =
+            route.action.upstream().and_then(|upstream| self.plans.of(upstream)).ok_or(SealError::Broken)?;
         let is_known = matches!(caller, Caller::User(_));
         let introduction = match &caller {
             Caller::User(known) if !plan.is_silent() => Some(self.introduction(plan, known).await?),
@@ -182,8 +187,14 @@ impl Sealer {
         if let Some(token) = forwarded {
             headers.insert(header::AUTHORIZATION, token);
         }
+        if let Some(rules) = &route.request_headers {
+            rules.apply(headers);
+        }
         if let Some(credentials) = &plan.credentials {
             headers.insert(&credentials.name, credentials.value.clone());
+        }
+        if let Some(path) = route.forwarded(&pieces.path).map_err(SealError::Path)? {
+            pieces.path = path;
         }
         Ok((UpstreamRequest(pieces), caller))
     }

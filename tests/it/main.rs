@@ -15,11 +15,14 @@
 
 mod support;
 
+mod actions;
 mod authn;
 mod availability;
+mod bench;
 mod client_certificates;
 mod contract;
 mod corpora;
+mod cors;
 mod django;
 mod grpc;
 mod http2;
