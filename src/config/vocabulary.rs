@@ -119,22 +119,22 @@ const MORE: [&str; 24] = [
 ];
 
 /// What is said about an unknown key: what was meant, where it belongs, or which keys there are.
-pub(super) fn hint(key: &str, label: &str, known: &[&'static str], refused: &[&'static str]) -> String {
+pub(super) fn hint(key: &str, label: &str, known: &[&'static str]) -> String {
     let home = HOMES.iter().find(|(_, keys)| keys.contains(&key)).map(|(home, _)| *home);
     // A key that belongs to the very table of which it is said would help nobody.
     if let Some(home) = home.filter(|home| !home.contains(label)) {
         return format!("\"{key}\" belongs in {home}");
     }
-    if let Some(word) = nearest(key, known.iter().chain(refused).copied()) {
+    if let Some(word) = nearest(key, known.iter().copied()) {
         return format!("did you mean \"{word}\"?");
     }
     format!("{label} has {}", known.join(", "))
 }
 
 /// Whether it is known which key was meant by one that is not known in its table. The value of any other may be a secret.
-pub(super) fn is_understood(key: &str, known: &[&'static str], refused: &[&'static str]) -> bool {
+pub(super) fn is_understood(key: &str, known: &[&'static str]) -> bool {
     let elsewhere = HOMES.iter().any(|(_, keys)| keys.contains(&key));
-    let misspelt = nearest(key, known.iter().chain(refused).copied()).is_some();
+    let misspelt = nearest(key, known.iter().copied()).is_some();
     (elsewhere || misspelt) && !is_secret(key) && !key.contains("secret")
 }
 
