@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use self::bound::Bound;
-use crate::admin;
+use crate::admin::Admin;
 use crate::base::clock::Clock;
 use crate::config::{Config, UserSource};
 use crate::connection::Purpose;
@@ -163,17 +163,20 @@ impl Gateway {
         let snapshot = Arc::new(snapshot);
         let mut watchers = spawn_watchers(&snapshot, &control);
         let ready = Arc::new(AtomicBool::new(false));
+        let connections = Arc::new(AtomicUsize::new(0));
         let admin = match bound.admin {
             Some((listener, address)) => {
                 let _entered = control.enter();
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
-                watchers.push(control.spawn(admin::serve(listener, Arc::clone(&ready))));
+                let (ready, connections) = (Arc::clone(&ready), Arc::clone(&connections));
+                let admin = Admin::new(ready, Arc::clone(&snapshot), connections);
+                watchers.push(control.spawn(admin.serve(listener)));
                 Some(address)
             }
             None => None,
         };
         let (stopping, stop) = watch::channel(Stopping::No);
-        let threads = spawn_workers(&snapshot, bound.workers, &control, &stop)?;
+        let threads = spawn_workers(&snapshot, bound.workers, &control, &connections, &stop)?;
         ready.store(true, Ordering::Release);
         let listed = |addresses: &[SocketAddr]| {
             addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
@@ -310,7 +313,8 @@ async fn assemble(
     let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
-    let opened = Opened { store: store.clone(), upstreams, firewall, tls, https_port };
+    let metrics = config.server.admin.map(|_| Arc::default());
+    let opened = Opened { store: store.clone(), upstreams, firewall, tls, https_port, metrics };
     let snapshot = Snapshot::assemble(config, clock, sink, opened).await?;
     for key in snapshot.ring.keys().filter(|key| key.is_exposed()) {
         tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");
@@ -341,9 +345,9 @@ fn spawn_workers(
     snapshot: &Arc<Snapshot>,
     listeners: Vec<Vec<(TcpListener, Purpose)>>,
     control: &Runtime,
+    connections: &Arc<AtomicUsize>,
     stop: &watch::Receiver<Stopping>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
-    let connections = Arc::new(AtomicUsize::new(0));
     let crowd = Crowd::new(snapshot.config.server.limits.max_connections_per_network);
     let (serving, served) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
@@ -352,7 +356,7 @@ fn spawn_workers(
             snapshot: Arc::clone(snapshot),
             listeners,
             control: control.handle().clone(),
-            connections: Arc::clone(&connections),
+            connections: Arc::clone(connections),
             crowd: Arc::clone(&crowd),
             stopping: stop.clone(),
         };

@@ -32,13 +32,15 @@ use crate::request::{self, Exchange, IntakeError, Pieces};
 use crate::response::{Answer, ResponseBody};
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
+use crate::telemetry::account::Account;
+use crate::telemetry::metrics::PermittedFor;
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
 use crate::upstream::{Limits, UpgradeAnswer, Upstream, UpstreamResponse};
 
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Serves one request. There is always an answer, and always one record. The request is taken in before anything is
+/// Serves one request. There is always an answer, and always one account. The request is taken in before anything is
 /// waited for, so that the future need not hold it.
 pub fn serve(
     call: Call<'_>,
@@ -47,7 +49,7 @@ pub fn serve(
     let Call { worker, connection, progress, .. } = call;
     progress.begin();
     let id = request_id(call, &request);
-    let record = worker.begin_record(connection, &request, &id);
+    let record = worker.begin_account(connection, &request, &id);
     let dialect = Dialect::of(request.headers());
     let taken = request::intake(request, worker.server.limits.max_headers);
     finish(call, taken, dialect, id, record)
@@ -58,7 +60,7 @@ async fn finish(
     taken: Result<Exchange, IntakeError>,
     dialect: Dialect,
     id: HeaderValue,
-    mut record: Option<Box<Record>>,
+    mut record: Account,
 ) -> Response<ResponseBody> {
     let Call { connection, progress, .. } = call;
     let mut told = Told::default();
@@ -70,7 +72,7 @@ async fn finish(
     connection.answers.set(connection.answers.get() + 1);
     if let Some(mut opened) = call.tunnel.take() {
         // Its exchange ends with the tunnel.
-        opened.record = record.take();
+        opened.account = std::mem::take(&mut record);
         call.tunnel.set(Some(opened));
     }
     let mut response = answer.complete(id, progress, record);
@@ -95,7 +97,7 @@ async fn exchange<'a>(
     taken: Result<Exchange, IntakeError>,
     dialect: Dialect,
     id: &HeaderValue,
-    record: &mut Option<Box<Record>>,
+    record: &mut Account,
     told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, connection, progress, .. } = call;
@@ -112,7 +114,7 @@ async fn exchange<'a>(
 
     let routed = worker.routes.route(exchange)?;
     let route = routed.route();
-    note(record, |record| record.route = Some(route.name.to_string()));
+    record.routed(route.place, &route.name);
     if !request::fits(routed.exchange().length(), route.max_body) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
@@ -121,10 +123,12 @@ async fn exchange<'a>(
     let admitted = admission::admit(routed, &connection.peer, trusted, &worker.rates, told)?;
     let identified = worker.authenticator.identify(admitted, connection.certified.as_ref()).await?;
     note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
+    let whom = identified.caller().user_id().map_or(PermittedFor::Anybody, |_| PermittedFor::User);
     let permitted = authz::permit(identified, &worker.rates, told)?;
+    record.permitted(whom);
 
     let upstream = worker.upstream(route)?;
-    note(record, |record| record.upstream = Some(upstream.name().to_owned()));
+    record.upstream(route.upstream, upstream.name());
     let origin = Origin {
         peer: &connection.peer,
         request_id: id,
@@ -138,7 +142,7 @@ async fn exchange<'a>(
         progress.take_time();
     }
     progress.wait(route.timeout_ms);
-    note(record, Record::upstream_begins);
+    record.upstream_begins();
     let limits =
         Limits { max_body: route.max_body, progress: Rc::clone(progress), interim: call.interim.cloned() };
     if let Some((offer, client)) = sealed.take_opening() {
@@ -150,8 +154,11 @@ async fn exchange<'a>(
         // When the client's body was at fault, the upstream's connection broke because of it.
         progress.body_fault().map_or_else(|| worker.upstream_failed(upstream, error), Refusal::from)
     })?;
-    note(record, Record::upstream_answered);
+    record.upstream_answered();
     let stream = open_stream(call, &response, &caller);
+    if let Some(kind) = stream.as_ref().and_then(|(kind, _)| kind.counted()) {
+        record.streams(kind);
+    }
     Ok(Answer::Upstream(Box::new(response), stream))
 }
 
@@ -180,7 +187,8 @@ async fn websocket(
             hop::remove_from_response(&mut head.headers);
             switched.client_fields(&mut head.headers);
             let stream = caller.token().map(|token| call.worker.streams().open(token.clone(), call.progress));
-            let opened = Opened { upstream: io, read_ahead, client, stream, record: None };
+            let account = Account::default();
+            let opened = Opened { upstream: io, read_ahead, client, stream, account };
             call.tunnel.set(Some(Box::new(opened)));
             Ok(Answer::Own(switched.status(), head.headers, Bytes::new()))
         }
@@ -226,11 +234,11 @@ async fn token_route<'a>(
     endpoint: Endpoint,
     exchange: Exchange,
     id: &HeaderValue,
-    record: &mut Option<Box<Record>>,
+    record: &mut Account,
     told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, connection, progress, .. } = call;
-    note(record, |record| record.route = Some(endpoint.name().to_owned()));
+    record.endpoint(endpoint as usize, endpoint.name());
     if !request::fits(exchange.length(), max_token_request()) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
@@ -247,10 +255,8 @@ async fn token_route<'a>(
     let request = TokenRequest { endpoint, method, content_type, authorization, body, client };
     let answer = worker.control.spawn(async move { routes.answer(request).await }).await;
     let answer = answer.map_err(|_| Refusal::new(Reason::InternalError, "The gateway failed."))?;
-    note(record, |record| {
-        record.reason = answer.reason;
-        record.user.clone_from(&answer.user);
-    });
+    record.refused(answer.reason);
+    note(record, |record| record.user.clone_from(&answer.user));
     let (status, headers, body) = answer.render(id.to_str().unwrap_or_default());
     Ok(Answer::Own(status, headers, body))
 }
@@ -279,12 +285,12 @@ fn refuse(
     dialect: Dialect,
     refusal: &Refusal,
     id: &HeaderValue,
-    record: &mut Option<Box<Record>>,
+    record: &mut Account,
 ) -> Answer {
     // What was overdue has become this refusal; the connection may still carry it.
     call.progress.forgive();
+    record.refused(Some(refusal.reason()));
     note(record, |record| {
-        record.reason = Some(refusal.reason());
         // Who broke off in the middle of a body will hardly read this answer.
         let left = call.progress.body_fault() == Some(BodyFault::Broken);
         record.ended = if left { Ended::Client } else { Ended::Complete };
@@ -306,8 +312,6 @@ fn request_id(call: Call<'_>, request: &Request<Incoming>) -> HeaderValue {
     call.worker.next_request_id()
 }
 
-fn note(record: &mut Option<Box<Record>>, write: impl FnOnce(&mut Record)) {
-    if let Some(record) = record {
-        write(record);
-    }
+fn note(record: &mut Account, write: impl FnOnce(&mut Record)) {
+    record.note(write);
 }

@@ -14,6 +14,7 @@ use crate::net::tls::TlsServer;
 use crate::routing::RouteTable;
 use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::Sink;
 use crate::tokens::{Issuer, Verifier};
 use crate::upstream::SharedUpstream;
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub clock: Clock,
     /// Where log lines go.
     pub sink: Sink,
+    /// What data-plane threads count in; `None` where nobody can ask.
+    pub metrics: Option<Arc<Metrics>>,
 }
 
 /// What was opened already when a snapshot is put together.
@@ -63,6 +66,8 @@ pub struct Opened {
     pub tls: Option<TlsServer>,
     /// The port of HTTPS.
     pub https_port: u16,
+    /// What data-plane threads count in; `None` where nobody can ask.
+    pub metrics: Option<Arc<Metrics>>,
 }
 
 /// Why a snapshot cannot be put together.
@@ -108,7 +113,7 @@ impl Snapshot {
         sink: Sink,
         opened: Opened,
     ) -> Result<Self, AssemblyError> {
-        let Opened { store, upstreams, firewall, tls, https_port } = opened;
+        let Opened { store, upstreams, firewall, tls, https_port, metrics } = opened;
         let directory = Directory::open(&config.users, Some(&store), clock.clone()).await;
         let directory = directory.map_err(AssemblyError::Users)?;
         let sessions = Sessions::open(store.clone(), clock.clone(), &config.tokens).await;
@@ -137,6 +142,7 @@ impl Snapshot {
             ring,
             clock,
             sink,
+            metrics,
         })
     }
 }

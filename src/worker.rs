@@ -23,7 +23,7 @@ use crate::base::ids::{RandomnessUnavailable, RequestIds};
 use crate::base::reason::Reason;
 use crate::config::{CertificatePart, Server};
 use crate::connection::{ClientConnection, Purpose};
-use crate::endpoints::TokenRoutes;
+use crate::endpoints::{Endpoint, TokenRoutes};
 use crate::http::date::DateLine;
 use crate::http::problem::Refusal;
 use crate::identity::Firewall;
@@ -38,6 +38,8 @@ use crate::routing::{Route, RouteTable};
 use crate::snapshot::Snapshot;
 use crate::streams::Streams;
 use crate::telemetry::access::{AccessLog, Record};
+use crate::telemetry::account::Account;
+use crate::telemetry::metrics::Meter;
 use crate::upstream::{Upstream, UpstreamError};
 
 /// How far the gateway has come in stopping.
@@ -78,6 +80,8 @@ pub struct Worker {
     upstreams: Vec<Upstream>,
     ids: RefCell<RequestIds>,
     access: Option<Rc<AccessLog>>,
+    /// What it counts with; nobody can ask without an admin listener.
+    meter: Option<Rc<Meter>>,
     clock: Rc<TickClock>,
     watchlist: Watchlist,
     streams: Streams,
@@ -194,6 +198,10 @@ impl Worker {
                 snapshot.config.log.format,
             ))
         });
+        let meter = snapshot.metrics.as_ref().map(|metrics| {
+            let endpoints = Endpoint::ALL.map(Endpoint::name);
+            Rc::new(Meter::new(metrics.thread(), &snapshot.config, &endpoints))
+        });
         Ok(Self {
             routes: Arc::clone(&snapshot.routes),
             rates: Arc::clone(&snapshot.rates),
@@ -209,6 +217,7 @@ impl Worker {
             upstreams,
             ids: RefCell::new(RequestIds::new()?),
             access,
+            meter,
             clock,
             watchlist: Watchlist::default(),
             streams: Streams::new(snapshot.config.tokens.stream_grace),
@@ -244,24 +253,27 @@ impl Worker {
         Refusal::from(error)
     }
 
-    /// Begins the access record of a request, if there is an access log.
-    pub fn begin_record(
+    /// Begins the account of a request.
+    pub fn begin_account(
         &self,
         connection: &ClientConnection,
         request: &Request<Incoming>,
         id: &HeaderValue,
-    ) -> Option<Box<Record>> {
-        let mut record = self.access.as_ref()?.begin();
-        record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
-        record.client = Some(connection.peer.address());
-        record.method = request.method().to_string();
-        request.uri().path().clone_into(&mut record.path);
-        Some(record)
+    ) -> Account {
+        let record = self.access.as_ref().map(AccessLog::begin);
+        let mut account = Account::begin(record, self.meter.as_ref(), Some(request.method()));
+        account.note(|record| {
+            record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
+            record.client = Some(connection.peer.address());
+            record.method = request.method().to_string();
+            request.uri().path().clone_into(&mut record.path);
+        });
+        account
     }
 
-    /// Begins the access record of a message that never became a request.
-    pub fn begin_last_record(&self) -> Option<Box<Record>> {
-        self.access.as_ref().map(AccessLog::begin)
+    /// Begins the account of a message that never became a request.
+    pub fn begin_last_account(&self) -> Account {
+        Account::begin(self.access.as_ref().map(AccessLog::begin), self.meter.as_ref(), None)
     }
 
     /// Puts a new connection, or a stream of one, under watch until it is dropped.

@@ -114,6 +114,9 @@ pub struct TokenRequest {
 }
 
 impl Endpoint {
+    /// Every token route.
+    pub const ALL: [Self; 5] = [Self::Login, Self::Refresh, Self::Verify, Self::Blacklist, Self::Jwks];
+
     /// Its name in logs, in place of a route's.
     pub fn name(self) -> &'static str {
         match self {

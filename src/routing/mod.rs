@@ -21,6 +21,8 @@ use crate::request::Exchange;
 pub struct Route {
     /// Its name, for logs.
     pub name: Box<str>,
+    /// Its place in the configuration.
+    pub place: usize,
     /// Who may pass.
     pub auth: Auth,
     /// Index of its upstream.
@@ -85,6 +87,7 @@ impl RouteTable {
             let timeout = route.timeout.or(upstream_timeout).unwrap_or_default();
             table.routes.push(Route {
                 name: route.name.as_str().into(),
+                place: index,
                 auth: route.auth,
                 upstream: route.upstream,
                 max_body: route.max_body.unwrap_or(config.server.limits.max_body),

@@ -25,6 +25,7 @@ fn table(stated: &[Stated]) -> RouteTable {
     for (index, route) in stated.iter().map(naive).enumerate() {
         table.routes.push(Route {
             name: index.to_string().into(),
+            place: index,
             auth: Auth::Public,
             upstream: index,
             max_body: None,

@@ -53,6 +53,16 @@ impl SharedUpstream {
 }
 
 impl SharedUpstream {
+    /// The upstream's name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Its targets, in the order of the configuration.
+    pub fn targets(&self) -> impl Iterator<Item = &SharedTarget> {
+        [&self.first].into_iter().chain(&self.others).map(AsRef::as_ref)
+    }
+
     /// The same upstream with one target, which is in this process and speaks HTTP/1.1. The address of the first target is
     /// only what requests may name.
     #[must_use]
@@ -71,6 +81,21 @@ impl SharedUpstream {
 }
 
 impl SharedTarget {
+    /// The target, as the configuration writes it.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Connections to it that are open.
+    pub fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for a connection to it.
+    pub fn waiting_requests(&self) -> usize {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
     fn new(target: &Target, tls: Option<&TlsClient>) -> Result<Arc<Self>, TlsError> {
         let authority = target.authority();
         let authority = HeaderValue::from_str(&authority).map_err(|_| TlsError::Name(authority))?;

@@ -26,6 +26,7 @@ mod http2_limits;
 mod identity;
 mod intake;
 mod limits;
+mod metrics;
 mod login;
 mod panics;
 mod postgres;
