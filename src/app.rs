@@ -28,6 +28,7 @@ use crate::snapshot::{AssemblyError, Opened, Snapshot};
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 use crate::telemetry::sink::{Sink, Writer};
+use crate::telemetry::trace::{SpanSink, export};
 use crate::upstream::{self, SharedUpstream};
 use crate::users::UsersOpenError;
 use crate::worker::{self, Stopping};
@@ -43,6 +44,9 @@ const STORE_CLOSE: Duration = Duration::from_secs(1);
 
 /// How long the end waits for what the control plane is still doing, such as asking for the name of a database.
 const CONTROL_STOP: Duration = Duration::from_millis(250);
+
+/// How long the end waits for the last spans to be exported.
+const SPAN_FLUSH: Duration = Duration::from_millis(500);
 
 /// How long the end waits for the log to be written.
 const LOG_FLUSH: Duration = Duration::from_millis(500);
@@ -60,6 +64,7 @@ pub struct Gateway {
     watchers: Vec<tokio::task::JoinHandle<()>>,
     control: Option<Runtime>,
     store: Store,
+    spans: Option<SpanSink>,
     log: Writer,
 }
 
@@ -196,6 +201,7 @@ impl Gateway {
             watchers,
             control,
             store,
+            spans: snapshot.spans.clone(),
             log,
         })
     }
@@ -262,6 +268,10 @@ impl Gateway {
             }
         }
         if let Some(control) = self.control.take() {
+            if let Some(spans) = &self.spans {
+                // The other end is dropped when it is done; it never sends.
+                let _flushed = spans.flush().recv_timeout(SPAN_FLUSH);
+            }
             // Nobody looks for changes any more when the store is closed. Who ended before has panicked, and that was told.
             self.watchers.drain(..).for_each(|watcher| watcher.abort());
             self.close_store(&control);
@@ -314,7 +324,12 @@ async fn assemble(
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
     let metrics = config.server.admin.map(|_| Arc::default());
-    let opened = Opened { store: store.clone(), upstreams, firewall, tls, https_port, metrics };
+    let spans = config.otlp.clone().map(|settings| {
+        let (spans, queue) = SpanSink::new(settings.sample);
+        tokio::spawn(export::run(queue, settings));
+        spans
+    });
+    let opened = Opened { store: store.clone(), upstreams, firewall, tls, https_port, metrics, spans };
     let snapshot = Snapshot::assemble(config, clock, sink, opened).await?;
     for key in snapshot.ring.keys().filter(|key| key.is_exposed()) {
         tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");

@@ -9,7 +9,7 @@ use crate::http::hop;
 use crate::http::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use crate::admission;
@@ -36,6 +36,9 @@ use crate::telemetry::account::Account;
 use crate::telemetry::metrics::PermittedFor;
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
 use crate::upstream::{Limits, UpgradeAnswer, Upstream, UpstreamResponse};
+
+/// How long an answer took (W3C Server Timing).
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -75,7 +78,11 @@ async fn finish(
         opened.account = std::mem::take(&mut record);
         call.tunnel.set(Some(opened));
     }
+    let timing = call.worker.tells_times().then(|| record.server_timing()).flatten();
     let mut response = answer.complete(id, progress, record);
+    if let Some(timing) = timing {
+        response.headers_mut().append(SERVER_TIMING, timing);
+    }
     told.write(response.headers_mut());
     response
 }
@@ -103,6 +110,7 @@ async fn exchange<'a>(
     let Call { worker, connection, progress, .. } = call;
     let exchange = taken?;
     note(record, |record| record.took_in(&exchange));
+    let trace = worker.begin_trace(connection, &exchange, id, record);
     if connection.purpose == Purpose::Redirect {
         return redirect(worker.https_port, exchange);
     }
@@ -134,6 +142,7 @@ async fn exchange<'a>(
         request_id: id,
         scheme: connection.scheme(),
         certificate: connection.tls.as_ref().and_then(Session::client),
+        trace: trace.as_ref(),
     };
     let (mut sealed, caller) = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
 

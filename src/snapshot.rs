@@ -16,6 +16,7 @@ use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::Sink;
+use crate::telemetry::trace::SpanSink;
 use crate::tokens::{Issuer, Verifier};
 use crate::upstream::SharedUpstream;
 use crate::users::{Directory, UsersOpenError};
@@ -52,6 +53,8 @@ pub struct Snapshot {
     pub sink: Sink,
     /// What data-plane threads count in; `None` where nobody can ask.
     pub metrics: Option<Arc<Metrics>>,
+    /// Where spans go; `None` where nobody wants any.
+    pub spans: Option<SpanSink>,
 }
 
 /// What was opened already when a snapshot is put together.
@@ -68,6 +71,8 @@ pub struct Opened {
     pub https_port: u16,
     /// What data-plane threads count in; `None` where nobody can ask.
     pub metrics: Option<Arc<Metrics>>,
+    /// Where spans go; `None` where nobody wants any.
+    pub spans: Option<SpanSink>,
 }
 
 /// Why a snapshot cannot be put together.
@@ -113,7 +118,7 @@ impl Snapshot {
         sink: Sink,
         opened: Opened,
     ) -> Result<Self, AssemblyError> {
-        let Opened { store, upstreams, firewall, tls, https_port, metrics } = opened;
+        let Opened { store, upstreams, firewall, tls, https_port, metrics, spans } = opened;
         let directory = Directory::open(&config.users, Some(&store), clock.clone()).await;
         let directory = directory.map_err(AssemblyError::Users)?;
         let sessions = Sessions::open(store.clone(), clock.clone(), &config.tokens).await;
@@ -143,6 +148,7 @@ impl Snapshot {
             clock,
             sink,
             metrics,
+            spans,
         })
     }
 }

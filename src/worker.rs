@@ -31,6 +31,7 @@ use crate::limits::rates::Rates;
 use crate::net::crowd::{Crowd, TurnedAway};
 use crate::net::deadline::{Progress, TickClock};
 use crate::net::guarded::Scratch;
+use crate::net::peer::Trust;
 use crate::net::tls::TlsServer;
 use crate::net::watchlist::Watchlist;
 use crate::request::Exchange;
@@ -38,8 +39,9 @@ use crate::routing::{Route, RouteTable};
 use crate::snapshot::Snapshot;
 use crate::streams::Streams;
 use crate::telemetry::access::{AccessLog, Record};
-use crate::telemetry::account::Account;
+use crate::telemetry::account::{Account, Needs};
 use crate::telemetry::metrics::Meter;
+use crate::telemetry::trace::{self, Facts, Say, Tracer};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// How far the gateway has come in stopping.
@@ -82,6 +84,9 @@ pub struct Worker {
     access: Option<Rc<AccessLog>>,
     /// What it counts with; nobody can ask without an admin listener.
     meter: Option<Rc<Meter>>,
+    tracer: Option<Rc<Tracer>>,
+    /// Whether answers say how long they took.
+    server_timing: bool,
     clock: Rc<TickClock>,
     watchlist: Watchlist,
     streams: Streams,
@@ -202,6 +207,9 @@ impl Worker {
             let endpoints = Endpoint::ALL.map(Endpoint::name);
             Rc::new(Meter::new(metrics.thread(), &snapshot.config, &endpoints))
         });
+        let tracer =
+            snapshot.spans.as_ref().map(|spans| Tracer::new(spans.clone(), Clock::clone(&snapshot.clock)));
+        let tracer = tracer.transpose()?.map(Rc::new);
         Ok(Self {
             routes: Arc::clone(&snapshot.routes),
             rates: Arc::clone(&snapshot.rates),
@@ -218,6 +226,8 @@ impl Worker {
             ids: RefCell::new(RequestIds::new()?),
             access,
             meter,
+            tracer,
+            server_timing: snapshot.config.log.server_timing,
             clock,
             watchlist: Watchlist::default(),
             streams: Streams::new(snapshot.config.tokens.stream_grace),
@@ -261,7 +271,7 @@ impl Worker {
         id: &HeaderValue,
     ) -> Account {
         let record = self.access.as_ref().map(AccessLog::begin);
-        let mut account = Account::begin(record, self.meter.as_ref(), Some(request.method()));
+        let mut account = Account::begin(record, self.meter.as_ref(), Some(request.method()), self.needs());
         account.note(|record| {
             record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
             record.client = Some(connection.peer.address());
@@ -273,7 +283,37 @@ impl Worker {
 
     /// Begins the account of a message that never became a request.
     pub fn begin_last_account(&self) -> Account {
-        Account::begin(self.access.as_ref().map(AccessLog::begin), self.meter.as_ref(), None)
+        Account::begin(self.access.as_ref().map(AccessLog::begin), self.meter.as_ref(), None, self.needs())
+    }
+
+    fn needs(&self) -> Needs {
+        if self.server_timing || self.tracer.is_some() { Needs::Times } else { Needs::Nothing }
+    }
+
+    /// Begins a request's part in its trace, if there is somebody to tell of it; says what the upstream is told.
+    pub fn begin_trace(
+        &self,
+        connection: &ClientConnection,
+        exchange: &Exchange,
+        id: &HeaderValue,
+        account: &mut Account,
+    ) -> Option<trace::Told> {
+        let tracer = self.tracer.as_ref()?;
+        let say = if connection.peer.trust() == Trust::Trusted { Say::Decides } else { Say::None };
+        let facts = Facts {
+            method: exchange.method().clone(),
+            scheme: connection.scheme(),
+            host: exchange.host().name().to_owned(),
+            path: exchange.path().path().to_owned(),
+            client: connection.peer.address(),
+            request_id: String::from_utf8_lossy(id.as_bytes()).into_owned(),
+        };
+        Some(account.trace(tracer, exchange.headers(), say, facts))
+    }
+
+    /// Whether answers say how long they took.
+    pub fn tells_times(&self) -> bool {
+        self.server_timing
     }
 
     /// Puts a new connection, or a stream of one, under watch until it is dropped.
@@ -328,6 +368,9 @@ impl Worker {
             access.stop();
             access.flush();
         }
+        if let Some(tracer) = &self.tracer {
+            tracer.flush();
+        }
     }
 }
 
@@ -349,6 +392,9 @@ async fn tick(worker: Rc<Worker>) {
         }
         if let Some(access) = &worker.access {
             access.flush();
+        }
+        if let Some(tracer) = &worker.tracer {
+            tracer.flush();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
 /// A body that is there as a whole.
@@ -43,6 +43,30 @@ pub(super) fn of(status: StatusCode, content_type: &'static str, body: impl Into
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// What the page may do: load its own two files, ask the listener that it came from, and nothing else (CSP level 3).
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+/// A part of the page.
+pub(super) fn page(content_type: &'static str, text: &'static str) -> Response<Whole> {
+    let mut response = of(StatusCode::OK, content_type, text);
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// An object.
+pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Whole> {
+    of(status, "application/json", value.to_string())
 }
 
 /// A few words.

@@ -10,6 +10,7 @@ use crate::telemetry::metrics::Counts;
 use crate::telemetry::metrics::counts::EndpointCounts;
 use crate::telemetry::metrics::exposition::{Format, Page};
 use crate::telemetry::metrics::families as family;
+use crate::telemetry::trace::SpanSink;
 
 /// The buckets of requests that are told: their ends are from 128 microseconds to 67 seconds.
 const DURATIONS: (usize, usize) = (7, 26);
@@ -107,6 +108,14 @@ fn control(page: &mut Page, admin: &Admin) {
         page.family(family);
         page.sample(family, &[], value);
     }
+    if let Some(spans) = snapshot.spans.as_ref().map(SpanSink::spans) {
+        for (family, value) in
+            [(&family::SPANS_EXPORTED, spans.exported()), (&family::SPANS_DROPPED, spans.dropped())]
+        {
+            page.family(family);
+            page.sample(family, &[], value);
+        }
+    }
     page.family(&family::RATE_LIMITED);
     for (limit, count) in snapshot.rates.refused() {
         page.sample(&family::RATE_LIMITED, &[("limit", limit)], count);
@@ -136,11 +145,19 @@ fn upstreams(page: &mut Page, admin: &Admin, total: &Counts) {
     }
     page.family(&family::UPSTREAM_CONNECTIONS);
     for ((upstream, target), (open, _)) in &targets {
-        page.sample(&family::UPSTREAM_CONNECTIONS, &[("upstream", upstream), ("target", target)], number(*open));
+        page.sample(
+            &family::UPSTREAM_CONNECTIONS,
+            &[("upstream", upstream), ("target", target)],
+            number(*open),
+        );
     }
     page.family(&family::UPSTREAM_WAITING);
     for ((upstream, target), (_, waiting)) in &targets {
-        page.sample(&family::UPSTREAM_WAITING, &[("upstream", upstream), ("target", target)], number(*waiting));
+        page.sample(
+            &family::UPSTREAM_WAITING,
+            &[("upstream", upstream), ("target", target)],
+            number(*waiting),
+        );
     }
 }
 

@@ -78,7 +78,7 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let users = users::users(&mut root);
     let upstreams = upstreams::upstreams(&mut root);
     let routes = routes::routes(&mut root, &upstreams, &limits);
-    let log = server::log(&mut root);
+    let (log, otlp) = server::log(&mut root);
     root.unsupported("tests", "remove it; \"tollgate check\" checks everything else");
     for (key, missing, hint) in [
         (
@@ -97,7 +97,7 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
         }
     }
     root.finish();
-    Config { server, tls, store, tokens, users, limits, upstreams, routes, log }
+    Config { server, tls, store, tokens, users, limits, upstreams, routes, log, otlp }
 }
 
 /// Whether a key is not there or holds nothing.

@@ -10,9 +10,11 @@ mod keys;
 mod kind;
 mod limits;
 mod load;
+mod otlp;
 mod problem;
 mod reader;
 mod routes;
+mod secrets;
 mod server;
 mod target;
 mod template;
@@ -29,6 +31,7 @@ pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers,
 pub use self::environment::Environment;
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{load, parse};
+pub use self::otlp::Otlp;
 pub use self::problem::{Failure, Problem};
 pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
 pub use self::template::starter;
@@ -69,6 +72,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[log]`
     pub log: Log,
+    /// `[log.otlp]`
+    pub otlp: Option<Otlp>,
 }
 
 /// `[server]`: listeners, workers, limits.
@@ -80,6 +85,10 @@ pub struct Server {
     pub http_redirect: Option<SocketAddr>,
     /// Address of health and readiness; `None` is off.
     pub admin: Option<SocketAddr>,
+    /// With which the admin page shows sessions and ends them; `None` is not at all.
+    pub admin_token: Option<Secret>,
+    /// Names under which a browser may reach the admin listener, beside addresses and `localhost`.
+    pub admin_hosts: Vec<String>,
     /// Networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<Network>,
     /// Data-plane threads.
@@ -343,6 +352,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Whether there is a line for every request.
     pub access: bool,
+    /// Whether every answer says how long it took, in `Server-Timing`.
+    pub server_timing: bool,
 }
 
 /// `log.level`

@@ -1,6 +1,7 @@
 //! Reading a parsed document without stopping at the first fault: cursors over tables, which note what is wrong and go on.
 
 mod named;
+mod ratio;
 mod unknown;
 
 use std::cell::RefCell;

@@ -139,7 +139,10 @@ fn the_smallest_file_has_every_default() {
         max_queue: 256,
     };
     assert_eq!(config.users.hashing, hashing);
-    assert_eq!(config.log, Log { level: LogLevel::Info, format: LogFormat::Json, access: true });
+    assert_eq!(
+        config.log,
+        Log { level: LogLevel::Info, format: LogFormat::Json, access: true, server_timing: false }
+    );
 }
 
 #[test]
@@ -554,7 +557,9 @@ access = false
             level: Debug,
             format: Pretty,
             access: false,
+            server_timing: false,
         },
+        otlp: None,
     }
     "##
     );

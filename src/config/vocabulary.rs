@@ -3,8 +3,21 @@
 use super::complaint::nearest;
 
 /// Keys, and the table where each belongs.
-const HOMES: [(&str, &[&str]); 14] = [
-    ("[server]", &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout"]),
+const HOMES: [(&str, &[&str]); 16] = [
+    (
+        "[server]",
+        &[
+            "listen",
+            "http_redirect",
+            "admin",
+            "admin_token_file",
+            "admin_token_env",
+            "admin_hosts",
+            "trusted_proxies",
+            "workers",
+            "drain_timeout",
+        ],
+    ),
     (
         "[server.limits]",
         &[
@@ -47,6 +60,8 @@ const HOMES: [(&str, &[&str]); 14] = [
     ),
     ("[limits.NAME]", &["rate", "burst"]),
     ("[[routes]]", &["host", "methods", "auth", "upstream", "timeout"]),
+    ("[log]", &["server_timing", "otlp"]),
+    ("[log.otlp]", &["endpoint", "sample", "headers_file", "headers_env", "service_name"]),
 ];
 
 /// Keys that have several homes, or such common names that nothing is said about their home.

@@ -169,7 +169,8 @@ impl Rehearsal {
             let upstreams = upstreams.map(|settings| Arc::new(SharedUpstream::in_memory(settings, &memory)));
             let upstreams = upstreams.collect();
             let store = Store::in_memory().await.map_err(RehearsalError::Store)?;
-            let opened = Opened { store, upstreams, firewall, tls: None, https_port: 443, metrics: None };
+            let (metrics, spans) = (None, None);
+            let opened = Opened { store, upstreams, firewall, tls: None, https_port: 443, metrics, spans };
             let tokens = config.tokens.clone();
             // The sink's thread ends with its last user.
             let (sink, _writer) = Sink::start(io::sink()).map_err(RehearsalError::System)?;

@@ -228,11 +228,11 @@ pub(super) fn rfc3339(unix_ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
     use serde_json::Value;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::telemetry::account::Account;
+    use crate::telemetry::account::{Account, Needs};
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -264,7 +264,7 @@ mod tests {
             let mut record = log.begin();
             record.method = "GET\n".to_owned();
             record.path = "/a\r\n\u{202e}\u{1b}[1m\"".to_owned();
-            drop(Account::begin(Some(record), None, None));
+            drop(Account::begin(Some(record), None, None, Needs::Nothing));
             log.flush();
             writer.flush(Duration::from_secs(10));
             let written = memory.0.lock().unwrap().clone();

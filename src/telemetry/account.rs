@@ -1,14 +1,24 @@
-//! What is kept of a request from its beginning to its end: for the access log, and for metrics.
+//! What is kept of a request from its beginning to its end: for the access log, for metrics and for its trace.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::access::{Ended, Record};
 use super::metrics::meter::{Tally, Took};
 use super::metrics::{Meter, PermittedFor, StreamKind};
+use super::trace::{Facts, Say, Span, Told, Tracer};
 use crate::base::reason::Reason;
+
+/// What else an account is for, beside what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Its times, for the answer or for a span.
+    Times,
+}
 
 /// What is kept of a request. When it is dropped the request is over: its record is written, and it is counted. Every
 /// request has one, and what nobody asks for is not kept.
@@ -16,6 +26,7 @@ use crate::base::reason::Reason;
 pub struct Account {
     record: Option<Box<Record>>,
     tally: Option<Tally>,
+    span: Option<Box<Span>>,
     times: Option<Times>,
 }
 
@@ -27,14 +38,38 @@ struct Times {
 }
 
 impl Account {
-    /// Begins the account of a request; without a method, of a message that never became one.
-    pub fn begin(record: Option<Box<Record>>, meter: Option<&Rc<Meter>>, method: Option<&Method>) -> Self {
-        let times = (record.is_some() || meter.is_some()).then(|| Times {
-            began: Instant::now(),
-            upstream_began: None,
-            upstream: None,
-        });
-        Self { record, tally: meter.map(|meter| Tally::begin(meter, method)), times }
+    /// Begins the account of a request; without a method, of a message that never became one. Its time is measured where
+    /// somebody needs it.
+    pub fn begin(
+        record: Option<Box<Record>>,
+        meter: Option<&Rc<Meter>>,
+        method: Option<&Method>,
+        needs: Needs,
+    ) -> Self {
+        let measured = record.is_some() || meter.is_some() || needs == Needs::Times;
+        let times = measured.then(|| Times { began: Instant::now(), upstream_began: None, upstream: None });
+        Self { record, tally: meter.map(|meter| Tally::begin(meter, method)), span: None, times }
+    }
+
+    /// Begins its part in a trace; says what the upstream is told of it.
+    pub fn trace(&mut self, tracer: &Rc<Tracer>, headers: &HeaderMap, say: Say, facts: Facts) -> Told {
+        let (told, span) = tracer.begin(headers, say, facts);
+        self.span = span;
+        told
+    }
+
+    /// How long it took until now, for `Server-Timing` (W3C Server Timing), in milliseconds: the gateway by itself, and
+    /// the upstream to the head of its answer.
+    pub fn server_timing(&self) -> Option<HeaderValue> {
+        let times = self.times.as_ref()?;
+        let upstream = times.upstream.unwrap_or_default();
+        let gateway = times.began.elapsed().saturating_sub(upstream);
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let text = match times.upstream {
+            Some(_) => format!("gateway;dur={:.3}, upstream;dur={:.3}", ms(gateway), ms(upstream)),
+            None => format!("gateway;dur={:.3}", ms(gateway)),
+        };
+        HeaderValue::try_from(text).ok()
     }
 
     /// Writes into its record, if there is one.
@@ -46,7 +81,7 @@ impl Account {
 
     /// Its route, by its place in the configuration and by name.
     pub fn routed(&mut self, place: usize, name: &str) {
-        self.note(|record| record.route = Some(name.to_owned()));
+        self.name_route(name);
         if let Some(tally) = &mut self.tally {
             tally.routed(place);
         }
@@ -54,9 +89,16 @@ impl Account {
 
     /// It is for a token route, which stands at this place among them and has this name.
     pub fn endpoint(&mut self, place: usize, name: &str) {
-        self.note(|record| record.route = Some(name.to_owned()));
+        self.name_route(name);
         if let Some(tally) = &mut self.tally {
             tally.endpoint(place);
+        }
+    }
+
+    fn name_route(&mut self, name: &str) {
+        self.note(|record| record.route = Some(name.to_owned()));
+        if let Some(span) = &mut self.span {
+            span.routed(name);
         }
     }
 
@@ -77,6 +119,9 @@ impl Account {
     /// Its upstream, by its place in the configuration and by name.
     pub fn upstream(&mut self, place: usize, name: &str) {
         self.note(|record| record.upstream = Some(name.to_owned()));
+        if let Some(span) = &mut self.span {
+            span.upstream(name);
+        }
         if let Some(tally) = &mut self.tally {
             tally.upstream(place);
         }
@@ -99,6 +144,9 @@ impl Account {
     /// Why it was refused, or ended before its time.
     pub fn refused(&mut self, reason: Option<Reason>) {
         self.note(|record| record.reason = reason);
+        if let Some(span) = &mut self.span {
+            span.refused(reason);
+        }
         if let Some(tally) = &mut self.tally {
             tally.reason = reason;
         }
@@ -107,6 +155,9 @@ impl Account {
     /// The status that is sent.
     pub fn answered(&mut self, status: u16) {
         self.note(|record| record.status = Some(status));
+        if let Some(span) = &mut self.span {
+            span.answered(status);
+        }
         if let Some(tally) = &mut self.tally {
             tally.status = status;
         }
@@ -140,6 +191,9 @@ impl Drop for Account {
         if let Some(record) = &mut self.record {
             record.finish(took.whole, took.upstream);
         }
+        if let Some(span) = self.span.take() {
+            span.end(took.whole, took.upstream);
+        }
         if let Some(tally) = &self.tally {
             tally.end(took);
         }
@@ -159,11 +213,15 @@ mod tests {
         Rc::new(Meter::new(metrics.thread(), &config, &["token", "token-refresh"]))
     }
 
+    fn begin(meter: &Rc<Meter>, method: &Method) -> Account {
+        Account::begin(None, Some(meter), Some(method), Needs::Nothing)
+    }
+
     #[test]
     fn a_request_is_counted_once_at_its_end() {
         let metrics = Metrics::default();
         let meter = meter(&metrics);
-        let mut account = Account::begin(None, Some(&meter), Some(&Method::POST));
+        let mut account = begin(&meter, &Method::POST);
         account.routed(0, "one");
         account.permitted(PermittedFor::User);
         account.upstream(0, "a");
@@ -187,12 +245,12 @@ mod tests {
     fn a_refusal_has_its_reason_and_a_request_that_is_cut_off_has_no_status() {
         let metrics = Metrics::default();
         let meter = meter(&metrics);
-        let mut account = Account::begin(None, Some(&meter), Some(&Method::GET));
+        let mut account = begin(&meter, &Method::GET);
         account.routed(0, "one");
         account.refused(Some(Reason::TokenExpired));
         account.answered(401);
         drop(account);
-        drop(Account::begin(None, Some(&meter), None));
+        drop(Account::begin(None, Some(&meter), None, Needs::Nothing));
         let total = metrics.total();
         assert_eq!(total.unauthorised.iter().collect::<Vec<_>>(), [(Reason::TokenExpired, 1)]);
         let routes = total.routes();
@@ -205,12 +263,12 @@ mod tests {
     fn token_routes_and_streams_are_counted() {
         let metrics = Metrics::default();
         let meter = meter(&metrics);
-        let mut login = Account::begin(None, Some(&meter), Some(&Method::POST));
+        let mut login = begin(&meter, &Method::POST);
         login.endpoint(0, "token");
         login.refused(Some(Reason::CredentialsInvalid));
         login.answered(401);
         drop(login);
-        let mut stream = Account::begin(None, Some(&meter), Some(&Method::GET));
+        let mut stream = begin(&meter, &Method::GET);
         stream.routed(0, "one");
         stream.streams(StreamKind::Events);
         stream.streams(StreamKind::Events);
@@ -228,7 +286,14 @@ mod tests {
 
     #[test]
     fn nothing_is_measured_that_nobody_asks_for() {
-        let account = Account::begin(None, None, Some(&Method::GET));
-        assert!(account.times.is_none());
+        let account = Account::begin(None, None, Some(&Method::GET), Needs::Nothing);
+        assert!(account.times.is_none() && account.server_timing().is_none());
+        let mut account = Account::begin(None, None, Some(&Method::GET), Needs::Times);
+        let timing = account.server_timing().unwrap();
+        assert!(timing.to_str().unwrap().starts_with("gateway;dur=0.0"), "{timing:?}");
+        account.upstream_begins();
+        account.upstream_answered();
+        let timing = account.server_timing().unwrap();
+        assert!(timing.to_str().unwrap().contains(", upstream;dur=0.0"), "{timing:?}");
     }
 }

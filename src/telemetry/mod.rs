@@ -6,3 +6,4 @@ pub mod escape;
 pub mod events;
 pub mod metrics;
 pub mod sink;
+pub mod trace;

@@ -15,6 +15,7 @@
 
 mod support;
 
+mod admin;
 mod authn;
 mod client_certificates;
 mod contract;
@@ -26,8 +27,8 @@ mod http2_limits;
 mod identity;
 mod intake;
 mod limits;
-mod metrics;
 mod login;
+mod metrics;
 mod panics;
 mod postgres;
 mod proxy_protocol;
@@ -39,6 +40,7 @@ mod streams;
 mod tidy;
 mod tls;
 mod tokens;
+mod traces;
 mod upstreams;
 mod websocket;
 mod websocket_http2;

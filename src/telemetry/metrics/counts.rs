@@ -273,7 +273,8 @@ mod tests {
         for name in ["CONNECT", "get", "PROPFIND", "X-0123456789"] {
             assert_eq!(METHODS[place(name)], "other");
         }
-        for (status, class) in [(0, "none"), (101, "1xx"), (204, "2xx"), (308, "3xx"), (404, "4xx"), (599, "5xx")]
+        for (status, class) in
+            [(0, "none"), (101, "1xx"), (204, "2xx"), (308, "3xx"), (404, "4xx"), (599, "5xx")]
         {
             assert_eq!(CLASSES[class_place(status)], class);
         }

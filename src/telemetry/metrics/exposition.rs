@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn the_format_is_the_one_that_is_asked_for() {
-        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2";
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2";
         assert_eq!(Format::accepted(Some(prometheus)), Format::OpenMetrics);
         for accept in [None, Some("*/*"), Some("text/plain"), Some("application/openmetrics-text;q=0")] {
             assert_eq!(Format::accepted(accept), Format::Text);

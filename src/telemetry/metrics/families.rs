@@ -98,6 +98,10 @@ families! {
     CERTIFICATE_EXPIRY = ("tollgate_certificate_expiry_timestamp_seconds", Gauge, Some("seconds"), "When a certificate that is shown to clients expires, in seconds since 1970.");
     /// No label.
     LOG_LINES_DROPPED = ("tollgate_log_lines_dropped", Counter, None, "Lines of the log that were dropped because its reader was too slow.");
+    /// No label.
+    SPANS_EXPORTED = ("tollgate_spans_exported", Counter, None, "Spans that the collector has taken.");
+    /// No label.
+    SPANS_DROPPED = ("tollgate_spans_dropped", Counter, None, "Spans that were lost because too many waited, or the collector did not take them.");
     /// Labels: `version`.
     BUILD = ("tollgate_build", Info, None, "Which version this is.");
     /// No label.

@@ -443,7 +443,7 @@ fn watch_events() {
         let (sink, writer) = Sink::start(memory.clone()).unwrap();
         events::install(
             sink,
-            Log { level: LogLevel::Trace, format: LogFormat::Json, access: true },
+            Log { level: LogLevel::Trace, format: LogFormat::Json, access: true, server_timing: false },
             Clock::System,
         );
         Events { memory, writer }

@@ -1,0 +1,162 @@
+//! What the page shows, as JSON: the configuration's routes and upstreams with what is counted of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
+use crate::config::{Auth, Config, Route};
+use crate::net::tls::TlsServer;
+use crate::telemetry::metrics::counts::{RouteCounts, UpstreamCounts};
+
+/// The whole overview.
+pub(super) fn overview(admin: &Admin) -> Value {
+    let snapshot = &admin.snapshot;
+    let config = &snapshot.config;
+    let total = snapshot.metrics.as_ref().map(|metrics| metrics.total()).unwrap_or_default();
+    let mut used: BTreeMap<Box<str>, Arc<RouteCounts>> = total.routes().into_iter().collect();
+    let mut routes: Vec<Value> = config
+        .routes
+        .iter()
+        .map(|route| self::route(config, route, used.remove(route.name.as_str())))
+        .collect();
+    // The token routes, and what has no route.
+    routes.extend(used.into_iter().map(|(name, counts)| own_route(config, &name, &counts)));
+    let used: BTreeMap<Box<str>, Arc<UpstreamCounts>> = total.upstreams().into_iter().collect();
+    let upstreams: Vec<Value> = snapshot
+        .upstreams
+        .iter()
+        .map(|upstream| self::upstream(upstream, used.get(upstream.name())))
+        .collect();
+    let certificates = snapshot.tls.iter().flat_map(TlsServer::certificates).map(|certificate| {
+        let hosts: Vec<String> = certificate.hosts.iter().map(ToString::to_string).collect();
+        json!({"hosts": hosts.join(", "), "not_after": certificate.not_after})
+    });
+    let certificates: Vec<Value> = certificates.collect();
+    let streams: Map<String, Value> =
+        total.open_streams().map(|(kind, count)| (kind.to_owned(), Value::from(count))).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": admin.ready.load(Ordering::Acquire),
+        "began": admin.began,
+        "now_ms": snapshot.clock.now_unix_ms(),
+        "workers": config.server.workers,
+        "sessions": admin.guard.has_token(),
+        "routes": routes,
+        "upstreams": upstreams,
+        "overhead": total.overhead.buckets(),
+        "in_flight": total.begun.get().saturating_sub(total.ended.get()),
+        "connections": admin.connections.load(Ordering::Relaxed),
+        "streams": streams,
+        "certificates": certificates,
+    })
+}
+
+fn route(config: &Config, route: &Route, counts: Option<Arc<RouteCounts>>) -> Value {
+    let (auth, exposure) = exposure(route);
+    let upstream = config.upstreams.get(route.upstream).map(|upstream| upstream.name.as_str());
+    let mut shown = counted(&route.name, &counts.unwrap_or_default());
+    for (name, value) in [
+        ("host", host(&route.host)),
+        ("path", path(&route.path)),
+        ("methods", route.methods.as_ref().map_or_else(|| "any".to_owned(), |methods| methods.join(" "))),
+        ("auth", auth.to_owned()),
+        ("exposure", exposure),
+        ("upstream", upstream.unwrap_or_default().to_owned()),
+    ] {
+        shown.insert(name.to_owned(), value.into());
+    }
+    shown.into()
+}
+
+/// What the gateway answers itself.
+fn own_route(config: &Config, name: &str, counts: &RouteCounts) -> Value {
+    let mut shown = counted(name, counts);
+    let path = if name.is_empty() { "" } else { config.tokens.path.as_str() };
+    for (name, value) in [
+        ("host", "any"),
+        ("path", path),
+        ("methods", ""),
+        ("auth", ""),
+        ("exposure", "gateway"),
+        ("upstream", ""),
+    ] {
+        shown.insert(name.to_owned(), value.into());
+    }
+    shown.into()
+}
+
+fn counted(name: &str, counts: &RouteCounts) -> Map<String, Value> {
+    let mut requests = BTreeMap::<&str, u64>::new();
+    for (_, code, count) in counts.requests() {
+        *requests.entry(code).or_default() += count;
+    }
+    let refusals: BTreeMap<&str, u64> =
+        counts.refusals.iter().map(|(reason, count)| (reason.word(), count)).collect();
+    Map::from_iter([
+        ("name".to_owned(), Value::from(name)),
+        ("requests".to_owned(), json!(requests)),
+        ("refusals".to_owned(), json!(refusals)),
+        ("buckets".to_owned(), json!(counts.duration.buckets())),
+    ])
+}
+
+fn upstream(upstream: &crate::upstream::SharedUpstream, counts: Option<&Arc<UpstreamCounts>>) -> Value {
+    let requests: BTreeMap<&str, u64> = counts.map(|counts| counts.requests().collect()).unwrap_or_default();
+    let buckets = counts.map(|counts| counts.duration.buckets()).unwrap_or_default();
+    let targets: Vec<Value> = upstream
+        .targets()
+        .map(|target| {
+            json!({
+                "target": target.target().to_string(),
+                "connections": target.open_connections(),
+                "waiting": target.waiting_requests(),
+                "health": "not checked",
+            })
+        })
+        .collect();
+    json!({"name": upstream.name(), "requests": requests, "buckets": buckets, "targets": targets})
+}
+
+/// Who may use a route: one word, and what it comes to.
+fn exposure(route: &Route) -> (&'static str, String) {
+    let word = match route.auth {
+        Auth::Required => "required",
+        Auth::Optional => "optional",
+        Auth::Public => "public",
+    };
+    let meaning = match route.auth {
+        Auth::Required => "users",
+        Auth::Optional => "everybody, users by name",
+        Auth::Public => "everybody",
+    };
+    (word, meaning.to_owned())
+}
+
+fn host(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Exact(name) => name.to_string(),
+        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+        HostPattern::Any => "any".to_owned(),
+    }
+}
+
+/// As the configuration writes it.
+fn path(pattern: &PathPattern) -> String {
+    let exact = match pattern.end {
+        PathEnd::Exact => "=",
+        PathEnd::Prefix => "",
+    };
+    let segments: Vec<String> = pattern
+        .segments
+        .iter()
+        .map(|segment| match segment {
+            Segment::Literal(text) => text.to_string(),
+            Segment::Parameter(name) => format!("{{{name}}}"),
+        })
+        .collect();
+    format!("{exact}/{}", segments.join("/"))
+}
