@@ -23,8 +23,9 @@ impl LastWords for LastAnswer {
         let refusal = refusal(why);
         let id = self.worker.next_request_id();
         let id = id.to_str().unwrap_or_default();
-        let (headers, body) = refusal.render(id, &self.worker.realm);
-        let mut account = self.worker.begin_last_account();
+        let generation = self.worker.generation();
+        let (headers, body) = refusal.render(id, &generation.realm);
+        let mut account = generation.begin_last_account();
         account.refused(Some(refusal.reason()));
         account.answered(refusal.status().as_u16());
         account.note(|record| {

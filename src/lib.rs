@@ -4,9 +4,9 @@
 //! # Two worlds
 //!
 //! The *data plane* is one thread per core ([`worker`]), each with its own listeners, upstream connections and memory of
-//! verified tokens. A request never leaves its thread. The *control plane* is one ordinary runtime beside it: the store,
-//! password hashing, the token routes, the watching of users, the admin listener. The data plane works from one immutable
-//! [`snapshot`].
+//! verified tokens. A request never leaves its thread, and keeps to one [`worker::Generation`] of the configuration. The
+//! *control plane* is one ordinary runtime beside it: the store, password hashing, the token routes, the watching of users,
+//! the admin listener. The data plane works from one immutable [`snapshot`].
 //!
 //! # The life of a request is a chain of types
 //!

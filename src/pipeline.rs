@@ -19,7 +19,7 @@ use crate::base::bounds;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
 use crate::connection::tunnel::Opened;
-use crate::connection::{Call, Purpose};
+use crate::connection::{Call, Purpose, Source};
 use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
@@ -36,6 +36,7 @@ use crate::telemetry::account::Account;
 use crate::telemetry::metrics::PermittedFor;
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
 use crate::upstream::{Limits, UpgradeAnswer, Upstream, UpstreamResponse};
+use crate::worker::Generation;
 
 /// How long an answer took (W3C Server Timing).
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -46,25 +47,28 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// Serves one request. There is always an answer, and always one account. The request is taken in before anything is
 /// waited for, so that the future need not hold it.
 pub fn serve(
-    call: Call<'_>,
+    source: Source<'_>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Response<ResponseBody>> + use<'_> {
-    let Call { worker, connection, progress, .. } = call;
-    progress.begin();
-    let id = request_id(call, &request);
-    let record = worker.begin_account(connection, &request, &id);
+    source.progress.begin();
+    // Taken once: whatever is reloaded meanwhile, the request ends as it has begun.
+    let generation = source.worker.generation();
+    let id = request_id(source, &request);
+    let record = generation.begin_account(source.connection, &request, &id);
     let dialect = Dialect::of(request.headers());
-    let taken = request::intake(request, worker.server.limits.max_headers);
-    finish(call, taken, dialect, id, record)
+    let taken = request::intake(request, generation.server.limits.max_headers);
+    finish(source, generation, taken, dialect, id, record)
 }
 
 async fn finish(
-    call: Call<'_>,
+    source: Source<'_>,
+    generation: Rc<Generation>,
     taken: Result<Exchange, IntakeError>,
     dialect: Dialect,
     id: HeaderValue,
     mut record: Account,
 ) -> Response<ResponseBody> {
+    let call = source.call(&generation);
     let Call { connection, progress, .. } = call;
     let mut told = Told::default();
     let outcome = unless_panicking(pin!(exchange(call, taken, dialect, &id, &mut record, &mut told))).await;
@@ -78,7 +82,7 @@ async fn finish(
         opened.account = std::mem::take(&mut record);
         call.tunnel.set(Some(opened));
     }
-    let timing = call.worker.tells_times().then(|| record.server_timing()).flatten();
+    let timing = generation.tells_times().then(|| record.server_timing()).flatten();
     let mut response = answer.complete(id, progress, record);
     if let Some(timing) = timing {
         response.headers_mut().append(SERVER_TIMING, timing);
@@ -107,35 +111,35 @@ async fn exchange<'a>(
     record: &mut Account,
     told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
-    let Call { worker, connection, progress, .. } = call;
+    let Call { worker, generation, connection, progress, .. } = call;
     let exchange = taken?;
     note(record, |record| record.took_in(&exchange));
-    let trace = worker.begin_trace(connection, &exchange, id, record);
+    let trace = generation.begin_trace(connection, &exchange, id, record);
     if connection.purpose == Purpose::Redirect {
         return redirect(worker.https_port, exchange);
     }
     check_directed(call, &exchange)?;
-    if let Some(endpoint) = worker.token_routes.matches(exchange.path().path()) {
+    if let Some(endpoint) = generation.token_routes.matches(exchange.path().path()) {
         // On the heap, so that proxied requests need no room for it.
         return Box::pin(token_route(call, endpoint, exchange, id, record, told)).await;
     }
 
-    let routed = worker.routes.route(exchange)?;
+    let routed = generation.routes.route(exchange)?;
     let route = routed.route();
     record.routed(route.place, &route.name);
     if !request::fits(routed.exchange().length(), route.max_body) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
 
-    let trusted = &worker.server.trusted_proxies;
-    let admitted = admission::admit(routed, &connection.peer, trusted, &worker.rates, told)?;
-    let identified = worker.authenticator.identify(admitted, connection.certified.as_ref()).await?;
+    let trusted = &generation.server.trusted_proxies;
+    let admitted = admission::admit(routed, &connection.peer, trusted, &generation.rates, told)?;
+    let identified = generation.authenticator.identify(admitted, connection.certified.as_ref()).await?;
     note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
     let whom = identified.caller().user_id().map_or(PermittedFor::Anybody, |_| PermittedFor::User);
-    let permitted = authz::permit(identified, &worker.rates, told)?;
+    let permitted = authz::permit(identified, &generation.rates, told)?;
     record.permitted(whom);
 
-    let upstream = worker.upstream(route)?;
+    let upstream = generation.upstream(route)?;
     record.upstream(route.upstream, upstream.name());
     let origin = Origin {
         peer: &connection.peer,
@@ -144,7 +148,7 @@ async fn exchange<'a>(
         certificate: connection.tls.as_ref().and_then(Session::client),
         trace: trace.as_ref(),
     };
-    let (mut sealed, caller) = identity::seal(permitted, &worker.firewall, upstream.identity(), &origin)?;
+    let (mut sealed, caller) = identity::seal(permitted, &generation.firewall, upstream.identity(), &origin)?;
 
     if dialect == Dialect::Grpc && caller.token().is_some() {
         // It ends with the token, however long its client is silent.
@@ -219,7 +223,7 @@ fn open_stream(
 /// (RFC 9110 section 15.5.20).
 fn check_directed(call: Call<'_>, exchange: &Exchange) -> Result<(), Refusal> {
     let Some(session) = &call.connection.tls else { return Ok(()) };
-    if session.serves(exchange.host().name(), call.worker.routes.names_hosts()) {
+    if session.serves(exchange.host().name(), call.generation.routes.names_hosts()) {
         return Ok(());
     }
     Err(Refusal::new(Reason::MisdirectedRequest, "This connection is not for the requested host."))
@@ -246,23 +250,23 @@ async fn token_route<'a>(
     record: &mut Account,
     told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
-    let Call { worker, connection, progress, .. } = call;
+    let Call { worker, generation, connection, progress, .. } = call;
     record.endpoint(endpoint as usize, endpoint.name());
     if !request::fits(exchange.length(), max_token_request()) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
-    let client = client_of(&connection.peer, exchange.headers(), &worker.server.trusted_proxies);
-    if let Some(plan) = worker.rates.of_token_routes() {
+    let client = client_of(&connection.peer, exchange.headers(), &generation.server.trusted_proxies);
+    if let Some(plan) = generation.rates.of_token_routes() {
         let sender = Sender { client, headers: exchange.headers(), user_id: None };
-        worker.rates.count(plan, Turn::Only, sender, told)?;
+        generation.rates.count(plan, Turn::Only, sender, told)?;
     }
     let Pieces { method, headers, body, .. } = *exchange.into_pieces();
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     let authorization = headers.get(header::AUTHORIZATION).cloned();
     let body = in_time(progress, pin!(read_whole(progress, body))).await??;
-    let routes = worker.token_routes.clone();
+    let routes = generation.token_routes.clone();
     let request = TokenRequest { endpoint, method, content_type, authorization, body, client };
-    let answer = worker.control.spawn(async move { routes.answer(request).await }).await;
+    let answer = worker.control().spawn(async move { routes.answer(request).await }).await;
     let answer = answer.map_err(|_| Refusal::new(Reason::InternalError, "The gateway failed."))?;
     record.refused(answer.reason);
     note(record, |record| record.user.clone_from(&answer.user));
@@ -305,20 +309,20 @@ fn refuse(
         record.ended = if left { Ended::Client } else { Ended::Complete };
     });
     let id = id.to_str().unwrap_or_default();
-    let (status, headers, body) = refusal.render_in(dialect, id, &call.worker.realm);
+    let (status, headers, body) = refusal.render_in(dialect, id, &call.generation.realm);
     Answer::Own(status, headers, body)
 }
 
 /// The id of a request: a trusted proxy's, or a new one.
-fn request_id(call: Call<'_>, request: &Request<Incoming>) -> HeaderValue {
-    if call.connection.peer.trust() == Trust::Trusted
+fn request_id(source: Source<'_>, request: &Request<Incoming>) -> HeaderValue {
+    if source.connection.peer.trust() == Trust::Trusted
         && let Some(id) = request.headers().get(X_REQUEST_ID)
         && (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
         && id.as_bytes().iter().all(u8::is_ascii_graphic)
     {
         return id.clone();
     }
-    call.worker.next_request_id()
+    source.worker.next_request_id()
 }
 
 fn note(record: &mut Account, write: impl FnOnce(&mut Record)) {

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
-use std::time::Duration;
 
 use http::{HeaderMap, header};
 
@@ -64,19 +63,12 @@ impl OpenStream {
 }
 
 /// The streams of one thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Streams {
-    grace_ms: i64,
     open: RefCell<Vec<Weak<OpenStream>>>,
 }
 
 impl Streams {
-    /// No streams yet. Each may outlive its token by `grace`.
-    pub fn new(grace: Duration) -> Self {
-        let grace_ms = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
-        Self { grace_ms, open: RefCell::default() }
-    }
-
     /// Opens a stream, of which the token is looked at until it is dropped. Whoever waits for its progress is woken when
     /// it has to end.
     pub fn open(&self, token: TokenLife, progress: &Rc<Progress>) -> Rc<OpenStream> {
@@ -87,11 +79,11 @@ impl Streams {
         stream
     }
 
-    /// Looks at every stream once.
-    pub fn check(&self, authenticator: &Authenticator) {
+    /// Looks at every stream once. Each may outlive its token by `grace_ms`.
+    pub fn check(&self, authenticator: &Authenticator, grace_ms: i64) {
         self.open.borrow_mut().retain(|weak| {
             let Some(stream) = weak.upgrade() else { return false };
-            let ending = match authenticator.standing(&mut stream.token.borrow_mut(), self.grace_ms) {
+            let ending = match authenticator.standing(&mut stream.token.borrow_mut(), grace_ms) {
                 Standing::Good => return true,
                 Standing::Expired => Ending::TokenExpired,
                 Standing::Revoked => Ending::Revoked,

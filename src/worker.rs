@@ -1,6 +1,8 @@
 //! One data-plane thread: its listeners, connections, pools and memory. A request never leaves it.
 
 mod accept;
+mod accounts;
+mod generation;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -9,39 +11,29 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use crate::http::incoming::Incoming;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use http::{HeaderValue, Request};
+use http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, LocalOptions};
 use tokio::sync::watch;
 
-use crate::authn::Authenticator;
+pub use self::generation::Generation;
 use crate::base::bounds;
 use crate::base::clock::Clock;
 use crate::base::ids::{RandomnessUnavailable, RequestIds};
-use crate::base::reason::Reason;
-use crate::config::{CertificatePart, Server};
-use crate::connection::{ClientConnection, Purpose};
-use crate::endpoints::{Endpoint, TokenRoutes};
+use crate::connection::Purpose;
 use crate::http::date::DateLine;
 use crate::http::problem::Refusal;
-use crate::identity::Firewall;
-use crate::limits::rates::Rates;
 use crate::net::crowd::{Crowd, TurnedAway};
 use crate::net::deadline::{Progress, TickClock};
 use crate::net::guarded::Scratch;
-use crate::net::peer::Trust;
-use crate::net::tls::TlsServer;
 use crate::net::watchlist::Watchlist;
 use crate::request::Exchange;
-use crate::routing::{Route, RouteTable};
 use crate::snapshot::Snapshot;
 use crate::streams::Streams;
 use crate::telemetry::access::{AccessLog, Record};
-use crate::telemetry::account::{Account, Needs};
-use crate::telemetry::metrics::Meter;
-use crate::telemetry::trace::{self, Facts, Say, Tracer};
+use crate::telemetry::metrics::Counts;
+use crate::telemetry::trace::Tracer;
 use crate::upstream::{Upstream, UpstreamError};
 
 /// How far the gateway has come in stopping.
@@ -55,39 +47,14 @@ pub enum Stopping {
     Now,
 }
 
-/// What a data-plane thread works with. Nothing in it is shared but what is immutable, and the counts of requests.
+/// What a data-plane thread works with as long as it lives. Nothing in it is shared but counts.
 pub struct Worker {
-    /// The routes.
-    pub routes: Arc<RouteTable>,
-    /// How many requests may come.
-    pub rates: Arc<Rates>,
-    /// The token routes, served by the control plane.
-    pub token_routes: TokenRoutes,
-    /// Who is calling.
-    pub authenticator: Authenticator,
-    /// What is removed from requests.
-    pub firewall: Arc<Firewall>,
-    /// Where the control plane runs.
-    pub control: Handle,
-    /// The realm in challenges.
-    pub realm: String,
-    /// `[server]`
-    pub server: Server,
-    /// `[tls]`
-    pub tls: Option<TlsServer>,
-    /// By which part of their certificates clients are known.
-    pub certified_by: Option<CertificatePart>,
+    thread: Thread,
+    /// What requests that begin work with.
+    generation: RefCell<Rc<Generation>>,
     /// Where `http_redirect` sends to: the port of HTTPS.
     pub https_port: u16,
-    upstreams: Vec<Upstream>,
     ids: RefCell<RequestIds>,
-    access: Option<Rc<AccessLog>>,
-    /// What it counts with; nobody can ask without an admin listener.
-    meter: Option<Rc<Meter>>,
-    tracer: Option<Rc<Tracer>>,
-    /// Whether answers say how long they took.
-    server_timing: bool,
-    clock: Rc<TickClock>,
     watchlist: Watchlist,
     streams: Streams,
     scratch: Scratch,
@@ -101,6 +68,17 @@ pub struct Worker {
     /// Client connections of this thread.
     own_connections: Cell<usize>,
     stopping: Cell<bool>,
+}
+
+/// What every generation of a thread is made with.
+struct Thread {
+    /// Where the control plane runs.
+    control: Handle,
+    clock: Rc<TickClock>,
+    access: Rc<AccessLog>,
+    /// What it counts in; nobody can ask without an admin listener.
+    counts: Option<Arc<Counts>>,
+    tracer: Option<Rc<Tracer>>,
 }
 
 /// What a thread is given to begin with.
@@ -183,56 +161,22 @@ impl Worker {
         connections: Arc<AtomicUsize>,
         crowd: Arc<Crowd>,
     ) -> Result<Self, RandomnessUnavailable> {
-        let clock = Rc::new(TickClock::default());
-        let upstreams = snapshot
-            .upstreams
-            .iter()
-            .map(|shared| Upstream::new(shared, &clock))
-            .collect::<Result<_, _>>()?;
-        let authenticator = Authenticator::new(
-            snapshot.verifier.clone(),
-            snapshot.directory.clone(),
-            snapshot.sessions.clone(),
-            control.clone(),
-            snapshot.clock.clone(),
-        )?;
-        let access = snapshot.config.log.access.then(|| {
-            Rc::new(AccessLog::new(
-                snapshot.sink.clone(),
-                Clock::clone(&snapshot.clock),
-                snapshot.config.log.format,
-            ))
-        });
-        let meter = snapshot.metrics.as_ref().map(|metrics| {
-            let endpoints = Endpoint::ALL.map(Endpoint::name);
-            Rc::new(Meter::new(metrics.thread(), &snapshot.config, &endpoints))
-        });
-        let tracer =
-            snapshot.spans.as_ref().map(|spans| Tracer::new(spans.clone(), Clock::clone(&snapshot.clock)));
+        let (clock, format) = (Clock::clone(&snapshot.clock), snapshot.config.log.format);
+        let access = Rc::new(AccessLog::new(snapshot.sink.clone(), clock.clone(), format));
+        let counts = snapshot.metrics.as_ref().map(|metrics| metrics.thread());
+        let tracer = snapshot.spans.as_ref().map(|spans| Tracer::new(spans.clone(), clock.clone()));
         let tracer = tracer.transpose()?.map(Rc::new);
+        let thread = Thread { control, clock: Rc::new(TickClock::default()), access, counts, tracer };
+        let generation = Generation::new(snapshot, &thread)?;
         Ok(Self {
-            routes: Arc::clone(&snapshot.routes),
-            rates: Arc::clone(&snapshot.rates),
-            token_routes: snapshot.token_routes.clone(),
-            authenticator,
-            firewall: Arc::clone(&snapshot.firewall),
-            control,
-            realm: snapshot.config.tokens.realm.clone(),
-            server: snapshot.config.server.clone(),
-            tls: snapshot.tls.clone(),
-            certified_by: snapshot.config.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()?.user),
+            thread,
+            generation: RefCell::new(Rc::new(generation)),
             https_port: snapshot.https_port,
-            upstreams,
             ids: RefCell::new(RequestIds::new()?),
-            access,
-            meter,
-            tracer,
-            server_timing: snapshot.config.log.server_timing,
-            clock,
             watchlist: Watchlist::default(),
-            streams: Streams::new(snapshot.config.tokens.stream_grace),
+            streams: Streams::default(),
             scratch: Scratch::default(),
-            date: DateLine::new(Clock::clone(&snapshot.clock)),
+            date: DateLine::new(clock),
             connections,
             crowd,
             turned_away: TurnedAway::default(),
@@ -241,20 +185,20 @@ impl Worker {
         })
     }
 
+    /// What a request works with that begins now. It keeps this to its end.
+    pub fn generation(&self) -> Rc<Generation> {
+        Rc::clone(&self.generation.borrow())
+    }
+
+    /// Where the control plane runs.
+    pub fn control(&self) -> &Handle {
+        &self.thread.control
+    }
+
     /// A new request id.
     pub fn next_request_id(&self) -> HeaderValue {
         let id = self.ids.borrow_mut().next_id();
         HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("unknown"))
-    }
-
-    /// The upstream of a route.
-    ///
-    /// # Errors
-    ///
-    /// A refusal when the route names none, which no checked configuration does.
-    pub fn upstream(&self, route: &Route) -> Result<&Upstream, Refusal> {
-        let missing = || Refusal::new(Reason::InternalError, "The route has no upstream.");
-        self.upstreams.get(route.upstream).ok_or_else(missing)
     }
 
     /// Logs an upstream's failure and makes a refusal of it.
@@ -263,62 +207,9 @@ impl Worker {
         Refusal::from(error)
     }
 
-    /// Begins the account of a request.
-    pub fn begin_account(
-        &self,
-        connection: &ClientConnection,
-        request: &Request<Incoming>,
-        id: &HeaderValue,
-    ) -> Account {
-        let record = self.access.as_ref().map(AccessLog::begin);
-        let mut account = Account::begin(record, self.meter.as_ref(), Some(request.method()), self.needs());
-        account.note(|record| {
-            record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
-            record.client = Some(connection.peer.address());
-            record.method = request.method().to_string();
-            request.uri().path().clone_into(&mut record.path);
-        });
-        account
-    }
-
-    /// Begins the account of a message that never became a request.
-    pub fn begin_last_account(&self) -> Account {
-        Account::begin(self.access.as_ref().map(AccessLog::begin), self.meter.as_ref(), None, self.needs())
-    }
-
-    fn needs(&self) -> Needs {
-        if self.server_timing || self.tracer.is_some() { Needs::Times } else { Needs::Nothing }
-    }
-
-    /// Begins a request's part in its trace, if there is somebody to tell of it; says what the upstream is told.
-    pub fn begin_trace(
-        &self,
-        connection: &ClientConnection,
-        exchange: &Exchange,
-        id: &HeaderValue,
-        account: &mut Account,
-    ) -> Option<trace::Told> {
-        let tracer = self.tracer.as_ref()?;
-        let say = if connection.peer.trust() == Trust::Trusted { Say::Decides } else { Say::None };
-        let facts = Facts {
-            method: exchange.method().clone(),
-            scheme: connection.scheme(),
-            host: exchange.host().name().to_owned(),
-            path: exchange.path().path().to_owned(),
-            client: connection.peer.address(),
-            request_id: String::from_utf8_lossy(id.as_bytes()).into_owned(),
-        };
-        Some(account.trace(tracer, exchange.headers(), say, facts))
-    }
-
-    /// Whether answers say how long they took.
-    pub fn tells_times(&self) -> bool {
-        self.server_timing
-    }
-
     /// Puts a new connection, or a stream of one, under watch until it is dropped.
     pub fn watch(&self) -> Rc<Progress> {
-        let progress = Rc::new(Progress::new(Rc::clone(&self.clock)));
+        let progress = Rc::new(Progress::new(Rc::clone(&self.thread.clock)));
         self.watchlist.add(&progress);
         progress
     }
@@ -364,11 +255,9 @@ impl Worker {
     }
 
     fn end(&self) {
-        if let Some(access) = &self.access {
-            access.stop();
-            access.flush();
-        }
-        if let Some(tracer) = &self.tracer {
+        self.thread.access.stop();
+        self.thread.access.flush();
+        if let Some(tracer) = &self.thread.tracer {
             tracer.flush();
         }
     }
@@ -380,20 +269,21 @@ async fn tick(worker: Rc<Worker>) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        worker.clock.tick();
-        worker.watchlist.check(&worker.server.limits);
-        if let Some((count, address)) = worker.turned_away.due(worker.clock.now_ms()) {
-            let most = worker.server.limits.max_connections_per_network;
+        let generation = worker.generation();
+        let Thread { clock, access, tracer, .. } = &worker.thread;
+        clock.tick();
+        let limits = &generation.server.limits;
+        worker.watchlist.check(limits);
+        if let Some((count, address)) = worker.turned_away.due(clock.now_ms()) {
+            let most = limits.max_connections_per_network;
             tracing::warn!(count, client = %address, most, "connections were closed: their network has too many");
         }
-        worker.streams.check(&worker.authenticator);
-        for upstream in &worker.upstreams {
+        worker.streams.check(&generation.authenticator, generation.stream_grace_ms);
+        for upstream in &generation.upstreams {
             upstream.sweep();
         }
-        if let Some(access) = &worker.access {
-            access.flush();
-        }
-        if let Some(tracer) = &worker.tracer {
+        access.flush();
+        if let Some(tracer) = tracer {
             tracer.flush();
         }
     }

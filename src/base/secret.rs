@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
 /// Bytes that must not be seen: a password, a signing secret.
@@ -30,6 +31,15 @@ impl Secret {
     }
 }
 
+impl PartialEq for Secret {
+    /// Takes as long for a secret that differs in its first byte as for one that differs in its last.
+    fn eq(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for Secret {}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
@@ -45,5 +55,13 @@ mod tests {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret:?}"), "Secret(..)");
         assert_eq!(secret.expose(), b"hunter2");
+    }
+
+    #[test]
+    fn secrets_are_the_same_by_their_bytes() {
+        assert_eq!(Secret::new("hunter2"), Secret::new("hunter2"));
+        for other in ["hunter3", "hunter", "hunter22", ""] {
+            assert_ne!(Secret::new("hunter2"), Secret::new(other));
+        }
     }
 }

@@ -30,7 +30,7 @@ pub struct DjangoUsers {
 }
 
 /// The database of a Django application.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DjangoDatabase {
     /// A file.
     Sqlite(PathBuf),
@@ -39,20 +39,6 @@ pub enum DjangoDatabase {
     /// A `mysql://` URL, which may hold a password.
     Mysql(Secret),
 }
-
-impl PartialEq for DjangoDatabase {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Sqlite(one), Self::Sqlite(other)) => one == other,
-            (Self::Postgres(one), Self::Postgres(other)) | (Self::Mysql(one), Self::Mysql(other)) => {
-                one.expose() == other.expose()
-            }
-            (Self::Sqlite(_) | Self::Postgres(_) | Self::Mysql(_), _) => false,
-        }
-    }
-}
-
-impl Eq for DjangoDatabase {}
 
 /// Names of tables and columns: letters, digits and `_`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -52,7 +52,7 @@ use crate::base::secret::Secret;
 use crate::base::user::UserField;
 
 /// Everything that `gateway.toml` says, checked. Paths are absolute or relative to the process, never to the file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `[server]`
     pub server: Server,
@@ -77,7 +77,7 @@ pub struct Config {
 }
 
 /// `[server]`: listeners, workers, limits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Addresses that clients connect to; at least one.
     pub listen: Vec<SocketAddr>,
@@ -109,7 +109,7 @@ pub struct Network {
 }
 
 /// `[server.limits]`: what one client may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Client connections of the whole process.
     pub max_connections: NonZeroUsize,
@@ -132,14 +132,14 @@ pub struct Limits {
 }
 
 /// `[store]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// The SQLite file.
     pub path: PathBuf,
 }
 
 /// `[tokens]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     /// Written as `iss` and required, when set.
     pub issuer: Option<String>,
@@ -176,7 +176,7 @@ pub struct Tokens {
 }
 
 /// `[[tokens.keys]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The key id, unique among the keys.
     pub kid: String,
@@ -189,7 +189,7 @@ pub struct Key {
 }
 
 /// Where a key's bytes come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyMaterial {
     /// A PEM file: a private key (PKCS#8, PKCS#1 or SEC1), or a public key that only verifies.
     PemFile(PathBuf),
@@ -198,7 +198,7 @@ pub enum KeyMaterial {
 }
 
 /// `[users]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users {
     /// Where users are looked up.
     pub source: UserSource,
@@ -252,7 +252,7 @@ pub struct Hashing {
 }
 
 /// `[upstreams.NAME]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The name.
     pub name: String,
@@ -310,7 +310,7 @@ pub enum IdentityPreset {
 }
 
 /// `[[routes]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Its name; unique. `route-N` (counted from 1) when the file gives none.
     pub name: String,

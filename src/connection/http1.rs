@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::tunnel::Slot;
-use super::{Call, ClientConnection, is_over};
+use super::{ClientConnection, Source, is_over};
 use crate::config::Limits;
 use crate::http::incoming::{BareLineFeed, Incoming};
 use crate::last_words::LastAnswer;
@@ -66,12 +66,18 @@ pub(super) async fn serve(
         let request = Request::map(request, Incoming::Http1);
         // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
         let interim = (request.version() == Version::HTTP_11).then_some(&told);
-        let call =
-            Call { worker: &worker, connection: &connection, progress: &progress, interim, tunnel: &tunnel };
-        let serving = pipeline::serve(call, request);
+        let source = Source {
+            worker: &worker,
+            connection: &connection,
+            progress: &progress,
+            interim,
+            tunnel: &tunnel,
+        };
+        let serving = pipeline::serve(source, request);
         async move { Ok::<_, Infallible>(serving.await) }
     });
-    let mut serving = builder(&worker.server.limits).serve_connection(TokioIo::new(stream), service);
+    let mut serving =
+        builder(&worker.generation().server.limits).serve_connection(TokioIo::new(stream), service);
     let mut told_to_stop = false;
     poll_fn(|cx| {
         progress.keep_waker(cx.waker());

@@ -14,7 +14,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 
 use super::tunnel::{Opened, Slot, StreamSide};
-use super::{Call, ClientConnection};
+use super::{ClientConnection, Source};
 use crate::base::bounds;
 use crate::config::Limits;
 use crate::http::hop;
@@ -40,7 +40,7 @@ pub(super) async fn serve(
     progress.enter(Phase::Idle);
     let gathering = Gathering::default();
     let frames = WatchedFrames::new(transport, Rc::clone(&progress), Rc::clone(&gathering));
-    let handshake = builder(&worker.server.limits).handshake::<_, Bytes>(frames);
+    let handshake = builder(&worker.generation().server.limits).handshake::<_, Bytes>(frames);
     let handshake =
         super::unless_stopping(&worker, &progress, pin!(in_time(&progress, pin!(handshake)))).await;
     let Some(Ok(Ok(frames))) = handshake else { return };
@@ -204,7 +204,7 @@ async fn serve_stream(arrived: Arrived) -> Kit {
         Box::pin(super::keep_waker(progress, pin!(wait_for_end(&mut body, progress)))).await;
     }
     let tunnel = Slot::default();
-    let call = Call {
+    let source = Source {
         worker: &worker,
         connection: &connection,
         progress,
@@ -212,7 +212,7 @@ async fn serve_stream(arrived: Arrived) -> Kit {
         tunnel: &tunnel,
     };
     let served = {
-        let mut serving = pin!(pipeline::serve(call, Request::from_parts(head, body)));
+        let mut serving = pin!(pipeline::serve(source, Request::from_parts(head, body)));
         poll_fn(|cx| {
             progress.keep_waker(cx.waker());
             if respond.poll_reset(cx).is_ready() {

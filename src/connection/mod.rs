@@ -20,7 +20,7 @@ use crate::net::peer::Peer;
 use crate::net::tls::{Protocol, Session};
 use crate::net::transport::Transport;
 use crate::upstream::Interim;
-use crate::worker::Worker;
+use crate::worker::{Generation, Worker};
 
 /// A client's connection, as its requests see it.
 #[derive(Debug)]
@@ -56,9 +56,9 @@ impl ClientConnection {
     }
 }
 
-/// What one request is served with.
+/// Where a request comes from.
 #[derive(Clone, Copy)]
-pub struct Call<'a> {
+pub struct Source<'a> {
     /// The thread.
     pub worker: &'a Worker,
     /// The connection.
@@ -69,6 +69,31 @@ pub struct Call<'a> {
     pub interim: Option<&'a Interim>,
     /// Where it leaves a WebSocket that it has opened.
     pub tunnel: &'a tunnel::Slot,
+}
+
+/// What one request is served with.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// The thread.
+    pub worker: &'a Worker,
+    /// What the thread has made of the configuration in which the request has begun.
+    pub generation: &'a Generation,
+    /// The connection.
+    pub connection: &'a ClientConnection,
+    /// What the deadlines of this request look at.
+    pub progress: &'a Rc<Progress>,
+    /// Who is told of informational answers, if the client understands them.
+    pub interim: Option<&'a Interim>,
+    /// Where it leaves a WebSocket that it has opened.
+    pub tunnel: &'a tunnel::Slot,
+}
+
+impl<'a> Source<'a> {
+    /// A request from here, which keeps to one generation.
+    pub fn call(self, generation: &'a Generation) -> Call<'a> {
+        let Self { worker, connection, progress, interim, tunnel } = self;
+        Call { worker, generation, connection, progress, interim, tunnel }
+    }
 }
 
 /// Serves one client until either side has had enough.
@@ -82,7 +107,7 @@ pub async fn serve(worker: Rc<Worker>, transport: Transport, address: SocketAddr
             Some(Err(closed)) => return closed.log(address),
             None => return,
         };
-    let certified = tls.as_ref().and_then(|session| certified(session, worker.certified_by?));
+    let certified = tls.as_ref().and_then(|session| certified(session, worker.generation().certified_by?));
     let connection = Rc::new(ClientConnection { peer, purpose, tls, certified, answers: Cell::new(0) });
     match protocol {
         Protocol::Http1 => http1::serve(worker, transport, connection, progress).await,

@@ -89,7 +89,8 @@ pub(super) async fn open(
     progress: &Rc<Progress>,
 ) -> Result<Opened, Closed> {
     let mut beginning = Beginning { transport, read: BytesMut::new(), progress };
-    let trusted = &worker.server.trusted_proxies;
+    let generation = worker.generation();
+    let trusted = &generation.server.trusted_proxies;
     let mut peer = Peer::new(address, trusted);
     let mut place = None;
     if peer.trust() == Trust::Trusted
@@ -98,7 +99,7 @@ pub(super) async fn open(
         peer = Peer::new(client, trusted);
         place = place_for(worker, &peer)?;
     }
-    let opened = match (purpose, &worker.tls) {
+    let opened = match (purpose, &generation.tls) {
         (Purpose::Serve, Some(tls)) => beginning.handshake(tls, peer).await,
         (Purpose::Serve, None) | (Purpose::Redirect, _) => beginning.in_the_clear(peer).await,
     };

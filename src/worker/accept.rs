@@ -19,9 +19,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepts clients for ever.
 pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
     loop {
-        if worker.connections.load(Ordering::Acquire) >= worker.server.limits.max_connections.get() {
+        if worker.connections.load(Ordering::Acquire) >= max_connections(&worker) {
             // The kernel keeps who comes now; a place becomes free when somebody leaves.
-            if is_to_be_told(worker.clock.now_ms()) {
+            if is_to_be_told(worker.thread.clock.now_ms()) {
                 tracing::warn!("as many clients are connected as may be; others wait");
             }
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -47,7 +47,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: P
                 });
             }
             Err(error) => {
-                if is_to_be_told(worker.clock.now_ms()) {
+                if is_to_be_told(worker.thread.clock.now_ms()) {
                     tracing::warn!(%error, "cannot accept connections");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -56,10 +56,14 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: P
     }
 }
 
+fn max_connections(worker: &Worker) -> usize {
+    worker.generation().server.limits.max_connections.get()
+}
+
 /// A place among the connections of the client's network. A trusted proxy speaks for many clients and needs none; whom it
 /// introduces is counted when that is known.
 fn place_for(worker: &Worker, address: IpAddr) -> Result<Option<Place>, Crowded> {
-    match peer::trust(address, &worker.server.trusted_proxies) {
+    match peer::trust(address, &worker.generation().server.trusted_proxies) {
         Trust::Trusted => Ok(None),
         Trust::Untrusted => worker.crowd.enter(address),
     }
@@ -79,7 +83,7 @@ struct Counted(Rc<Worker>);
 impl Counted {
     /// Takes one of the places that there are for the whole process.
     fn enter(worker: &Rc<Worker>) -> Option<Self> {
-        let most = worker.server.limits.max_connections.get();
+        let most = max_connections(worker);
         let more = |open: usize| (open < most).then_some(open + 1);
         worker.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
         worker.own_connections.set(worker.own_connections.get() + 1);

@@ -85,6 +85,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
             "upgrade",
             "upstream",
+            "worker",
         ],
     ),
     ("last_words", &["base", "connection", "http", "net", "telemetry", "worker"]),

@@ -1,0 +1,104 @@
+//! What a thread makes of one configuration. A request takes it once, at its beginning, and keeps it to its end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Thread;
+use crate::authn::Authenticator;
+use crate::base::ids::RandomnessUnavailable;
+use crate::base::reason::Reason;
+use crate::config::{CertificatePart, Server};
+use crate::endpoints::{Endpoint, TokenRoutes};
+use crate::http::problem::Refusal;
+use crate::identity::Firewall;
+use crate::limits::rates::Rates;
+use crate::net::tls::TlsServer;
+use crate::routing::{Route, RouteTable};
+use crate::snapshot::Snapshot;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::metrics::Meter;
+use crate::telemetry::trace::Tracer;
+use crate::upstream::Upstream;
+
+/// What belongs to one configuration. Nothing in it is shared between threads but what is immutable, and the counts of
+/// requests.
+pub struct Generation {
+    /// The routes.
+    pub routes: Arc<RouteTable>,
+    /// How many requests may come.
+    pub rates: Arc<Rates>,
+    /// The token routes, served by the control plane.
+    pub token_routes: TokenRoutes,
+    /// Who is calling.
+    pub authenticator: Authenticator,
+    /// What is removed from requests.
+    pub firewall: Arc<Firewall>,
+    /// The realm in challenges.
+    pub realm: String,
+    /// `[server]`
+    pub server: Server,
+    /// `[tls]`
+    pub tls: Option<TlsServer>,
+    /// By which part of their certificates clients are known.
+    pub certified_by: Option<CertificatePart>,
+    /// How long a stream may outlive its token, in milliseconds.
+    pub stream_grace_ms: i64,
+    pub(super) upstreams: Vec<Upstream>,
+    /// `None` where requests are not logged.
+    pub(super) access: Option<Rc<AccessLog>>,
+    /// `None` where nobody can ask what was counted.
+    pub(super) meter: Option<Rc<Meter>>,
+    /// `None` where nobody records traces.
+    pub(super) tracer: Option<Rc<Tracer>>,
+    pub(super) server_timing: bool,
+}
+
+impl Generation {
+    /// A thread's part of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// When there is no randomness.
+    pub(super) fn new(snapshot: &Snapshot, thread: &Thread) -> Result<Self, RandomnessUnavailable> {
+        let upstreams = snapshot.upstreams.iter().map(|shared| Upstream::new(shared, &thread.clock));
+        let upstreams = upstreams.collect::<Result<_, _>>()?;
+        let authenticator = Authenticator::new(
+            snapshot.verifier.clone(),
+            snapshot.directory.clone(),
+            snapshot.sessions.clone(),
+            thread.control.clone(),
+            snapshot.clock.clone(),
+        )?;
+        let config = &snapshot.config;
+        Ok(Self {
+            routes: Arc::clone(&snapshot.routes),
+            rates: Arc::clone(&snapshot.rates),
+            token_routes: snapshot.token_routes.clone(),
+            authenticator,
+            firewall: Arc::clone(&snapshot.firewall),
+            realm: config.tokens.realm.clone(),
+            server: config.server.clone(),
+            tls: snapshot.tls.clone(),
+            certified_by: config.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()?.user),
+            stream_grace_ms: i64::try_from(config.tokens.stream_grace.as_millis()).unwrap_or(i64::MAX),
+            upstreams,
+            access: config.log.access.then(|| Rc::clone(&thread.access)),
+            meter: thread.counts.clone().map(|counts| {
+                let endpoints = Endpoint::ALL.map(Endpoint::name);
+                Rc::new(Meter::new(counts, config, &endpoints))
+            }),
+            tracer: thread.tracer.clone(),
+            server_timing: config.log.server_timing,
+        })
+    }
+
+    /// The upstream of a route.
+    ///
+    /// # Errors
+    ///
+    /// A refusal when the route names none, which no checked configuration does.
+    pub fn upstream(&self, route: &Route) -> Result<&Upstream, Refusal> {
+        let missing = || Refusal::new(Reason::InternalError, "The route has no upstream.");
+        self.upstreams.get(route.upstream).ok_or_else(missing)
+    }
+}
