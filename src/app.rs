@@ -325,7 +325,7 @@ async fn assemble(
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
     let metrics = config.server.admin.map(|_| Arc::default());
     let spans = config.otlp.clone().map(|settings| {
-        let (spans, queue) = SpanSink::new(settings.sample);
+        let (spans, queue) = SpanSink::new(settings.sample_millionths);
         tokio::spawn(export::run(queue, settings));
         spans
     });

@@ -15,7 +15,7 @@ use crate::base::secret::Secret;
 const TRACES_PATH: &str = "/v1/traces";
 
 /// `[log.otlp]`: a collector of OpenTelemetry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Otlp {
     /// Where it is; over HTTP or HTTPS.
     pub target: Target,
@@ -23,8 +23,8 @@ pub struct Otlp {
     pub authority: HeaderValue,
     /// Where it takes traces.
     pub path: Uri,
-    /// The part of the traces which begin here that is recorded, from 0 to 1.
-    pub sample: f64,
+    /// Of a million traces that begin here, how many are recorded.
+    pub sample_millionths: u32,
     /// Sent with every batch, such as a key; never shown.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What the gateway is called in traces.
@@ -42,7 +42,7 @@ pub(super) fn otlp(log: &mut Table<'_>) -> Option<Otlp> {
         );
     }
     let endpoint = table.parsed("endpoint", Kind::Text, endpoint);
-    let sample = table.ratio("sample");
+    let sample_millionths = table.millionths("sample");
     let service_name = table.parsed("service_name", Kind::Text, service_name);
     let secret = secrets::file_or_variable(&mut table, "headers_file", "headers_env");
     let headers = secret.and_then(|secret| {
@@ -56,7 +56,7 @@ pub(super) fn otlp(log: &mut Table<'_>) -> Option<Otlp> {
         authority: HeaderValue::try_from(target.authority()).ok()?,
         target,
         path,
-        sample: sample.unwrap_or(1.0),
+        sample_millionths: sample_millionths.unwrap_or(1_000_000),
         headers: headers.unwrap_or_default(),
         service_name: service_name.unwrap_or_else(|| "tollgate".to_owned()),
     })

@@ -267,6 +267,8 @@ access = false
             ],
             http_redirect: None,
             admin: None,
+            admin_token: None,
+            admin_hosts: [],
             trusted_proxies: [
                 Network {
                     address: 10.0.0.0,
@@ -782,7 +784,7 @@ fn unknown_keys_are_put_right() {
       |
     6 | colour = ***
       | ^^^^^^
-      = help: [server] has listen, admin, http_redirect, trusted_proxies, workers, drain_timeout, limits
+      = help: [server] has listen, admin, admin_token_file, admin_token_env, admin_hosts, http_redirect, trusted_proxies, workers, drain_timeout, limits
 
     gateway.toml:8:1: unknown key "max_headrs" in [server.limits]
       |

@@ -329,13 +329,11 @@ struct Place<'a>(&'a Inner);
 impl<'a> Place<'a> {
     fn take(inner: &'a Inner, most: usize) -> Result<Self, HashError> {
         let step = |waiting: usize| (waiting < most).then_some(waiting.saturating_add(1));
-        match inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step) {
-            Ok(_) => Ok(Self(inner)),
-            Err(_) => {
-                inner.rejected.fetch_add(1, Ordering::Relaxed);
-                Err(HashError::Overloaded)
-            }
+        if inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok() {
+            return Ok(Self(inner));
         }
+        inner.rejected.fetch_add(1, Ordering::Relaxed);
+        Err(HashError::Overloaded)
     }
 }
 

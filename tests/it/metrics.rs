@@ -113,7 +113,7 @@ fn reuse_of_a_refresh_token_is_counted() {
 
 #[test]
 fn what_is_open_is_told_while_it_is_open() {
-    let upstream = echo();
+    let upstream = echo("");
     let gateway = guarded(&upstream).start();
     let mut client = gateway.client();
     client.send(request("GET", "/open/ws", &opening(""), b""));
@@ -123,6 +123,7 @@ fn what_is_open_is_told_while_it_is_open() {
     let target = format!("{{upstream=\"api\",target=\"{}\"}}", upstream.url());
     becomes(&gateway, &format!("tollgate_upstream_connections{target}"), 1.0);
     client.send(frame(CLOSE, true, &1000_u16.to_be_bytes()));
+    drop(client);
     becomes(&gateway, "tollgate_open_streams{kind=\"websocket\"}", 0.0);
     becomes(&gateway, "tollgate_requests_total{route=\"open\",method=\"GET\",code=\"1xx\"}", 1.0);
     becomes(&gateway, "tollgate_request_duration_seconds_count{route=\"open\"}", 0.0);

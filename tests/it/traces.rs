@@ -1,7 +1,5 @@
 //! Traces and times: what passes, what an upstream is told, what a collector gets, and what an answer says of its time.
 
-use std::sync::{Arc, Mutex};
-
 use serde_json::Value;
 
 use crate::support::{DEADLINE, Gateway, Setup, Then, Upstream, eventually};
@@ -13,38 +11,33 @@ fn traceparent(flags: &str) -> String {
     format!("traceparent: 00-{TRACE}-{SPAN}-{flags}\r\ntracestate: vendor=1\r\n")
 }
 
-/// A collector, and the spans that it has taken.
-struct Collector {
-    upstream: Upstream,
-    spans: Arc<Mutex<Vec<Value>>>,
-}
+/// A collector, which keeps what it takes.
+struct Collector(Upstream);
 
 impl Collector {
     fn new() -> Self {
-        let spans = Arc::new(Mutex::new(Vec::new()));
-        let taken = Arc::clone(&spans);
-        let upstream = Upstream::start(move |talk| {
-            let body = talk.read_body();
-            let batch: Value = serde_json::from_slice(&body).unwrap();
-            let resource = &batch["resourceSpans"][0];
-            assert_eq!(resource["resource"]["attributes"][0]["value"]["stringValue"], "my-gateway");
-            let spans = resource["scopeSpans"][0]["spans"].as_array().unwrap();
-            taken.lock().unwrap().extend(spans.iter().cloned());
-            talk.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
-            Then::Close
-        });
-        Self { upstream, spans }
+        Self(Upstream::says("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", Then::Close))
     }
 
     fn section(&self, lines: &str) -> String {
-        let url = self.upstream.url();
+        let url = self.0.url();
         format!("[log.otlp]\nendpoint = \"{url}\"\nservice_name = \"my-gateway\"\n{lines}")
     }
 
     /// Stops the gateway, which exports the rest, and returns all spans.
     fn spans_of(&self, gateway: Gateway) -> Vec<Value> {
         gateway.stop();
-        self.spans.lock().unwrap().clone()
+        self.spans()
+    }
+
+    fn spans(&self) -> Vec<Value> {
+        let batches = self.0.requests().into_iter().map(|request| {
+            let batch: Value = serde_json::from_slice(&request.body).unwrap();
+            let resource = &batch["resourceSpans"][0];
+            assert_eq!(resource["resource"]["attributes"][0]["value"]["stringValue"], "my-gateway");
+            resource["scopeSpans"][0]["spans"].as_array().unwrap().clone()
+        });
+        batches.flatten().collect()
     }
 }
 
@@ -93,7 +86,7 @@ fn a_span_is_exported_and_is_the_parent_of_what_the_upstream_does() {
     let time = |name: &str| span[name].as_str().unwrap().parse::<u64>().unwrap();
     assert!(time("endTimeUnixNano") > time("startTimeUnixNano"));
     assert!(!span.to_string().contains("secret"), "queries are not recorded");
-    assert_eq!(collector.upstream.last().target(), "/v1/traces");
+    assert_eq!(collector.0.last().target(), "/v1/traces");
 }
 
 #[test]
@@ -140,7 +133,7 @@ fn spans_that_were_taken_are_counted() {
     let gateway = Setup::public(&upstream).section(&collector.section("")).start();
     gateway.client().get("/", "").expect(200);
     eventually("the span is exported", DEADLINE, || gateway.metric("tollgate_spans_exported_total") > 0.0);
-    assert_eq!(collector.spans.lock().unwrap().len(), 1);
+    assert_eq!(collector.spans().len(), 1);
 }
 
 #[test]

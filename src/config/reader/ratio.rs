@@ -6,8 +6,8 @@ use super::super::complaint::Complaint;
 use super::Table;
 
 impl Table<'_> {
-    /// A number from 0 to 1, with or without a fraction.
-    pub(in crate::config) fn ratio(&mut self, key: &'static str) -> Option<f64> {
+    /// A number from 0 to 1, with or without a fraction, in millionths.
+    pub(in crate::config) fn millionths(&mut self, key: &'static str) -> Option<u32> {
         let entry = self.take(key)?;
         let number = match entry.value {
             DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
@@ -18,11 +18,16 @@ impl Table<'_> {
             | DeValue::Array(_)
             | DeValue::Table(_) => None,
         };
-        let number = number.filter(|number| (0.0..=1.0).contains(number));
-        if number.is_none() {
+        let Some(number) = number.filter(|number| (0.0..=1.0).contains(number)) else {
             let complaint = Complaint::new(format!("\"{key}\" must be a number from 0 to 1"));
             self.reader.report(&entry.span, complaint.hint(format!("write {key} = 0.1 for one in ten")));
-        }
-        number
+            return None;
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is from 0 to a million"
+        )]
+        Some((number * 1e6).round() as u32)
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics as text, in the two formats that Prometheus reads: its own (version 0.0.4) and OpenMetrics 1.0.
+//! Metrics as text, in the two formats that Prometheus reads: its own (version 0.0.4) and `OpenMetrics` 1.0.
 
 use std::fmt::Write as _;
 
@@ -10,12 +10,12 @@ use super::families::{Family, Kind};
 pub enum Format {
     /// The text format of Prometheus.
     Text,
-    /// OpenMetrics.
+    /// `OpenMetrics`.
     OpenMetrics,
 }
 
 impl Format {
-    /// The better one of those that an `Accept` field asks for; the text format where it says nothing of OpenMetrics.
+    /// The better one of those that an `Accept` field asks for; the text format where it says nothing of `OpenMetrics`.
     pub fn accepted(accept: Option<&str>) -> Self {
         const OPEN_METRICS: &str = "application/openmetrics-text";
         let takes = |range: &str| {

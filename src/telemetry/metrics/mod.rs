@@ -29,7 +29,9 @@ impl Metrics {
     pub fn total(&self) -> Counts {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let total = Counts::default();
-        threads.iter().for_each(|counts| total.absorb(counts));
+        for counts in &threads {
+            total.absorb(counts);
+        }
         total
     }
 }

@@ -210,15 +210,10 @@ impl Exporter {
         headers.insert(header::HOST, self.settings.authority.clone());
         headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
         headers.insert(header::CONNECTION, http::HeaderValue::from_static("close"));
-        let answered = sender.send_request(request);
+        // It ends with the sender, at the end of this function.
+        tokio::spawn(connection);
         // What the collector says beside its status is not read.
-        let answer = tokio::select! {
-            answer = answered => answer.map_err(ExportError::Http)?,
-            ended = connection => {
-                ended.map_err(ExportError::Http)?;
-                return Err(ExportError::Io(io::ErrorKind::UnexpectedEof.into()));
-            }
-        };
+        let answer = sender.send_request(request).await.map_err(ExportError::Http)?;
         if answer.status().is_success() { Ok(()) } else { Err(ExportError::Refused(answer.status())) }
     }
 }

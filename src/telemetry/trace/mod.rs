@@ -65,19 +65,12 @@ enum Sample {
 }
 
 impl Sample {
-    fn new(ratio: f64) -> Self {
-        if ratio >= 1.0 {
-            return Self::All;
+    fn new(millionths: u32) -> Self {
+        if millionths >= 1_000_000 {
+            Self::All
+        } else {
+            Self::Below(u64::from(millionths) * (u64::MAX / 1_000_000))
         }
-        // Of a ratio, 32 bits are more than anybody can tell apart.
-        let steps = (ratio.max(0.0) * f64::from(u32::MAX)).round();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "it is from 0 to u32::MAX"
-        )]
-        let steps = steps as u32;
-        Self::Below(u64::from(steps) << 32)
     }
 
     fn takes(self, number: u64) -> bool {
@@ -89,11 +82,12 @@ impl Sample {
 }
 
 impl SpanSink {
-    /// A sink, and where what it takes comes out. `ratio` of the traces that begin here are recorded.
-    pub fn new(ratio: f64) -> (Self, export::Queue) {
+    /// A sink, and where what it takes comes out. Of a million traces that begin here, `millionths` are
+    /// recorded.
+    pub fn new(millionths: u32) -> (Self, export::Queue) {
         let (queue, waiting) = mpsc::unbounded_channel();
         let spans = Arc::new(Spans::default());
-        let sink = Self { queue, spans: Arc::clone(&spans), sample: Sample::new(ratio) };
+        let sink = Self { queue, spans: Arc::clone(&spans), sample: Sample::new(millionths) };
         (sink, export::Queue { waiting, spans })
     }
 
@@ -224,8 +218,8 @@ mod tests {
         }
     }
 
-    fn tracer(ratio: f64) -> (Rc<Tracer>, export::Queue) {
-        let (sink, queue) = SpanSink::new(ratio);
+    fn tracer(millionths: u32) -> (Rc<Tracer>, export::Queue) {
+        let (sink, queue) = SpanSink::new(millionths);
         (Rc::new(Tracer::new(sink, Clock::manual(1_000).0).unwrap()), queue)
     }
 
@@ -238,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_trace_begins_here_when_the_client_has_none() {
-        let (tracer, _queue) = tracer(1.0);
+        let (tracer, _queue) = tracer(1_000_000);
         for value in [None, Some("00-x"), Some("00-00000000000000000000000000000000-b7ad6b7169203331-01")] {
             let (told, span) = tracer.begin(&value.map(headers).unwrap_or_default(), Say::None, facts());
             assert!(!told.continues);
@@ -255,8 +249,8 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_decides_and_a_stranger_does_not() {
-        let (never, _queue) = tracer(0.0);
-        let (always, _other) = tracer(1.0);
+        let (never, _queue) = tracer(0);
+        let (always, _other) = tracer(1_000_000);
         let flag = |tracer: &Rc<Tracer>, value, say| {
             let (told, span) = tracer.begin(&headers(value), say, facts());
             let text = told.traceparent.to_str().unwrap().to_owned();
@@ -278,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_ratio_is_kept_to() {
-        let (tracer, _queue) = tracer(0.25);
+        let (tracer, _queue) = tracer(250_000);
         let taken =
             (0..4000).filter(|_| tracer.begin(&HeaderMap::new(), Say::None, facts()).1.is_some()).count();
         assert!((800..1200).contains(&taken), "{taken}");
@@ -286,7 +280,7 @@ mod tests {
 
     #[test]
     fn more_than_may_wait_is_dropped_and_counted() {
-        let (tracer, mut queue) = tracer(1.0);
+        let (tracer, mut queue) = tracer(1_000_000);
         for _ in 0..MAX_WAITING_SPANS + 600 {
             let (_, span) = tracer.begin(&HeaderMap::new(), Say::None, facts());
             span.unwrap().end(Duration::ZERO, None);
