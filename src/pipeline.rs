@@ -138,6 +138,10 @@ async fn exchange<'a>(
     let whom = identified.caller().user_id().map_or(PermittedFor::Anybody, |_| PermittedFor::User);
     let permitted = authz::permit(identified, &generation.rates, told)?;
     record.permitted(whom);
+    if let Some(reason) = permitted.would_refuse() {
+        worker.reported.note(&route.name, reason);
+        record.reported(reason);
+    }
 
     let upstream = generation.upstream(route)?;
     record.upstream(route.upstream, upstream.name());
@@ -149,6 +153,8 @@ async fn exchange<'a>(
         trace: trace.as_ref(),
     };
     let (mut sealed, caller) = identity::seal(permitted, &generation.firewall, upstream.identity(), &origin)?;
+    // Where nothing is enforced, nothing ends with its token.
+    let caller = if route.is_enforced { caller } else { Caller::Anonymous };
 
     if dialect == Dialect::Grpc && caller.token().is_some() {
         // It ends with the token, however long its client is silent.

@@ -68,11 +68,20 @@ impl From<AuthnError> for Refusal {
     }
 }
 
-impl From<AuthzError> for Refusal {
-    fn from(error: AuthzError) -> Self {
+impl From<AuthzError<'_>> for Refusal {
+    fn from(error: AuthzError<'_>) -> Self {
         match error {
             AuthzError::CredentialsMissing => {
                 Self::new(error.reason(), "Authentication credentials were not provided.")
+            }
+            AuthzError::Policy(rule) => {
+                // In the words of Django REST framework.
+                let detail = "You do not have permission to perform this action.";
+                let refusal = Self::new(rule.reason(), detail).with_code("permission_denied");
+                match rule.needed_scopes() {
+                    Some(scopes) => refusal.with_scopes(scopes),
+                    None => refusal,
+                }
             }
             AuthzError::RateLimited(exceeded) => Self::from(exceeded),
         }

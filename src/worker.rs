@@ -33,6 +33,7 @@ use crate::snapshot::Snapshot;
 use crate::streams::Streams;
 use crate::telemetry::access::{AccessLog, Record};
 use crate::telemetry::metrics::Counts;
+use crate::telemetry::reported::{Passed, Reported};
 use crate::telemetry::trace::Tracer;
 use crate::upstream::{Upstream, UpstreamError};
 
@@ -65,6 +66,8 @@ pub struct Worker {
     pub crowd: Arc<Crowd>,
     /// Connections that this thread has turned away for their network.
     pub turned_away: TurnedAway,
+    /// Requests that this thread has let pass on routes that enforce nothing.
+    pub reported: Reported,
     /// Client connections of this thread.
     own_connections: Cell<usize>,
     stopping: Cell<bool>,
@@ -180,6 +183,7 @@ impl Worker {
             connections,
             crowd,
             turned_away: TurnedAway::default(),
+            reported: Reported::default(),
             own_connections: Cell::new(0),
             stopping: Cell::new(false),
         })
@@ -277,6 +281,9 @@ async fn tick(worker: Rc<Worker>) {
         if let Some((count, address)) = worker.turned_away.due(clock.now_ms()) {
             let most = limits.max_connections_per_network;
             tracing::warn!(count, client = %address, most, "connections were closed: their network has too many");
+        }
+        if let Some((count, Passed { route, reason })) = worker.reported.due(clock.now_ms()) {
+            tracing::warn!(count, %route, %reason, "requests passed that would have been refused");
         }
         worker.streams.check(&generation.authenticator, generation.stream_grace_ms);
         for upstream in &generation.upstreams {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
-use crate::config::{Auth, Config, Route};
+use crate::config::{Auth, Config, Enforce, Route, Terms};
 use crate::net::tls::TlsServer;
 use crate::telemetry::metrics::counts::{RouteCounts, UpstreamCounts};
 
@@ -128,12 +128,33 @@ fn exposure(route: &Route) -> (&'static str, String) {
         Auth::Optional => "optional",
         Auth::Public => "public",
     };
-    let meaning = match route.auth {
+    let whom = match route.auth {
         Auth::Required => "users",
         Auth::Optional => "everybody, users by name",
         Auth::Public => "everybody",
     };
-    (word, meaning.to_owned())
+    let allowed = route.policy.allow.as_ref().map(|terms| format!(" with {}", terms_of(terms)));
+    let denied = route.policy.deny.as_ref().map(|terms| format!(" but those with {}", terms_of(terms)));
+    let reports = match route.policy.enforce {
+        Enforce::Enforce => "",
+        Enforce::Report => " (only reported)",
+    };
+    (word, format!("{whom}{}{}{reports}", allowed.unwrap_or_default(), denied.unwrap_or_default()))
+}
+
+/// What a policy names, in short. Values of claims are left out.
+fn terms_of(terms: &Terms) -> String {
+    let mut parts = Vec::new();
+    if !terms.groups.is_empty() {
+        parts.push(format!("group {}", terms.groups.join(" or ")));
+    }
+    if !terms.scopes.is_empty() {
+        parts.push(format!("scope {}", terms.scopes.join(" ")));
+    }
+    if !terms.claims.is_empty() || !terms.matches.is_empty() {
+        parts.push("certain claims".to_owned());
+    }
+    parts.join(", ")
 }
 
 fn host(pattern: &HostPattern) -> String {

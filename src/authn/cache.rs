@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 use super::{Known, TokenLife};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::base::principal::Principal;
+use crate::routing::HeldClaims;
 use crate::sessions::Binding;
 
 /// What is remembered of a token.
@@ -16,6 +17,8 @@ use crate::sessions::Binding;
 pub(super) struct Entry {
     /// Its user.
     pub(super) principal: Rc<Principal>,
+    /// What routes ask for of its claims.
+    pub(super) claims: Option<Rc<HeldClaims>>,
     /// When the token, or the key that verified it, ends; in milliseconds since 1970.
     pub(super) valid_until_ms: i64,
     /// What it is revoked by.
@@ -29,6 +32,7 @@ impl Entry {
     pub(super) fn known(&self) -> Known {
         Known {
             principal: Rc::clone(&self.principal),
+            claims: self.claims.clone(),
             token: TokenLife {
                 valid_until_ms: self.valid_until_ms,
                 binding: Rc::clone(&self.binding),
@@ -163,7 +167,7 @@ mod tests {
         let binding = Binding { session: None, user_id: "u".into(), issued_at_ms: None, recorded: false };
         let seen = Epochs { users: 0, revocations: 0 };
         let principal = Rc::new(Principal::new(user));
-        Entry { principal, valid_until_ms: mark, binding: Rc::new(binding), seen }
+        Entry { principal, claims: None, valid_until_ms: mark, binding: Rc::new(binding), seen }
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Authenticator {
             binding: Rc::new(binding),
             revocations_seen: now.revocations,
         };
-        let known = Known { principal: Rc::new(Principal::new(user)), token };
+        let known = Known { principal: Rc::new(Principal::new(user)), claims: None, token };
         certified.known.replace(Some((now, known.clone())));
         Ok(Some(known))
     }

@@ -25,7 +25,7 @@ use crate::base::reason::Reason;
 use crate::base::user::User;
 use crate::config::Auth;
 use crate::request::Exchange;
-use crate::routing::Route;
+use crate::routing::{AskedClaims, HeldClaims, Route};
 use crate::sessions::{Binding, Revocations, SessionError, Sessions};
 use crate::tokens::{Claims, Expected, TokenFault, Verifier};
 use crate::users::{Directory, Lookup};
@@ -44,6 +44,8 @@ pub enum Caller {
 pub struct Known {
     /// The user as the record is now.
     pub principal: Rc<Principal>,
+    /// What routes ask for of the token's claims; `None` when they ask for nothing, or there is no token.
+    pub claims: Option<Rc<HeldClaims>>,
     /// The token.
     pub token: TokenLife,
 }
@@ -55,7 +57,7 @@ impl Known {
         let user_id = principal.user().id.as_str().into();
         let binding = Binding { session: None, user_id, issued_at_ms: None, recorded: false };
         let token = TokenLife { valid_until_ms: i64::MAX, binding: Rc::new(binding), revocations_seen: 0 };
-        Self { principal, token }
+        Self { principal, claims: None, token }
     }
 }
 
@@ -101,6 +103,8 @@ impl Caller {
 pub struct Identified<'a> {
     admitted: Admitted<'a>,
     caller: Caller,
+    /// What the request would have been refused for, where nothing is enforced.
+    would_refuse: Option<Reason>,
 }
 
 impl<'a> Identified<'a> {
@@ -117,6 +121,11 @@ impl<'a> Identified<'a> {
     /// Who sent it.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// What the request would have been refused for, on a route that enforces nothing.
+    pub fn would_refuse(&self) -> Option<Reason> {
+        self.would_refuse
     }
 
     /// Takes it apart, for the stages that follow.
@@ -176,11 +185,13 @@ pub struct Authenticator {
     revocations_epoch: Arc<AtomicU64>,
     control: Handle,
     clock: Clock,
+    asked: Arc<AskedClaims>,
     cache: RefCell<TokenCache>,
 }
 
 impl Authenticator {
-    /// An authenticator with an empty memory. User look-ups run on the control plane's runtime.
+    /// An authenticator with an empty memory, for one table of routes: of each token it keeps the claims that they ask for.
+    /// User look-ups run on the control plane's runtime.
     ///
     /// # Errors
     ///
@@ -191,6 +202,7 @@ impl Authenticator {
         sessions: Sessions,
         control: Handle,
         clock: Clock,
+        asked: Arc<AskedClaims>,
     ) -> Result<Self, RandomnessUnavailable> {
         let cache = RefCell::new(TokenCache::new(bounds::TOKEN_CACHE_ENTRIES)?);
         let users_epoch = directory.epoch();
@@ -205,12 +217,14 @@ impl Authenticator {
             revocations_epoch,
             control,
             clock,
+            asked,
             cache,
         })
     }
 
     /// Finds out who sent a request: by its token, or without one by the certificate of its connection. On a public route
-    /// nobody asks, and a bad token does not matter.
+    /// nobody asks, and a bad token does not matter. Where nothing is enforced, whoever would be refused is nobody in
+    /// particular.
     ///
     /// # Errors
     ///
@@ -221,10 +235,15 @@ impl Authenticator {
         certified: Option<&Certified>,
     ) -> Result<Identified<'a>, AuthnError> {
         let caller = match admitted.route().auth {
-            Auth::Public => Caller::Anonymous,
-            Auth::Required | Auth::Optional => self.caller(&admitted, certified).await?,
+            Auth::Public => Ok(Caller::Anonymous),
+            Auth::Required | Auth::Optional => self.caller(&admitted, certified).await,
         };
-        Ok(Identified { admitted, caller })
+        let (caller, would_refuse) = match caller {
+            Ok(caller) => (caller, None),
+            Err(error) if admitted.route().is_enforced => return Err(error),
+            Err(error) => (Caller::Anonymous, Some(error.reason())),
+        };
+        Ok(Identified { admitted, caller, would_refuse })
     }
 
     async fn caller(
@@ -288,7 +307,9 @@ impl Authenticator {
         let looked = self.look_up(claims.user_id.clone(), Binding::of(&claims)).await?;
         let principal = Rc::new(Principal::new(looked.user.unwrap_or_else(|| claimed_user(&claims))));
         let binding = Rc::new(looked.binding);
-        let entry = Entry { principal, valid_until_ms: claims.valid_until_ms, binding, seen: now };
+        let held = self.asked.hold(&claims.other);
+        let entry =
+            Entry { principal, claims: held, valid_until_ms: claims.valid_until_ms, binding, seen: now };
         let known = entry.known();
         self.cache.borrow_mut().insert(token, entry);
         Ok(known)

@@ -1,10 +1,12 @@
 //! Who may: the one decision about a request whose sender is known.
 
+mod decision;
+
 use std::fmt;
 
+pub use self::decision::{Rule, decide, rules};
 use crate::authn::{Caller, Identified};
 use crate::base::reason::Reason;
-use crate::config::Auth;
 use crate::limits::rates::{Exceeded, Rates, Told};
 use crate::request::Exchange;
 use crate::routing::Route;
@@ -14,7 +16,7 @@ use crate::routing::Route;
 /// ```compile_fail
 /// // The fields are private: there is no way past the decision.
 /// fn forge(exchange: tollgate::request::Exchange, route: &tollgate::routing::Route) -> tollgate::authz::Permitted<'_> {
-///     tollgate::authz::Permitted { exchange, route, caller: tollgate::authn::Caller::Anonymous }
+///     tollgate::authz::Permitted { exchange, route, caller: tollgate::authn::Caller::Anonymous, would_refuse: None }
 /// }
 /// ```
 #[derive(Debug)]
@@ -22,9 +24,15 @@ pub struct Permitted<'a> {
     exchange: Exchange,
     route: &'a Route,
     caller: Caller,
+    would_refuse: Option<Reason>,
 }
 
 impl<'a> Permitted<'a> {
+    /// What the request would have been refused for, on a route that enforces nothing.
+    pub fn would_refuse(&self) -> Option<Reason> {
+        self.would_refuse
+    }
+
     /// Takes it apart, for the stage that seals it.
     pub fn into_pieces(self) -> (Exchange, &'a Route, Caller) {
         (self.exchange, self.route, self.caller)
@@ -32,34 +40,38 @@ impl<'a> Permitted<'a> {
 }
 
 /// Why a request may not be forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthzError {
+#[derive(Clone, Copy, Debug)]
+pub enum AuthzError<'a> {
     /// The route is for known callers only.
     CredentialsMissing,
+    /// This rule of the route's policy refuses the caller.
+    Policy(Rule<'a>),
     /// The caller has made as many requests as it may.
     RateLimited(Exceeded),
 }
 
-impl AuthzError {
+impl AuthzError<'_> {
     /// The stable reason.
     pub fn reason(self) -> Reason {
         match self {
             Self::CredentialsMissing => Reason::CredentialsMissing,
+            Self::Policy(rule) => rule.reason(),
             Self::RateLimited(_) => Reason::RateLimited,
         }
     }
 }
 
-impl fmt::Display for AuthzError {
+impl fmt::Display for AuthzError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason().word())
     }
 }
 
-impl std::error::Error for AuthzError {}
+impl std::error::Error for AuthzError<'_> {}
 
 /// Decides whether a request may be forwarded. Only one that may is counted by the limits that go by user, so that nobody
-/// who is refused uses up what belongs to somebody else.
+/// who is refused uses up what belongs to somebody else. On a route that enforces nothing every decision lets pass; the
+/// limits are kept there as well.
 ///
 /// # Errors
 ///
@@ -68,40 +80,21 @@ pub fn permit<'a>(
     identified: Identified<'a>,
     rates: &Rates,
     told: &mut Told<'a>,
-) -> Result<Permitted<'a>, AuthzError> {
-    decide(identified.route().auth, identified.caller())?;
+) -> Result<Permitted<'a>, AuthzError<'a>> {
+    let route = identified.route();
+    let path = identified.admitted().routed().exchange().path().path();
+    let would_refuse = match decide(route, identified.caller(), path) {
+        Ok(()) => None,
+        Err(error) if route.is_enforced => return Err(error),
+        Err(error) => Some(error.reason()),
+    };
+    // What was wrong with the token says more than that nobody is known.
+    let would_refuse = identified.would_refuse().or(would_refuse);
     let user_id = identified.caller().user_id();
     identified.admitted().count_for(user_id, rates, told).map_err(AuthzError::RateLimited)?;
     let (exchange, route, caller) = identified.into_pieces();
-    Ok(Permitted { exchange, route, caller })
-}
-
-/// The decision: a pure function of the route and the caller.
-fn decide(auth: Auth, caller: &Caller) -> Result<(), AuthzError> {
-    match (auth, caller) {
-        (Auth::Public | Auth::Optional, _) | (Auth::Required, Caller::User(_)) => Ok(()),
-        (Auth::Required, Caller::Anonymous) => Err(AuthzError::CredentialsMissing),
-    }
+    Ok(Permitted { exchange, route, caller, would_refuse })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::rc::Rc;
-
-    use super::*;
-    use crate::authn::Known;
-    use crate::base::principal::Principal;
-    use crate::base::user::User;
-
-    #[test]
-    fn only_a_required_route_asks_for_a_user() {
-        let user = User { id: "1".into(), name: "a".into(), email: None, groups: Vec::new() };
-        let known = Caller::User(Known::of_test(Rc::new(Principal::new(user))));
-        for auth in [Auth::Required, Auth::Optional, Auth::Public] {
-            assert_eq!(decide(auth, &known), Ok(()));
-        }
-        assert_eq!(decide(Auth::Optional, &Caller::Anonymous), Ok(()));
-        assert_eq!(decide(Auth::Public, &Caller::Anonymous), Ok(()));
-        assert_eq!(decide(Auth::Required, &Caller::Anonymous), Err(AuthzError::CredentialsMissing));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 pub mod algorithm;
 pub mod bounds;
+pub mod claim;
 pub mod clock;
 pub mod ids;
 pub mod path;

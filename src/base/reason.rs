@@ -57,6 +57,14 @@ pub enum Reason {
     UserInactive,
     /// The token's user does not exist.
     UserNotFound,
+    /// The caller is in none of the groups that the route is for.
+    GroupMissing,
+    /// The token lacks a scope.
+    ScopeMissing,
+    /// A claim of the token has not the value that it has to have.
+    ClaimMismatch,
+    /// The caller has something that the route is not for.
+    PolicyDenied,
     /// An identity value cannot stand in a header.
     IdentityUnfit,
     /// The upstream refused the connection, broke off, or answered what is not HTTP.
@@ -75,7 +83,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 37] = [
         Self::RequestMalformed,
         Self::HostInvalid,
         Self::PathAmbiguous,
@@ -102,6 +110,10 @@ impl Reason {
         Self::TokenRevoked,
         Self::UserInactive,
         Self::UserNotFound,
+        Self::GroupMissing,
+        Self::ScopeMissing,
+        Self::ClaimMismatch,
+        Self::PolicyDenied,
         Self::IdentityUnfit,
         Self::UpstreamRefused,
         Self::UpstreamTimeout,
@@ -125,6 +137,10 @@ impl Reason {
             | Self::TokenRevoked
             | Self::UserInactive
             | Self::UserNotFound
+            | Self::GroupMissing
+            | Self::ScopeMissing
+            | Self::ClaimMismatch
+            | Self::PolicyDenied
             | Self::StoreUnavailable => true,
             Self::RequestMalformed
             | Self::HostInvalid
@@ -179,6 +195,10 @@ impl Reason {
             Self::TokenRevoked => "token_revoked",
             Self::UserInactive => "user_inactive",
             Self::UserNotFound => "user_not_found",
+            Self::GroupMissing => "group_missing",
+            Self::ScopeMissing => "scope_missing",
+            Self::ClaimMismatch => "claim_mismatch",
+            Self::PolicyDenied => "policy_denied",
             Self::IdentityUnfit => "identity_unfit",
             Self::UpstreamRefused => "upstream_refused",
             Self::UpstreamTimeout => "upstream_timeout",

@@ -93,10 +93,25 @@ pub enum UserVerb {
     Disable(UserName),
     /// Switch a user on again
     Enable(UserName),
+    /// Put a user into groups or take one out of them, at once; without either, show the groups
+    Groups(UserGroups),
     /// Delete a user for ever
     Delete(UserName),
     /// Take over users with their password hashes from a file or the database of a Django application
     Import(ImportFrom),
+}
+
+/// Which groups to change.
+#[derive(Args, Debug)]
+pub struct UserGroups {
+    /// The login name
+    pub name: String,
+    /// A group to put the user into; may be repeated
+    #[arg(long, value_name = "GROUP")]
+    pub add: Vec<String>,
+    /// A group to take the user out of; may be repeated
+    #[arg(long, value_name = "GROUP")]
+    pub remove: Vec<String>,
 }
 
 /// Whom to import.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use super::arguments::UserVerb;
+use super::arguments::{UserGroups, UserVerb};
 use super::error::{CommandError, Exit};
 use super::hash_password::read_password;
 use super::{import, table};
@@ -97,6 +97,7 @@ pub fn perform(config: &Config, verb: UserVerb, out: &mut dyn Write) -> Result<E
         UserVerb::List
         | UserVerb::Disable(_)
         | UserVerb::Enable(_)
+        | UserVerb::Groups(_)
         | UserVerb::Delete(_)
         | UserVerb::Import(_) => None,
     };
@@ -126,6 +127,7 @@ async fn change(
         UserVerb::Passwd(user) => passwd(store, hashing, &user.name, password, out).await,
         UserVerb::Disable(user) => disable(store, &user.name, out).await,
         UserVerb::Enable(user) => enable(store, &user.name, out).await,
+        UserVerb::Groups(UserGroups { name, add, remove }) => groups(store, &name, &add, &remove, out).await,
         UserVerb::Delete(user) => delete(store, &user.name, out).await,
         UserVerb::Import(from) => import::import(store, hashing, from, out).await,
     }
@@ -204,6 +206,23 @@ pub async fn enable(store: &Store, name: &str, out: &mut dyn Write) -> Result<()
     writeln!(out, "enabled user {name}").map_err(UserCommandError::Output)
 }
 
+/// Changes the groups of a user, and tells those that are left. Running gateways notice within a second.
+///
+/// # Errors
+///
+/// A [`UserCommandError`].
+pub async fn groups(
+    store: &Store,
+    name: &str,
+    add: &[String],
+    remove: &[String],
+    out: &mut dyn Write,
+) -> Result<(), UserCommandError> {
+    let groups = store.change_groups(name, add, remove).await.map_err(UserCommandError::Change)?;
+    let groups = if groups.is_empty() { "no group".to_owned() } else { groups.join(", ") };
+    writeln!(out, "{name} is in {groups}").map_err(UserCommandError::Output)
+}
+
 /// Deletes a user for ever.
 ///
 /// # Errors
@@ -234,14 +253,17 @@ mod tests {
         let scratch = Scratch::new();
         let store = store(&scratch).await;
         let (hashing, password) = (cheap_hashing(), Secret::new("correct horse"));
-        let groups = ["staff".to_owned(), "admin".to_owned()];
+        let in_groups = ["staff".to_owned(), "admin".to_owned()];
         let mut out = Vec::new();
-        add(&store, &hashing, "alice", Some("a@example.com"), &groups, &password, &mut out).await.unwrap();
+        add(&store, &hashing, "alice", Some("a@example.com"), &in_groups, &password, &mut out).await.unwrap();
         add(&store, &hashing, "Zoë", None, &[], &password, &mut out).await.unwrap();
         passwd(&store, &hashing, "alice", &Secret::new("other"), &mut out).await.unwrap();
         disable(&store, "alice", &mut out).await.unwrap();
         list(&store, &mut out).await.unwrap();
         enable(&store, "alice", &mut out).await.unwrap();
+        let change = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        groups(&store, "alice", &change(&["sales"]), &change(&["admin", "x"]), &mut out).await.unwrap();
+        groups(&store, "alice", &[], &change(&["sales", "staff"]), &mut out).await.unwrap();
         delete(&store, "alice", &mut out).await.unwrap();
         list(&store, &mut out).await.unwrap();
         let expected = "\
@@ -253,6 +275,8 @@ ID  NAME   EMAIL          GROUPS       ACTIVE
 1   alice  a@example.com  admin,staff  no
 2   Zoë    -              -            yes
 enabled user alice
+alice is in sales, staff
+alice is in no group
 deleted user alice
 ID  NAME  EMAIL  GROUPS  ACTIVE
 2   Zoë   -      -       yes
@@ -276,6 +300,8 @@ ID  NAME  EMAIL  GROUPS  ACTIVE
             disable(&store, "bob", &mut out).await.unwrap_err(),
             enable(&store, "bob", &mut out).await.unwrap_err(),
             delete(&store, "bob", &mut out).await.unwrap_err(),
+            groups(&store, "bob", &["a".to_owned()], &[], &mut out).await.unwrap_err(),
+            groups(&store, "alice", &["a,b".to_owned()], &[], &mut out).await.unwrap_err(),
         ];
         for error in errors {
             let text = format!("{error} {error:?}");

@@ -11,6 +11,7 @@ mod kind;
 mod limits;
 mod load;
 mod otlp;
+mod policy;
 mod problem;
 mod reader;
 mod routes;
@@ -32,6 +33,7 @@ pub use self::environment::Environment;
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{load, parse};
 pub use self::otlp::Otlp;
+pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
 pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
 pub use self::template::starter;
@@ -322,6 +324,8 @@ pub struct Route {
     pub methods: Option<Vec<String>>,
     /// Who may pass.
     pub auth: Auth,
+    /// Who of those who are known may pass.
+    pub policy: Policy,
     /// Index into [`Config::upstreams`].
     pub upstream: usize,
     /// Overrides `server.limits.max_body`: `Some(None)` is no limit.

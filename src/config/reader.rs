@@ -17,6 +17,7 @@ use super::excerpt::{Source, Span};
 use super::kind::{Kind, name_of};
 use super::untold::Expansions;
 use super::vocabulary;
+pub(super) use named::NamedTexts;
 
 /// A value and its place in the file.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::complaint::{Complaint, alternatives, choose, nearest, quoted};
 use super::kind::Kind;
 use super::limits;
+use super::policy;
 use super::reader::{Located, Table};
 use super::units;
 use super::upstreams::check_name;
@@ -12,14 +13,9 @@ use super::{Auth, RateLimit, Route, Upstream};
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
 
 /// Keys of the contract that this version does not have, and what holds without them.
-const UNSUPPORTED: [(&str, &str); 10] = [
-    (
-        "allow",
-        "remove it; every user whose token passes may use the route, so restrict access in the upstream",
-    ),
+const UNSUPPORTED: [(&str, &str); 8] = [
     ("strip_prefix", "remove it; the upstream gets the path that the client sent"),
     ("accept", "remove it; ambiguous paths are refused"),
-    ("enforce", "remove it; every refusal is enforced"),
     ("cors", "remove it; a preflight request is a request like any other"),
     ("request_headers", "remove it; request headers are forwarded as the client sent them"),
     ("response_headers", "remove it; response headers are forwarded as the upstream sent them"),
@@ -53,6 +49,7 @@ pub(super) fn routes(root: &mut Table<'_>, upstreams: &[Upstream], limits: &[Rat
         });
         let methods = methods(&mut table);
         let auth = auth(&mut table);
+        let policy = policy::policy(&mut table, auth, path.as_ref().map(|path| &path.value));
         let upstream = upstream(&mut table, upstreams);
         let max_body = table.parsed_or_zero("max_body", Kind::Size, units::size_limit);
         let timeout = table.parsed("timeout", Kind::Duration, units::duration);
@@ -77,7 +74,18 @@ pub(super) fn routes(root: &mut Table<'_>, upstreams: &[Upstream], limits: &[Rat
             (host, path, methods, auth, upstream)
         {
             let path = path.value;
-            routes.push(Route { name, host, path, methods, auth, upstream, max_body, timeout, limits });
+            routes.push(Route {
+                name,
+                host,
+                path,
+                methods,
+                auth,
+                policy,
+                upstream,
+                max_body,
+                timeout,
+                limits,
+            });
         }
     }
     routes

@@ -146,6 +146,51 @@ fn the_smallest_file_has_every_default() {
 }
 
 #[test]
+fn an_admin_token_is_long_and_stands_elsewhere() {
+    let environment = |token: &str| Environment::from_pairs([("ADMIN_TOKEN", token)]);
+    let text = format!("[server]\nadmin_token_env = \"ADMIN_TOKEN\"\nadmin_hosts = [\"Gate.Internal\"]\n{SMALLEST}");
+    let read = |token: &str| super::parse(&text, "gateway.toml", ".".as_ref(), &environment(token));
+    let config = read("0123456789abcdef0123456789abcdef").unwrap();
+    assert!(config.server.admin_token.is_some());
+    assert_eq!(config.server.admin_hosts, ["gate.internal"]);
+    for token in ["0123456789abcdef0123456789abcde", "0123456789abcdef 0123456789abcdef", ""] {
+        let told = read(token).unwrap_err().to_string();
+        assert!(told.contains("the admin token is not at least 32"), "{told}");
+        assert!(token.is_empty() || !told.contains(token), "{told}");
+    }
+    let plain = format!("[server]\nadmin_token = \"x\"\n{SMALLEST}");
+    assert!(parsed(&plain).unwrap_err().to_string().contains("did you mean \"admin_token"), "there is no other way");
+}
+
+#[test]
+fn a_collector_is_read_and_its_headers_are_secret() {
+    let text = format!(
+        "{SMALLEST}\n[log.otlp]\nendpoint = \"https://otlp.example/otlp/\"\nsample = 0.25\nheaders_env = \"OTEL_HEADERS\"\n"
+    );
+    let environment = |headers: &str| Environment::from_pairs([("OTEL_HEADERS", headers)]);
+    let read = |headers: &str| super::parse(&text, "gateway.toml", ".".as_ref(), &environment(headers));
+    let otlp = read("api-key=tell-nobody, x-scope=a=b").unwrap().otlp.unwrap();
+    assert_eq!((otlp.target.to_string().as_str(), otlp.path.path()), ("https://otlp.example:443", "/otlp/v1/traces"));
+    assert_eq!((otlp.sample_millionths, otlp.service_name.as_str()), (250_000, "tollgate"));
+    assert_eq!(otlp.headers.len(), 2);
+    assert!(!format!("{otlp:?}").contains("tell-nobody"));
+    for headers in ["tell-nobody", "a b=tell-nobody", "a=tell\nnobody"] {
+        let told = read(headers).unwrap_err().to_string();
+        assert!(told.contains("not a list of header fields") && !told.contains("nobody"), "{told}");
+    }
+    for (lines, wanted) in [
+        ("", "has no \"endpoint\""),
+        ("endpoint = \"127.0.0.1:4318\"", "is not the address of a collector"),
+        ("endpoint = \"h2c://127.0.0.1:4318\"", "is not the address of a collector"),
+        ("endpoint = \"http://127.0.0.1:4318\"\nsample = 2", "must be a number from 0 to 1"),
+        ("endpoint = \"http://127.0.0.1:4318\"\nsample = \"1\"", "must be a number from 0 to 1"),
+    ] {
+        let told = parsed(&format!("{SMALLEST}\n[log.otlp]\n{lines}\n")).unwrap_err().to_string();
+        assert!(told.contains(wanted), "{told}");
+    }
+}
+
+#[test]
 fn the_smallest_file_has_an_upstream_and_a_route() {
     let config = parsed(SMALLEST).unwrap();
     let [upstream] = config.upstreams.as_slice() else { panic!() };
@@ -506,6 +551,11 @@ access = false
                     ],
                 ),
                 auth: Optional,
+                policy: Policy {
+                    allow: None,
+                    deny: None,
+                    enforce: Enforce,
+                },
                 upstream: 2,
                 max_body: Some(
                     None,
@@ -531,6 +581,11 @@ access = false
                 },
                 methods: None,
                 auth: Public,
+                policy: Policy {
+                    allow: None,
+                    deny: None,
+                    enforce: Enforce,
+                },
                 upstream: 1,
                 max_body: Some(
                     Some(
@@ -549,6 +604,11 @@ access = false
                 },
                 methods: None,
                 auth: Required,
+                policy: Policy {
+                    allow: None,
+                    deny: None,
+                    enforce: Enforce,
+                },
                 upstream: 0,
                 max_body: None,
                 timeout: None,
@@ -805,7 +865,7 @@ fn unknown_keys_are_put_right() {
       |
     9 | rout = 1
       | ^^^^
-      = help: [[routes]] has name, host, path, methods, auth, upstream, max_body, timeout, limit
+      = help: [[routes]] has name, host, path, methods, auth, allow, deny, enforce, upstream, max_body, timeout, limit
 
     gateway.toml:10:1: unknown key "auths" in [[routes]]
        |
@@ -2013,7 +2073,9 @@ fn tls_of_an_upstream_is_read_and_fits_its_targets() {
 #[test]
 fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     let directory = Directory::new(&[("keys/2026-11.pem", b"PEM")]);
-    let failure = parse(CONTRACT, "gateway.toml", &directory.0, &environment()).unwrap_err();
+    // Its route compares a claim with a parameter that its path does not have.
+    let contract = CONTRACT.replace("\"/billing/invoices\"", "\"/billing/invoices/{id}\"");
+    let failure = parse(&contract, "gateway.toml", &directory.0, &environment()).unwrap_err();
     let suffix = " is not supported in this version";
     let mut refused: Vec<&str> = failure
         .problems()
@@ -2023,8 +2085,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     refused.sort_unstable();
     assert_eq!(
         refused.join(" ").replace('"', ""),
-        "accept allow cors enforce hash_on health_check request_headers \
-         response_headers strip_prefix tests"
+        "accept cors hash_on health_check request_headers response_headers strip_prefix tests"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
 }

@@ -3,7 +3,7 @@
 use super::complaint::nearest;
 
 /// Keys, and the table where each belongs.
-const HOMES: [(&str, &[&str]); 16] = [
+const HOMES: [(&str, &[&str]); 17] = [
     (
         "[server]",
         &[
@@ -59,7 +59,8 @@ const HOMES: [(&str, &[&str]); 16] = [
         &["targets", "balance", "connect_timeout", "response_timeout", "retries", "host_header", "identity"],
     ),
     ("[limits.NAME]", &["rate", "burst"]),
-    ("[[routes]]", &["host", "methods", "auth", "upstream", "timeout"]),
+    ("[[routes]]", &["host", "methods", "auth", "allow", "deny", "enforce", "upstream", "timeout"]),
+    ("allow or deny of [[routes]]", &["scopes", "match"]),
     ("[log]", &["server_timing", "otlp"]),
     ("[log.otlp]", &["endpoint", "sample", "headers_file", "headers_env", "service_name"]),
 ];

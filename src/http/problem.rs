@@ -37,6 +37,7 @@ pub struct Refusal {
     detail: Cow<'static, str>,
     code: Option<&'static str>,
     message: Option<&'static str>,
+    scopes: Option<Box<str>>,
     allow: Vec<Method>,
     retry_after_seconds: Option<u64>,
     closes: bool,
@@ -50,6 +51,7 @@ impl Refusal {
             detail: detail.into(),
             code: None,
             message: None,
+            scopes: None,
             allow: Vec::new(),
             retry_after_seconds: None,
             closes: false,
@@ -67,6 +69,13 @@ impl Refusal {
     #[must_use]
     pub fn with_message(mut self, message: &'static str) -> Self {
         self.message = Some(message);
+        self
+    }
+
+    /// Says which scopes are needed, with blanks between them (RFC 6750 section 3).
+    #[must_use]
+    pub fn with_scopes(mut self, scopes: &str) -> Self {
+        self.scopes = Some(scopes.into());
         self
     }
 
@@ -127,7 +136,7 @@ impl Refusal {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status() == StatusCode::UNAUTHORIZED
+        if matches!(self.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             && let Ok(challenge) = HeaderValue::from_str(&self.challenge(realm))
         {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
@@ -174,6 +183,11 @@ impl Refusal {
     fn challenge(&self, realm: &str) -> String {
         let error = match Blame::of(self.reason) {
             Blame::Nothing => return format!("Bearer realm=\"{realm}\""),
+            Blame::Rights => {
+                let scope = self.scopes.as_ref();
+                let scope = scope.map_or_else(String::new, |scopes| format!(", scope=\"{scopes}\""));
+                return format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\"{scope}");
+            }
             Blame::Header => "invalid_request",
             Blame::Token => "invalid_token",
         };
@@ -195,6 +209,8 @@ enum Blame {
     Header,
     /// The token.
     Token,
+    /// What the token, or its user, may do.
+    Rights,
 }
 
 impl Blame {
@@ -203,6 +219,8 @@ impl Blame {
             Self::Nothing
         } else if reason == Reason::HeaderMalformed {
             Self::Header
+        } else if status(reason) == StatusCode::FORBIDDEN {
+            Self::Rights
         } else {
             Self::Token
         }
@@ -233,6 +251,9 @@ pub fn status(reason: Reason) -> StatusCode {
         | Reason::TokenRevoked
         | Reason::UserInactive
         | Reason::UserNotFound => StatusCode::UNAUTHORIZED,
+        Reason::GroupMissing | Reason::ScopeMissing | Reason::ClaimMismatch | Reason::PolicyDenied => {
+            StatusCode::FORBIDDEN
+        }
         Reason::RouteNotFound => StatusCode::NOT_FOUND,
         Reason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Reason::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -285,6 +306,19 @@ mod tests {
         assert_eq!(
             challenge(&refusal),
             "Bearer realm=\"api\", error=\"invalid_token\", error_description=\"Token is expired\""
+        );
+    }
+
+    #[test]
+    fn who_may_not_is_told_which_scopes_are_needed() {
+        let refusal = Refusal::new(Reason::ScopeMissing, "x").with_scopes("invoices write");
+        assert_eq!(
+            challenge(&refusal),
+            "Bearer realm=\"api\", error=\"insufficient_scope\", scope=\"invoices write\""
+        );
+        assert_eq!(
+            challenge(&Refusal::new(Reason::GroupMissing, "x")),
+            "Bearer realm=\"api\", error=\"insufficient_scope\""
         );
     }
 

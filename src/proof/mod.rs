@@ -157,10 +157,13 @@ fn rehearsed(config: &Config, identities: &[IdentityPreset]) -> Result<Config, P
     }
     for place in 0..identities.len() {
         for access in Access::ALL {
-            let auth = access.auth();
+            let (segment, auth) = (access.segment(), access.auth());
             text.extend([format!(
-                "[[routes]]\npath = \"/{place}/{auth}\"\nauth = \"{auth}\"\nupstream = \"u{place}\"\n"
+                "[[routes]]\npath = \"/{place}/{segment}\"\nauth = \"{auth}\"\nupstream = \"u{place}\"\n"
             )]);
+            if access == Access::Reported {
+                text.push_str("enforce = \"report\"\n");
+            }
         }
     }
     let parsed = parse(&text, "rehearsal", Path::new(""), &Environment::default());

@@ -25,17 +25,27 @@ pub(super) enum Access {
     Optional,
     /// A route for everybody, with a token that nobody looks at.
     Public,
+    /// A route that would be for those with a token if anything were enforced, with one that does not pass.
+    Reported,
 }
 
 impl Access {
-    pub(super) const ALL: [Self; 3] = [Self::Required, Self::Optional, Self::Public];
+    pub(super) const ALL: [Self; 4] = [Self::Required, Self::Optional, Self::Public, Self::Reported];
 
     /// `auth` of the route.
     pub(super) fn auth(self) -> &'static str {
         match self {
-            Self::Required => "required",
+            Self::Required | Self::Reported => "required",
             Self::Optional => "optional",
             Self::Public => "public",
+        }
+    }
+
+    /// The last segment of the route's path.
+    pub(super) fn segment(self) -> &'static str {
+        match self {
+            Self::Required | Self::Optional | Self::Public => self.auth(),
+            Self::Reported => "reported",
         }
     }
 }
@@ -75,7 +85,7 @@ impl Case {
 
     /// The path of its route.
     pub(super) fn path(&self) -> String {
-        format!("/{}/{}", self.place, self.access.auth())
+        format!("/{}/{}", self.place, self.access.segment())
     }
 }
 
@@ -86,7 +96,11 @@ impl fmt::Display for Case {
             Version::Http2 => "HTTP/2",
         };
         let sender = if self.trusted { "a trusted proxy" } else { "anybody" };
-        write!(f, "(over {version}, from {sender}, on a route with auth = \"{}\")", self.access.auth())
+        write!(f, "(over {version}, from {sender}, on a route with auth = \"{}\"", self.access.auth())?;
+        match self.access {
+            Access::Required | Access::Optional | Access::Public => f.write_str(")"),
+            Access::Reported => f.write_str(" and enforce = \"report\")"),
+        }
     }
 }
 

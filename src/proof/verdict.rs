@@ -112,7 +112,8 @@ fn expected(case: &Case, probe: &Probe) -> Vec<Expected> {
             is("x-user-email", "the@e-mail"),
             is("x-user-groups", "group-1,group-2"),
         ]),
-        (Access::Required, IdentityPreset::None) | (Access::Optional | Access::Public, _) => {}
+        (Access::Required, IdentityPreset::None)
+        | (Access::Optional | Access::Public | Access::Reported, _) => {}
     }
     expected
 }

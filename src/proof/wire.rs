@@ -40,8 +40,10 @@ pub(super) fn target(case: &Case, probe: &Probe) -> String {
 /// Its fields before those that are hostile.
 fn sound_fields(case: &Case, token: &str) -> Vec<(String, String)> {
     let mut fields = vec![(HARMLESS.0.to_owned(), HARMLESS.1.to_owned())];
-    if case.access == Access::Required {
-        fields.push(("authorization".to_owned(), format!("Bearer {token}")));
+    match case.access {
+        Access::Required => fields.push(("authorization".to_owned(), format!("Bearer {token}"))),
+        Access::Reported => fields.push(("authorization".to_owned(), "Bearer no.token.this".to_owned())),
+        Access::Optional | Access::Public => {}
     }
     fields
 }

@@ -4,13 +4,16 @@
 //! segment by segment literal before parameter, an exact end before a prefix; and a route that names the method before
 //! one that takes any. The order in the configuration never matters.
 
+mod policy;
 mod trie;
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use http::Method;
 
+pub use self::policy::{AskedClaims, ClaimPlace, ClaimTerm, HeldClaims, MatchTerm, Policy, Terms};
 use self::trie::{Found, PathTrie};
 use crate::base::pattern::HostPattern;
 use crate::config::{Auth, Config};
@@ -25,6 +28,10 @@ pub struct Route {
     pub place: usize,
     /// Who may pass.
     pub auth: Auth,
+    /// Who of those who are known may pass; `None` is everybody.
+    pub policy: Option<Box<Policy>>,
+    /// Whether a request is refused for who sent it; otherwise it passes, and what it would have been refused for is told.
+    pub is_enforced: bool,
     /// Index of its upstream.
     pub upstream: usize,
     /// The largest request body, in bytes; `None` is no limit.
@@ -39,6 +46,7 @@ pub struct Route {
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
+    asked: Arc<AskedClaims>,
     exact: HashMap<Box<str>, PathTrie, foldhash::fast::RandomState>,
     suffixes: HashMap<Box<str>, PathTrie, foldhash::fast::RandomState>,
     any: PathTrie,
@@ -81,6 +89,7 @@ impl RouteTable {
     /// Compiles the routes of a configuration.
     pub fn new(config: &Config) -> Self {
         let mut table = Self::default();
+        let mut asked = AskedClaims::default();
         for (index, route) in config.routes.iter().enumerate() {
             let upstream_timeout =
                 config.upstreams.get(route.upstream).map(|upstream| upstream.response_timeout);
@@ -89,6 +98,8 @@ impl RouteTable {
                 name: route.name.as_str().into(),
                 place: index,
                 auth: route.auth,
+                policy: Policy::compile(&route.policy, &route.path, &config.tokens.user_id_claim, &mut asked),
+                is_enforced: policy::is_enforced(&route.policy),
                 upstream: route.upstream,
                 max_body: route.max_body.unwrap_or(config.server.limits.max_body),
                 timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -101,7 +112,13 @@ impl RouteTable {
             };
             trie.insert(&route.path, route.methods.as_deref(), index);
         }
+        table.asked = Arc::new(asked);
         table
+    }
+
+    /// The claims that any route asks for.
+    pub fn asked_claims(&self) -> Arc<AskedClaims> {
+        Arc::clone(&self.asked)
     }
 
     /// Whether any route is for some hosts only, so that what a request may depends on its host.

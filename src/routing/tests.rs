@@ -27,6 +27,8 @@ fn table(stated: &[Stated]) -> RouteTable {
             name: index.to_string().into(),
             place: index,
             auth: Auth::Public,
+            policy: None,
+            is_enforced: true,
             upstream: index,
             max_body: None,
             timeout_ms: 0,

@@ -80,6 +80,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// Why it was refused.
     pub reason: Option<Reason>,
+    /// Why it would have been refused, on a route that enforces nothing.
+    pub would_refuse: Option<Reason>,
     /// Bytes of the answer's body.
     pub sent_bytes: u64,
     /// Bytes of the request's body, as far as its head says.
@@ -110,6 +112,7 @@ impl AccessLog {
             user: None,
             status: None,
             reason: None,
+            would_refuse: None,
             sent_bytes: 0,
             received_bytes: 0,
             ended: Ended::Client,
@@ -173,6 +176,7 @@ impl Record {
             ("upstream", self.upstream.as_deref()),
             ("user", self.user.as_deref()),
             ("reason", self.reason.map(Reason::word)),
+            ("would_refuse", self.would_refuse.map(Reason::word)),
             ("ended_by", Some(self.ended.word())),
         ];
         for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
@@ -201,14 +205,15 @@ impl Record {
         json_string(&mut user, self.user.as_deref().unwrap_or("-"));
         line.extend_from_slice(
             format!(
-                "{time}  {:3} {:7} {} user={} route={} {}us {}",
+                "{time}  {:3} {:7} {} user={} route={} {}us {}{}",
                 self.status.unwrap_or(0),
                 self.method.escape_default(),
                 String::from_utf8_lossy(&path),
                 String::from_utf8_lossy(&user),
                 self.route.as_deref().unwrap_or("-"),
                 self.duration.as_micros(),
-                self.reason.map_or("", Reason::word),
+                self.would_refuse.map_or("", |_| "would refuse: "),
+                self.reason.or(self.would_refuse).map_or("", Reason::word),
             )
             .trim_end()
             .as_bytes(),

@@ -111,6 +111,7 @@ impl Account {
 
     /// It passes, although its route would have refused it for this reason, because the route only reports.
     pub fn reported(&mut self, reason: Reason) {
+        self.note(|record| record.would_refuse = Some(reason));
         if let Some(tally) = &mut self.tally {
             tally.reported(reason);
         }

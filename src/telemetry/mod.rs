@@ -5,5 +5,6 @@ pub mod account;
 pub mod escape;
 pub mod events;
 pub mod metrics;
+pub mod reported;
 pub mod sink;
 pub mod trace;

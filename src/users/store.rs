@@ -181,6 +181,41 @@ impl Store {
         self.change(name, update).await
     }
 
+    /// Puts a user into groups and takes the user out of others; returns those that the user is in then. Being in a group
+    /// already, or not in it, is fine.
+    ///
+    /// # Errors
+    ///
+    /// A [`UserChangeError`]; nothing is changed then.
+    pub async fn change_groups(
+        &self,
+        name: &str,
+        add: &[String],
+        remove: &[String],
+    ) -> Result<Vec<String>, UserChangeError> {
+        let normal = |groups: &[String]| groups.iter().map(|group| normal_group(group)).collect();
+        let (add, remove): (Result<Vec<_>, _>, Result<Vec<_>, _>) = (normal(add), normal(remove));
+        let (add, remove) = (add.map_err(UserChangeError::Group)?, remove.map_err(UserChangeError::Group)?);
+        let name = normal_name(name).map_err(|_| UserChangeError::NoSuchUser)?;
+        let mut transaction: Transaction<'static, Sqlite> = self.begin().await?;
+        let found = sqlx::query_scalar("SELECT id FROM users WHERE name = ?1").bind(&name);
+        let id: Option<i64> = found.fetch_optional(&mut *transaction).await.map_err(StoreError::from)?;
+        let id = id.ok_or(UserChangeError::NoSuchUser)?;
+        for (statement, groups) in [
+            ("INSERT OR IGNORE INTO user_groups (user_id, name) VALUES (?1, ?2)", add),
+            ("DELETE FROM user_groups WHERE user_id = ?1 AND name = ?2", remove),
+        ] {
+            for group in groups {
+                let change = sqlx::query(statement).bind(id).bind(group);
+                change.execute(&mut *transaction).await.map_err(StoreError::from)?;
+            }
+        }
+        let left = sqlx::query_scalar("SELECT name FROM user_groups WHERE user_id = ?1").bind(id);
+        let left: Vec<String> = left.fetch_all(&mut *transaction).await.map_err(StoreError::from)?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(in_order(left))
+    }
+
     /// Deletes a user for ever: the id is never used again, and the store goes on to count as one that has users.
     ///
     /// # Errors

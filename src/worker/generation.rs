@@ -68,6 +68,7 @@ impl Generation {
             snapshot.sessions.clone(),
             thread.control.clone(),
             snapshot.clock.clone(),
+            snapshot.routes.asked_claims(),
         )?;
         let config = &snapshot.config;
         Ok(Self {

@@ -30,6 +30,7 @@ mod limits;
 mod login;
 mod metrics;
 mod panics;
+mod policies;
 mod postgres;
 mod proxy_protocol;
 mod proxying;
