@@ -148,7 +148,8 @@ fn the_smallest_file_has_every_default() {
 #[test]
 fn an_admin_token_is_long_and_stands_elsewhere() {
     let environment = |token: &str| Environment::from_pairs([("ADMIN_TOKEN", token)]);
-    let text = format!("[server]\nadmin_token_env = \"ADMIN_TOKEN\"\nadmin_hosts = [\"Gate.Internal\"]\n{SMALLEST}");
+    let text =
+        format!("[server]\nadmin_token_env = \"ADMIN_TOKEN\"\nadmin_hosts = [\"Gate.Internal\"]\n{SMALLEST}");
     let read = |token: &str| super::parse(&text, "gateway.toml", ".".as_ref(), &environment(token));
     let config = read("0123456789abcdef0123456789abcdef").unwrap();
     assert!(config.server.admin_token.is_some());
@@ -159,7 +160,10 @@ fn an_admin_token_is_long_and_stands_elsewhere() {
         assert!(token.is_empty() || !told.contains(token), "{told}");
     }
     let plain = format!("[server]\nadmin_token = \"x\"\n{SMALLEST}");
-    assert!(parsed(&plain).unwrap_err().to_string().contains("did you mean \"admin_token"), "there is no other way");
+    assert!(
+        parsed(&plain).unwrap_err().to_string().contains("did you mean \"admin_token"),
+        "there is no other way"
+    );
 }
 
 #[test]
@@ -170,7 +174,10 @@ fn a_collector_is_read_and_its_headers_are_secret() {
     let environment = |headers: &str| Environment::from_pairs([("OTEL_HEADERS", headers)]);
     let read = |headers: &str| super::parse(&text, "gateway.toml", ".".as_ref(), &environment(headers));
     let otlp = read("api-key=tell-nobody, x-scope=a=b").unwrap().otlp.unwrap();
-    assert_eq!((otlp.target.to_string().as_str(), otlp.path.path()), ("https://otlp.example:443", "/otlp/v1/traces"));
+    assert_eq!(
+        (otlp.target.to_string().as_str(), otlp.path.path()),
+        ("https://otlp.example:443", "/otlp/v1/traces")
+    );
     assert_eq!((otlp.sample_millionths, otlp.service_name.as_str()), (250_000, "tollgate"));
     assert_eq!(otlp.headers.len(), 2);
     assert!(!format!("{otlp:?}").contains("tell-nobody"));
