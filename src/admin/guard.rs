@@ -45,8 +45,7 @@ impl Guard {
     /// Whether a request that is no business of another site may be answered: probes and scrapers say nothing of a site,
     /// whatever they call the host; a browser has to be on the right one.
     pub(super) fn check_reader(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
-        let from_browser = headers.contains_key(SEC_FETCH_SITE) || headers.contains_key(header::ORIGIN);
-        if from_browser { self.check_page(uri, headers) } else { Ok(()) }
+        if is_of_browser(headers) { self.check_page(uri, headers) } else { Ok(()) }
     }
 
     /// Whether a part of the page may be given out.
@@ -102,6 +101,14 @@ impl Guard {
     }
 }
 
+/// Whether a browser has sent this, as far as it shows. Not every request of one says what site it comes from: one without
+/// TLS to a name does not, which is what a name that points here has. No page can leave out all of these.
+fn is_of_browser(headers: &HeaderMap) -> bool {
+    let named = [SEC_FETCH_SITE, header::ORIGIN, header::ACCEPT_LANGUAGE, header::REFERER];
+    let agent = headers.get(header::USER_AGENT).map_or(b"".as_slice(), http::HeaderValue::as_bytes);
+    named.iter().any(|name| headers.contains_key(name)) || agent.starts_with(b"Mozilla/")
+}
+
 /// Compares in the same time wherever the first difference is.
 fn check_token(token: &Secret, headers: &HeaderMap) -> Result<(), Denied> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
@@ -154,7 +161,16 @@ mod tests {
         let uri = Uri::from_static("/metrics");
         let asked = |fields: &[(&'static str, &'static str)]| guard().check_reader(&uri, &headers(fields));
         assert_eq!(asked(&[("host", "tollgate.monitoring.svc")]), Ok(()));
-        assert_eq!(asked(&[("host", "evil.test"), ("sec-fetch-site", "same-origin")]), Err(Denied::Host));
+        for shown in [
+            ("sec-fetch-site", "same-origin"),
+            ("origin", "http://evil.test"),
+            ("accept-language", "de"),
+            ("referer", "http://evil.test/"),
+            ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)"),
+        ] {
+            assert_eq!(asked(&[("host", "evil.test"), shown]), Err(Denied::Host), "{shown:?}");
+        }
+        assert_eq!(asked(&[("host", "evil.test"), ("user-agent", "Prometheus/3.7.0")]), Ok(()));
         assert_eq!(asked(&[("host", "localhost"), ("sec-fetch-site", "cross-site")]), Err(Denied::Site));
         assert_eq!(asked(&[("host", "localhost"), ("sec-fetch-site", "same-site")]), Err(Denied::Site));
         assert_eq!(asked(&[("host", "localhost"), ("sec-fetch-site", "none")]), Ok(()));
