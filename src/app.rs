@@ -1,8 +1,8 @@
 //! The composition root: the only module that knows everybody. It binds everything first, and only then serves.
 
 mod bound;
+mod error;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -10,28 +10,27 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{mpsc, watch};
 
 use self::bound::Bound;
-use crate::admin::Admin;
+pub use self::error::StartError;
+use crate::admin::{self, Admin};
 use crate::base::clock::Clock;
-use crate::config::{Config, UserSource};
+use crate::config::Config;
 use crate::connection::Purpose;
 use crate::identity::Firewall;
-use crate::keys::KeyError;
 use crate::net::crowd::Crowd;
-use crate::net::listener::BindError;
-use crate::net::tls::{TlsError, TlsServer};
-use crate::proof::{self, ProofError};
-use crate::snapshot::{AssemblyError, Opened, Snapshot};
-use crate::store::{Store, StoreError};
+use crate::net::tls::TlsServer;
+use crate::proof;
+use crate::reload::{self, Reloader, Source};
+use crate::snapshot::{Opened, Snapshot};
+use crate::store::Store;
 use crate::telemetry::events;
 use crate::telemetry::sink::{Sink, Writer};
 use crate::telemetry::trace::{SpanSink, export};
-use crate::upstream::{self, SharedUpstream};
-use crate::users::UsersOpenError;
-use crate::worker::{self, Stopping};
+use crate::upstream::SharedUpstream;
+use crate::worker::{self, Handed, Stopping};
 
 /// Threads of the control plane.
 const CONTROL_THREADS: usize = 2;
@@ -56,154 +55,95 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     redirect: Option<SocketAddr>,
-    drain_timeout: Duration,
     stopping: watch::Sender<Stopping>,
     ready: Arc<AtomicBool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    /// What runs on the control plane for as long as the gateway does.
-    watchers: Vec<tokio::task::JoinHandle<()>>,
+    reloader: Reloader,
     control: Option<Runtime>,
-    store: Store,
-    spans: Option<SpanSink>,
     log: Writer,
-}
-
-/// Why the gateway could not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// An address could not be bound.
-    Bind(BindError),
-    /// The store could not be opened.
-    Store(StoreError),
-    /// The users could not be read.
-    Users(UsersOpenError),
-    /// A key could not be loaded or made.
-    Keys(KeyError),
-    /// A certificate could not be loaded.
-    Tls(TlsError),
-    /// The certificates of an upstream cannot be used.
-    Upstream(upstream::StartError),
-    /// The identity firewall has not proved itself.
-    Identity(ProofError),
-    /// The system refused a thread or a runtime.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Users(error) => error.fmt(f),
-            Self::Keys(error) => error.fmt(f),
-            Self::Tls(error) => error.fmt(f),
-            Self::Upstream(error) => error.fmt(f),
-            Self::Identity(error) => error.fmt(f),
-            Self::System(error) => write!(f, "the system refused a thread: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind(error) => Some(error),
-            Self::Store(error) => Some(error),
-            Self::Users(error) => Some(error),
-            Self::Keys(error) => Some(error),
-            Self::Tls(error) => Some(error),
-            Self::Upstream(error) => Some(error),
-            Self::Identity(error) => Some(error),
-            Self::System(error) => Some(error),
-        }
-    }
-}
-
-impl From<AssemblyError> for StartError {
-    fn from(error: AssemblyError) -> Self {
-        match error {
-            AssemblyError::Store(error) => Self::Store(error),
-            AssemblyError::Users(error) => Self::Users(error),
-            AssemblyError::Keys(error) => Self::Keys(error),
-        }
-    }
 }
 
 impl Gateway {
     /// Starts a gateway: sees the identity firewall prove itself, opens the store, loads keys and users, binds every
-    /// address, and then serves.
+    /// address, and then serves. `source` is where the configuration is read again from.
     ///
     /// # Errors
     ///
     /// [`StartError`]; nothing is left running then.
     pub fn start(
         config: Config,
+        source: Option<Source>,
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
         let firewall = Firewall::new(config.tls.as_ref());
-        Self::start_behind(Arc::new(firewall), config, clock, output)
+        Self::start_behind(Arc::new(firewall), config, source, clock, output)
     }
 
     /// The firewall that is proved is the one that every thread uses.
     fn start_behind(
         firewall: Arc<Firewall>,
         config: Config,
+        source: Option<Source>,
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
         proof::prove(&config, &firewall).map_err(StartError::Identity)?;
         let (sink, log) = Sink::start(output).map_err(StartError::System)?;
-        events::install(sink.clone(), config.log, clock.clone());
+        let events = events::install(sink.clone(), config.log, clock.clone());
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
             .enable_all()
             .build()
             .map_err(StartError::System)?;
-        let bound = Bound::bind(&config)?;
-        let drain_timeout = config.server.drain_timeout;
-        let https_port = bound.addresses.first().map_or(443, SocketAddr::port);
-        let (snapshot, store) = control.block_on(assemble(config, clock, sink, https_port, firewall))?;
-        let snapshot = Arc::new(snapshot);
-        let mut watchers = spawn_watchers(&snapshot, &control);
+        let Bound { addresses, admin, redirect, workers } = Bound::bind(&config)?;
+        let https_port = addresses.first().map_or(443, SocketAddr::port);
+        let snapshot = Arc::new(control.block_on(assemble(config, clock, sink, https_port, firewall))?);
+        let (stopping, stop) = watch::channel(Stopping::No);
+        let crowd = Crowd::new(snapshot.config.server.limits.max_connections_per_network);
+        let (taken, _) = mpsc::unbounded_channel();
+        let (handed, snapshots) = watch::channel(Handed { snapshot: Arc::clone(&snapshot), taken });
+        let threads = workers.len();
+        let reloader = Reloader::start(reload::Parts {
+            source,
+            snapshot,
+            handed,
+            threads,
+            stopping: stop.clone(),
+            crowd: Arc::clone(&crowd),
+            events,
+            control: control.handle().clone(),
+        });
         let ready = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(AtomicUsize::new(0));
-        let admin = match bound.admin {
+        let admin = match admin {
             Some((listener, address)) => {
                 let _entered = control.enter();
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
-                let (ready, connections) = (Arc::clone(&ready), Arc::clone(&connections));
-                let admin = Admin::new(ready, Arc::clone(&snapshot), connections);
-                watchers.push(control.spawn(admin.serve(listener)));
+                let current = snapshots.clone();
+                let admin = Admin::new(admin::Parts {
+                    ready: Arc::clone(&ready),
+                    current: Box::new(move || Arc::clone(&current.borrow().snapshot)),
+                    connections: Arc::clone(&connections),
+                    reloads: reloader.reloads(),
+                    asks: reloader.asks(),
+                });
+                reloader.run_beside(admin.serve(listener));
                 Some(address)
             }
             None => None,
         };
-        let (stopping, stop) = watch::channel(Stopping::No);
-        let threads = spawn_workers(&snapshot, bound.workers, &control, &connections, &stop)?;
+        let shared = Shared { snapshots, control: control.handle().clone(), connections, crowd, stop };
+        let threads = spawn_workers(&shared, workers)?;
         ready.store(true, Ordering::Release);
         let listed = |addresses: &[SocketAddr]| {
             addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
         };
-        let (clients, probes) = (listed(&bound.addresses), listed(admin.as_slice()));
+        let (clients, probes) = (listed(&addresses), listed(admin.as_slice()));
         tracing::info!(listen = clients, admin = probes, workers = threads.len(), "the gateway serves");
         let control = Some(control);
-        let Bound { addresses, redirect, .. } = bound;
-        Ok(Self {
-            addresses,
-            admin,
-            redirect,
-            drain_timeout,
-            stopping,
-            ready,
-            threads,
-            watchers,
-            control,
-            store,
-            spans: snapshot.spans.clone(),
-            log,
-        })
+        Ok(Self { addresses, admin, redirect, stopping, ready, threads, reloader, control, log })
     }
 
     /// The addresses that clients connect to.
@@ -223,7 +163,12 @@ impl Gateway {
 
     /// How long draining may take.
     pub fn drain_timeout(&self) -> Duration {
-        self.drain_timeout
+        self.reloader.current().config.server.drain_timeout
+    }
+
+    /// What reads the configuration again.
+    pub fn reloader(&self) -> &Reloader {
+        &self.reloader
     }
 
     /// The control plane's runtime, to wait on signals with.
@@ -248,7 +193,7 @@ impl Gateway {
     pub fn has_failed(&self) -> bool {
         *self.stopping.borrow() == Stopping::No
             && (self.threads.iter().any(JoinHandle::is_finished)
-                || self.watchers.iter().any(tokio::task::JoinHandle::is_finished)
+                || self.reloader.has_failed()
                 || !self.log.is_running())
     }
 
@@ -268,12 +213,12 @@ impl Gateway {
             }
         }
         if let Some(control) = self.control.take() {
-            if let Some(spans) = &self.spans {
+            if let Some(spans) = &self.reloader.current().spans {
                 // The other end is dropped when it is done; it never sends.
                 let _flushed = spans.flush().recv_timeout(SPAN_FLUSH);
             }
             // Nobody looks for changes any more when the store is closed. Who ended before has panicked, and that was told.
-            self.watchers.drain(..).for_each(|watcher| watcher.abort());
+            self.reloader.stop();
             self.close_store(&control);
             control.shutdown_timeout(CONTROL_STOP);
             tracing::info!("the gateway has stopped");
@@ -286,7 +231,7 @@ impl Gateway {
     /// Closes the store, so that everything is in its one file. Whatever keeps it open is not waited for long.
     fn close_store(&self, control: &Runtime) {
         let (closed, done) = std::sync::mpsc::channel::<()>();
-        let store = self.store.clone();
+        let store = self.reloader.current().store.clone();
         control.spawn(async move {
             store.close().await;
             drop(closed);
@@ -309,7 +254,7 @@ async fn assemble(
     sink: Sink,
     https_port: u16,
     firewall: Arc<Firewall>,
-) -> Result<(Snapshot, Store), StartError> {
+) -> Result<Snapshot, StartError> {
     let tls = config.tls.as_ref().map(|tls| TlsServer::load(tls, clock.clone()));
     let tls = tls.transpose().map_err(StartError::Tls)?;
     for certificate in tls.iter().flat_map(TlsServer::certificates) {
@@ -329,51 +274,39 @@ async fn assemble(
         tokio::spawn(export::run(queue, settings));
         spans
     });
-    let opened = Opened { store: store.clone(), upstreams, firewall, tls, https_port, metrics, spans };
+    let opened = Opened { store, upstreams, firewall, tls, https_port, metrics, spans };
     let snapshot = Snapshot::assemble(config, clock, sink, opened).await?;
     for key in snapshot.ring.keys().filter(|key| key.is_exposed()) {
         tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");
     }
-    Ok((snapshot, store))
+    Ok(snapshot)
 }
 
-/// Starts what looks for changes: of certificates, of users, of sessions, and of users whose sessions are not kept beside them.
-fn spawn_watchers(snapshot: &Snapshot, control: &Runtime) -> Vec<tokio::task::JoinHandle<()>> {
-    let (users, sessions) = (snapshot.directory.clone(), snapshot.sessions.clone());
-    let mut watchers = vec![
-        control.spawn(async move { users.watch().await }),
-        control.spawn(async move { sessions.watch().await }),
-    ];
-    if let Some(tls) = snapshot.tls.clone() {
-        watchers.push(control.spawn(async move { tls.watch().await }));
-    }
-    // Users of the store end their sessions in the store itself.
-    if snapshot.config.users.source != UserSource::Store {
-        let (sessions, directory) = (snapshot.sessions.clone(), snapshot.directory.clone());
-        watchers.push(control.spawn(async move { sessions.follow(directory).await }));
-    }
-    watchers
+/// What all threads share.
+struct Shared {
+    snapshots: watch::Receiver<Handed>,
+    control: Handle,
+    /// Client connections of the whole process.
+    connections: Arc<AtomicUsize>,
+    crowd: Arc<Crowd>,
+    stop: watch::Receiver<Stopping>,
 }
 
 /// Starts one thread per worker and waits until all serve.
 fn spawn_workers(
-    snapshot: &Arc<Snapshot>,
+    shared: &Shared,
     listeners: Vec<Vec<(TcpListener, Purpose)>>,
-    control: &Runtime,
-    connections: &Arc<AtomicUsize>,
-    stop: &watch::Receiver<Stopping>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
-    let crowd = Crowd::new(snapshot.config.server.limits.max_connections_per_network);
     let (serving, served) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
         let parts = worker::Parts {
-            snapshot: Arc::clone(snapshot),
+            snapshots: shared.snapshots.clone(),
             listeners,
-            control: control.handle().clone(),
-            connections: Arc::clone(connections),
-            crowd: Arc::clone(&crowd),
-            stopping: stop.clone(),
+            control: shared.control.clone(),
+            connections: Arc::clone(&shared.connections),
+            crowd: Arc::clone(&shared.crowd),
+            stopping: shared.stop.clone(),
         };
         let serving = serving.clone();
         let work = move || worker::run(parts, move || serving.send(()).unwrap_or_default());
@@ -403,7 +336,7 @@ mod tests {
                     [[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\"\n";
         let config = parse(text, "gateway.toml", &scratch.path(""), &Environment::default()).unwrap();
         let leaking = Arc::new(Firewall::ignorant_of(None, "x-user-email"));
-        let refused = Gateway::start_behind(leaking, config.clone(), Clock::System, io::sink());
+        let refused = Gateway::start_behind(leaking, config.clone(), None, Clock::System, io::sink());
         let Err(error) = refused else { panic!("it started") };
         let error = CommandError::Start(error);
         assert_eq!(error.exit(), Exit::NotStarted);
@@ -411,6 +344,6 @@ mod tests {
         assert!(told.contains("a client's x-user-email reaches the upstream when it is sent as "), "{told}");
         assert!(!scratch.path("data").exists(), "nothing was made");
         let sound = Arc::new(Firewall::new(None));
-        Gateway::start_behind(sound, config, Clock::System, io::sink()).unwrap().stop();
+        Gateway::start_behind(sound, config, None, Clock::System, io::sink()).unwrap().stop();
     }
 }

@@ -45,6 +45,7 @@
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
 //! | [`rehearsal`], [`proof`] | that thread in memory, without sockets; the proof at the start that nobody can forge an identity |
+//! | [`reload`] | the next configuration: read, opened and proved beside the running one, then handed to the threads |
 //! | [`app`] | the composition root: opens, binds, then serves |
 //! | [`lifecycle`], [`cli`] | signals and the two-stage end; the command line |
 //!
@@ -71,6 +72,7 @@ pub mod pipeline;
 pub mod proof;
 pub mod refusals;
 pub mod rehearsal;
+pub mod reload;
 pub mod request;
 pub mod response;
 pub mod routing;

@@ -96,7 +96,7 @@ impl Streams {
             tokio::select! {
                 Some(()) = terminate.recv() => return Asked::ToStop,
                 Some(()) = interrupt.recv() => return Asked::ToStop,
-                Some(()) = hangup.recv() => ignore_hangup(),
+                Some(()) = hangup.recv() => gateway.reloader().ask(),
                 _ = looks.tick() => if gateway.has_failed() {
                     return Asked::Nothing;
                 },
@@ -137,5 +137,5 @@ fn second_signal() -> Ending {
 }
 
 fn ignore_hangup() {
-    tracing::warn!("reload is not supported in this version: restart to read the configuration again");
+    tracing::warn!("the gateway is stopping, the configuration is not read again");
 }

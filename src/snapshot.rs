@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Tokens};
 use crate::endpoints::TokenRoutes;
 use crate::identity::Firewall;
 use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
 use crate::limits::rates::Rates;
 use crate::net::tls::TlsServer;
-use crate::routing::RouteTable;
+use crate::routing::{AskedClaims, RouteTable};
 use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
@@ -39,12 +40,13 @@ pub struct Snapshot {
     pub https_port: u16,
     /// The keys.
     pub ring: Arc<KeyRing>,
-    /// Checks tokens.
-    pub verifier: Verifier,
-    /// Looks users up.
-    pub directory: Directory,
-    /// Knows what is revoked.
-    pub sessions: Sessions,
+    /// Who is calling. It is the same one as in the snapshot before when the same tokens pass for the same users, so that
+    /// what threads remember of tokens still holds.
+    pub authentication: Arc<Authentication>,
+    /// Counts failed logins.
+    pub lockout: Lockout,
+    /// Where users, sessions and lockouts are.
+    pub store: Store,
     /// The token routes.
     pub token_routes: TokenRoutes,
     /// The time.
@@ -55,6 +57,34 @@ pub struct Snapshot {
     pub metrics: Option<Arc<Metrics>>,
     /// Where spans go; `None` where nobody wants any.
     pub spans: Option<SpanSink>,
+}
+
+/// What a token is checked by.
+pub struct Authentication {
+    /// Checks tokens.
+    pub verifier: Verifier,
+    /// Looks users up.
+    pub directory: Directory,
+    /// Knows what is revoked.
+    pub sessions: Sessions,
+    /// Which claims of a token are kept.
+    pub asked: Arc<AskedClaims>,
+}
+
+/// What was opened for the snapshot that follows another one. Where nothing has changed it is what that one has.
+pub struct Renewed {
+    /// The configuration.
+    pub config: Config,
+    /// The upstreams, in its order.
+    pub upstreams: Vec<Arc<SharedUpstream>>,
+    /// What is removed from requests.
+    pub firewall: Arc<Firewall>,
+    /// TLS towards clients.
+    pub tls: Option<TlsServer>,
+    /// The keys.
+    pub ring: Arc<KeyRing>,
+    /// Looks users up.
+    pub directory: Directory,
 }
 
 /// What was opened already when a snapshot is put together.
@@ -124,31 +154,92 @@ impl Snapshot {
         let sessions = Sessions::open(store.clone(), clock.clone(), &config.tokens).await;
         let sessions = sessions.map_err(AssemblyError::Store)?;
         let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(AssemblyError::Keys)?);
-        let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
-        let issuer = Issuer::new(Arc::clone(&ring), &config.tokens);
-        let people = Arc::new(directory.clone());
-        let lockout = Lockout::open(&config.users, Some(store), clock.clone()).await;
+        let lockout = Lockout::open(&config.users, Some(store.clone()), clock.clone()).await;
         let lockout = lockout.map_err(AssemblyError::Store)?;
-        let (recorded, checked) = (sessions.clone(), verifier.clone());
-        let token_routes =
-            TokenRoutes::new(people, recorded, lockout, issuer, checked, Arc::clone(&ring), &config.tokens);
+        let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
+        let routes = Arc::new(RouteTable::new(&config));
+        let asked = routes.asked_claims();
+        let authentication = Arc::new(Authentication { verifier, directory, sessions, asked });
         Ok(Self {
-            routes: Arc::new(RouteTable::new(&config)),
+            routes,
             rates: Arc::new(Rates::new(&config, &clock)),
+            token_routes: token_routes(&config, &authentication, &ring, &lockout),
             config,
             upstreams,
             firewall,
             tls,
             https_port,
-            verifier,
-            directory,
-            sessions,
-            token_routes,
             ring,
+            authentication,
+            lockout,
+            store,
             clock,
             sink,
             metrics,
             spans,
         })
     }
+
+    /// The snapshot that follows this one. What both have in common goes on: what is counted, what is revoked, who is
+    /// locked.
+    #[must_use]
+    pub fn followed_by(&self, renewed: Renewed) -> Self {
+        let Renewed { config, upstreams, firewall, tls, ring, directory } = renewed;
+        let (clock, before) = (&self.clock, &self.authentication);
+        let routes = Arc::new(RouteTable::new(&config));
+        let asked = routes.asked_claims();
+        let same = Arc::ptr_eq(&ring, &self.ring)
+            && asked == before.asked
+            && directory.is_same(&before.directory)
+            && deciding(&config.tokens) == deciding(&self.config.tokens);
+        let authentication = if same {
+            Arc::clone(before)
+        } else {
+            let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
+            let sessions = before.sessions.with_rules(&config.tokens);
+            Arc::new(Authentication { verifier, directory, sessions, asked })
+        };
+        Self {
+            routes,
+            rates: Arc::new(self.rates.renewed(&config)),
+            token_routes: token_routes(&config, &authentication, &ring, &self.lockout),
+            config,
+            upstreams,
+            firewall,
+            tls,
+            https_port: self.https_port,
+            ring,
+            authentication,
+            lockout: self.lockout.clone(),
+            store: self.store.clone(),
+            clock: clock.clone(),
+            sink: self.sink.clone(),
+            metrics: self.metrics.clone(),
+            spans: self.spans.clone(),
+        }
+    }
+}
+
+/// What of `[tokens]` decides which tokens pass, what they bring, and how long they live; not where they are given out.
+fn deciding(tokens: &Tokens) -> Tokens {
+    Tokens {
+        path: String::new(),
+        realm: String::new(),
+        stream_grace: Duration::ZERO,
+        limits: Vec::new(),
+        ..tokens.clone()
+    }
+}
+
+fn token_routes(
+    config: &Config,
+    authentication: &Authentication,
+    ring: &Arc<KeyRing>,
+    lockout: &Lockout,
+) -> TokenRoutes {
+    let Authentication { verifier, directory, sessions, asked: _ } = authentication;
+    let issuer = Issuer::new(Arc::clone(ring), &config.tokens);
+    let people = Arc::new(directory.clone());
+    let (sessions, verifier) = (sessions.clone(), verifier.clone());
+    TokenRoutes::new(people, sessions, lockout.clone(), issuer, verifier, Arc::clone(ring), &config.tokens)
 }

@@ -3,6 +3,7 @@
 mod accept;
 mod accounts;
 mod generation;
+mod renewal;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,6 +19,7 @@ use tokio::runtime::{Handle, LocalOptions};
 use tokio::sync::watch;
 
 pub use self::generation::Generation;
+pub use self::renewal::Handed;
 use crate::base::bounds;
 use crate::base::clock::Clock;
 use crate::base::ids::{RandomnessUnavailable, RequestIds};
@@ -70,8 +72,26 @@ pub struct Worker {
     pub reported: Reported,
     /// Client connections of this thread.
     own_connections: Cell<usize>,
-    stopping: Cell<bool>,
+    leaving: Cell<Leaving>,
+    /// Rises when something is trusted no longer, or otherwise, that is found out at the beginning of a connection.
+    trust: Cell<u64>,
 }
+
+/// How far a thread has come in sending its clients away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// It serves.
+    No,
+    /// Each answer says that it is the last one on its connection. Clients that are silent may still ask once, since they
+    /// could be doing so right now.
+    Announced,
+    /// Who is silent is left.
+    Now,
+}
+
+/// How long a connection on which nothing is in flight still waits for a request when the gateway drains; half of
+/// `drain_timeout` when that is shorter.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// What every generation of a thread is made with.
 struct Thread {
@@ -86,8 +106,8 @@ struct Thread {
 
 /// What a thread is given to begin with.
 pub struct Parts {
-    /// The immutable view of the configuration and what was made of it.
-    pub snapshot: Arc<Snapshot>,
+    /// The immutable view of the configuration and what was made of it, and those that follow.
+    pub snapshots: watch::Receiver<Handed>,
     /// The listeners of this thread, each with what it is for.
     pub listeners: Vec<(std::net::TcpListener, Purpose)>,
     /// Where the control plane runs.
@@ -110,28 +130,39 @@ pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default())?;
     let outcome = runtime.block_on(async move {
-        let Parts { snapshot, listeners, control, connections, crowd, mut stopping } = parts;
+        let Parts { mut snapshots, listeners, control, connections, crowd, mut stopping } = parts;
+        let snapshot = Arc::clone(&snapshots.borrow_and_update().snapshot);
         let worker = Worker::new(&snapshot, control, connections, crowd).map_err(io::Error::other)?;
         let worker = Rc::new(worker);
         let mut accepting = FuturesUnordered::new();
         for (listener, purpose) in listeners {
             let listener = TcpListener::from_std(listener)?;
-            accepting.push(tokio::task::spawn_local(accept::accept(Rc::clone(&worker), listener, purpose)));
+            let accept = accept::accept(Rc::clone(&worker), listener, purpose, stopping.clone());
+            accepting.push(tokio::task::spawn_local(accept));
         }
+        // A thread keeps nothing of a snapshot that its generation does not need.
+        drop(snapshot);
         let mut ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+        let mut renewing = tokio::task::spawn_local(renewal::renew(Rc::clone(&worker), snapshots));
         ready();
-        // Neither ends by itself. Without them the thread would look alive and serve nobody, or hold back nobody.
+        // None ends by itself. Without them the thread would look alive and serve nobody, or hold back nobody.
         let failure = tokio::select! {
             () = wait_for(&mut stopping, Stopping::Draining) => None,
             Some(_) = accepting.next() => Some("nobody accepts clients any more"),
             _ = &mut ticking => Some("nobody looks at deadlines any more"),
+            _ = &mut renewing => Some("nobody takes in configurations any more"),
         };
+        // Those who accept end with the gateway, and may hear of it before this does.
+        let failure = failure.filter(|_| *stopping.borrow() == Stopping::No);
+        // They take in who has connected already, which they do not wait for.
+        while failure.is_none() && accepting.next().await.is_some() {}
         for task in accepting {
             task.abort();
         }
         if failure.is_none() {
             worker.drain(&mut stopping).await;
         }
+        renewing.abort();
         ticking.abort();
         worker.end();
         failure.map_or(Ok(()), |failure| Err(io::Error::other(failure)))
@@ -170,7 +201,7 @@ impl Worker {
         let tracer = snapshot.spans.as_ref().map(|spans| Tracer::new(spans.clone(), clock.clone()));
         let tracer = tracer.transpose()?.map(Rc::new);
         let thread = Thread { control, clock: Rc::new(TickClock::default()), access, counts, tracer };
-        let generation = Generation::new(snapshot, &thread)?;
+        let generation = Generation::new(snapshot, &thread, None)?;
         Ok(Self {
             thread,
             generation: RefCell::new(Rc::new(generation)),
@@ -185,7 +216,8 @@ impl Worker {
             turned_away: TurnedAway::default(),
             reported: Reported::default(),
             own_connections: Cell::new(0),
-            stopping: Cell::new(false),
+            leaving: Cell::new(Leaving::No),
+            trust: Cell::new(0),
         })
     }
 
@@ -228,9 +260,19 @@ impl Worker {
         Rc::clone(&self.scratch)
     }
 
-    /// Whether requests in flight are the last ones.
+    /// Whether requests in flight are the last ones on their connections.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.get()
+        self.leaving.get() != Leaving::No
+    }
+
+    /// Whether connections end on which nothing is in flight.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get() == Leaving::Now
+    }
+
+    /// Tells connections apart that began when something else was trusted.
+    pub fn trust(&self) -> u64 {
+        self.trust.get()
     }
 
     /// Whether a request of this thread waits for its answer.
@@ -245,17 +287,28 @@ impl Worker {
 
     /// Lets requests in flight finish, until all are done or there is no more time.
     async fn drain(&self, stopping: &mut watch::Receiver<Stopping>) {
-        self.stopping.set(true);
-        self.watchlist.wake_all();
-        let finished = async {
+        self.leave(Leaving::Announced);
+        let grace = IDLE_GRACE.min(self.generation().server.drain_timeout / 2);
+        let all_gone = || async {
             while self.own_connections.get() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let finished = async {
+            if tokio::time::timeout(grace, all_gone()).await.is_err() {
+                self.leave(Leaving::Now);
+                all_gone().await;
             }
         };
         tokio::select! {
             () = finished => {}
             () = wait_for(stopping, Stopping::Now) => {}
         }
+    }
+
+    fn leave(&self, leaving: Leaving) {
+        self.leaving.set(leaving);
+        self.watchlist.wake_all();
     }
 
     fn end(&self) {

@@ -21,6 +21,7 @@ from common import FAULTS, Skip, Trial
 import ending  # noqa: F401
 import machine  # noqa: F401
 import outputs  # noqa: F401
+import reloads  # noqa: F401
 import store  # noqa: F401
 import upstreams  # noqa: F401
 import versions  # noqa: F401

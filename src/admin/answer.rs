@@ -70,7 +70,7 @@ pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Wh
 }
 
 /// A few words.
-pub(super) fn text(status: StatusCode, words: &'static str) -> Response<Whole> {
+pub(super) fn text(status: StatusCode, words: impl Into<Bytes>) -> Response<Whole> {
     of(status, "text/plain; charset=utf-8", words)
 }
 

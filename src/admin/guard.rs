@@ -7,6 +7,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderName, Uri, header};
 
 use crate::base::secret::Secret;
+use crate::config::Server;
 
 /// Set by the page. Another site's page can only set it when the listener agrees, which it never does (Fetch standard,
 /// CORS preflight).
@@ -33,7 +34,12 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(token: Option<Secret>, hosts: Vec<String>) -> Self {
+    /// The guard that a configuration asks for.
+    pub(super) fn of(server: &Server) -> Self {
+        Self::new(server.admin_token.clone(), server.admin_hosts.clone())
+    }
+
+    fn new(token: Option<Secret>, hosts: Vec<String>) -> Self {
         Self { token, hosts }
     }
 

@@ -1,10 +1,11 @@
-//! The admin listener, apart from what clients can reach: health and readiness, what the gateway has counted, and a page
-//! that shows it.
+//! The admin listener, apart from what clients can reach: health and readiness, what the gateway has counted, a page that
+//! shows it, and asking for a reload.
 
 mod answer;
 mod guard;
 mod overview;
 mod process;
+mod reload;
 mod scrape;
 mod sessions;
 
@@ -23,8 +24,10 @@ use tokio::sync::Semaphore;
 
 use self::answer::Whole;
 use self::guard::{Denied, Guard};
+pub use self::reload::{Ask, Asks, CONFIG_DIGEST, Told};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::exposition::Format;
+use crate::telemetry::reloads::Reloads;
 
 /// Connections that the admin listener serves at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -35,13 +38,23 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What the admin listener tells of.
 pub struct Admin {
-    ready: Arc<AtomicBool>,
-    snapshot: Arc<Snapshot>,
-    /// Client connections of the whole process.
-    connections: Arc<AtomicUsize>,
+    parts: Parts,
     /// When it began to serve, in seconds since 1970.
     began: i64,
-    guard: Guard,
+}
+
+/// What it is told by others.
+pub struct Parts {
+    /// Whether clients are served.
+    pub ready: Arc<AtomicBool>,
+    /// Tells what is served by now.
+    pub current: Box<dyn Fn() -> Arc<Snapshot> + Send + Sync>,
+    /// Client connections of the whole process.
+    pub connections: Arc<AtomicUsize>,
+    /// How often the configuration was read again.
+    pub reloads: Arc<Reloads>,
+    /// Who reads it.
+    pub asks: Asks,
 }
 
 /// What can be asked for.
@@ -56,6 +69,7 @@ enum Asked {
     Overview,
     Sessions,
     Revoke,
+    Reload,
 }
 
 impl Asked {
@@ -70,6 +84,7 @@ impl Asked {
             "/api/overview" => Self::Overview,
             "/api/sessions" => Self::Sessions,
             "/api/sessions/revoke" => Self::Revoke,
+            "/reload" => Self::Reload,
             _ => return None,
         })
     }
@@ -77,7 +92,7 @@ impl Asked {
     /// Whether it is asked for with this method.
     fn takes(self, method: &Method) -> bool {
         match self {
-            Self::Revoke => *method == Method::POST,
+            Self::Revoke | Self::Reload => *method == Method::POST,
             Self::Health
             | Self::Readiness
             | Self::Metrics
@@ -92,11 +107,18 @@ impl Asked {
 
 impl Admin {
     /// An admin listener that tells of this gateway.
-    pub fn new(ready: Arc<AtomicBool>, snapshot: Arc<Snapshot>, connections: Arc<AtomicUsize>) -> Self {
-        let began = snapshot.clock.now_unix_seconds();
-        let server = &snapshot.config.server;
-        let guard = Guard::new(server.admin_token.clone(), server.admin_hosts.clone());
-        Self { ready, snapshot, connections, began, guard }
+    pub fn new(parts: Parts) -> Self {
+        let began = (parts.current)().clock.now_unix_seconds();
+        Self { parts, began }
+    }
+
+    /// What is served by now.
+    fn snapshot(&self) -> Arc<Snapshot> {
+        (self.parts.current)()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.parts.ready.load(Ordering::Acquire)
     }
 
     /// Serves for ever.
@@ -131,14 +153,14 @@ impl Admin {
             return answer::text(StatusCode::NOT_FOUND, "not found\n");
         };
         if !asked.takes(request.method()) {
-            return answer::only(if asked == Asked::Revoke { "POST" } else { "GET, HEAD" });
+            return answer::only(if asked.takes(&Method::POST) { "POST" } else { "GET, HEAD" });
         }
         if let Err(denied) = self.check(asked, &request) {
             return refuse(denied);
         }
         match asked {
             Asked::Health => answer::text(StatusCode::OK, "ok\n"),
-            Asked::Readiness if self.ready.load(Ordering::Acquire) => answer::text(StatusCode::OK, "ready\n"),
+            Asked::Readiness if self.is_ready() => answer::text(StatusCode::OK, "ready\n"),
             Asked::Readiness => answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
             Asked::Metrics => self.metrics(&request),
             Asked::Page => answer::page("text/html; charset=utf-8", include_str!("page/index.html")),
@@ -147,18 +169,23 @@ impl Admin {
             Asked::Overview => answer::json(StatusCode::OK, &overview::overview(self)),
             Asked::Sessions => sessions::list(self).await,
             Asked::Revoke => sessions::revoke(self, request.into_body()).await,
+            Asked::Reload => {
+                let (status, text) = reload::answer(&request, &self.parts.asks).await;
+                answer::text(status, text)
+            }
         }
     }
 
     fn check(&self, asked: Asked, request: &Request<Incoming>) -> Result<(), Denied> {
         let (uri, headers) = (request.uri(), request.headers());
+        let guard = Guard::of(&self.snapshot().config.server);
         match asked {
-            // They say nothing that a stranger could use.
-            Asked::Health | Asked::Readiness => Ok(()),
-            Asked::Metrics => self.guard.check_reader(uri, headers),
-            Asked::Page | Asked::Script | Asked::Style => self.guard.check_page(uri, headers),
-            Asked::Overview => self.guard.check_call(uri, headers),
-            Asked::Sessions | Asked::Revoke => self.guard.check_operator(uri, headers),
+            // The first two say nothing that a stranger could use, and the last one has a rule of its own.
+            Asked::Health | Asked::Readiness | Asked::Reload => Ok(()),
+            Asked::Metrics => guard.check_reader(uri, headers),
+            Asked::Page | Asked::Script | Asked::Style => guard.check_page(uri, headers),
+            Asked::Overview => guard.check_call(uri, headers),
+            Asked::Sessions | Asked::Revoke => guard.check_operator(uri, headers),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::telemetry::metrics::counts::{RouteCounts, UpstreamCounts};
 
 /// The whole overview.
 pub(super) fn overview(admin: &Admin) -> Value {
-    let snapshot = &admin.snapshot;
+    let snapshot = admin.snapshot();
     let config = &snapshot.config;
     let total = snapshot.metrics.as_ref().map(|metrics| metrics.total()).unwrap_or_default();
     let mut used: BTreeMap<Box<str>, Arc<RouteCounts>> = total.routes().into_iter().collect();
@@ -40,16 +40,16 @@ pub(super) fn overview(admin: &Admin) -> Value {
         total.open_streams().map(|(kind, count)| (kind.to_owned(), Value::from(count))).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "ready": admin.ready.load(Ordering::Acquire),
+        "ready": admin.is_ready(),
         "began": admin.began,
         "now_ms": snapshot.clock.now_unix_ms(),
         "workers": config.server.workers,
-        "sessions": admin.guard.has_token(),
+        "sessions": config.server.admin_token.is_some(),
         "routes": routes,
         "upstreams": upstreams,
         "overhead": total.overhead.buckets(),
         "in_flight": total.begun.get().saturating_sub(total.ended.get()),
-        "connections": admin.connections.load(Ordering::Relaxed),
+        "connections": admin.parts.connections.load(Ordering::Relaxed),
         "streams": streams,
         "certificates": certificates,
     })

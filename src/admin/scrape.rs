@@ -19,7 +19,7 @@ const OVERHEADS: (usize, usize) = (2, 20);
 
 /// The page of metrics.
 pub(super) fn page(admin: &Admin, format: Format) -> String {
-    let total = admin.snapshot.metrics.as_ref().map(|metrics| metrics.total()).unwrap_or_default();
+    let total = admin.snapshot().metrics.as_ref().map(|metrics| metrics.total()).unwrap_or_default();
     let mut page = Page::new(format);
     requests(&mut page, &total);
     refusals(&mut page, &total);
@@ -94,11 +94,11 @@ fn tokens(page: &mut Page, total: &Counts) {
 
 /// What the control plane knows: sessions, revocations, hashes, limits.
 fn control(page: &mut Page, admin: &Admin) {
-    let snapshot = &admin.snapshot;
-    let revocations = snapshot.sessions.revocations();
-    let queue = snapshot.directory.hash_queue();
+    let snapshot = admin.snapshot();
+    let revocations = snapshot.authentication.sessions.revocations();
+    let queue = snapshot.authentication.directory.hash_queue();
     for (family, value) in [
-        (&family::REFRESH_REUSE, snapshot.sessions.reuses()),
+        (&family::REFRESH_REUSE, snapshot.authentication.sessions.reuses()),
         (&family::REVOCATIONS, revocations.epoch().load(Ordering::Relaxed)),
         (&family::REVOCATIONS_HELD, number(revocations.len())),
         (&family::HASH_QUEUE, number(queue.waiting)),
@@ -116,6 +116,13 @@ fn control(page: &mut Page, admin: &Admin) {
             page.sample(family, &[], value);
         }
     }
+    let reloads = &admin.parts.reloads;
+    page.family(&family::RELOADS);
+    page.sample(&family::RELOADS, &[("result", "applied")], reloads.applied());
+    page.sample(&family::RELOADS, &[("result", "refused")], reloads.refused());
+    let applied = u64::try_from(reloads.applied_unix_ms().div_euclid(1000)).unwrap_or(0);
+    page.family(&family::CONFIG_APPLIED);
+    page.sample(&family::CONFIG_APPLIED, &[], applied);
     page.family(&family::RATE_LIMITED);
     for (limit, count) in snapshot.rates.refused() {
         page.sample(&family::RATE_LIMITED, &[("limit", limit)], count);
@@ -136,7 +143,8 @@ fn upstreams(page: &mut Page, admin: &Admin, total: &Counts) {
     }
     // A target that an upstream names twice is one here.
     let mut targets = BTreeMap::<(&str, String), (usize, usize)>::new();
-    for upstream in &admin.snapshot.upstreams {
+    let snapshot = admin.snapshot();
+    for upstream in &snapshot.upstreams {
         for target in upstream.targets() {
             let sum = targets.entry((upstream.name(), target.target().to_string())).or_default();
             sum.0 += target.open_connections();
@@ -164,13 +172,14 @@ fn upstreams(page: &mut Page, admin: &Admin, total: &Counts) {
 /// What clients have open, and until when they will believe who they talk to.
 fn connections(page: &mut Page, admin: &Admin, total: &Counts) {
     page.family(&family::CLIENT_CONNECTIONS);
-    page.sample(&family::CLIENT_CONNECTIONS, &[], number(admin.connections.load(Ordering::Relaxed)));
+    page.sample(&family::CLIENT_CONNECTIONS, &[], number(admin.parts.connections.load(Ordering::Relaxed)));
     page.family(&family::OPEN_STREAMS);
     for (kind, count) in total.open_streams() {
         page.sample(&family::OPEN_STREAMS, &[("kind", kind)], count);
     }
     page.family(&family::CERTIFICATE_EXPIRY);
-    for certificate in admin.snapshot.tls.iter().flat_map(TlsServer::certificates) {
+    let tls = admin.snapshot().tls.clone();
+    for certificate in tls.iter().flat_map(TlsServer::certificates) {
         let hosts: Vec<String> = certificate.hosts.iter().map(ToString::to_string).collect();
         let expiry = u64::try_from(certificate.not_after).unwrap_or(0);
         let path = certificate.path.display().to_string();
@@ -182,7 +191,7 @@ fn process(page: &mut Page, admin: &Admin) {
     page.family(&family::BUILD);
     page.sample(&family::BUILD, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.family(&family::WORKERS);
-    page.sample(&family::WORKERS, &[], number(admin.snapshot.config.server.workers.get()));
+    page.sample(&family::WORKERS, &[], number(admin.snapshot().config.server.workers.get()));
     page.family(&family::PROCESS_START);
     page.sample(&family::PROCESS_START, &[], u64::try_from(admin.began).unwrap_or(0));
     page.family(&family::PROCESS_CPU);

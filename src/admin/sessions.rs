@@ -25,8 +25,8 @@ struct Revoke {
 
 /// The sessions that go on.
 pub(super) async fn list(admin: &Admin) -> Response<Whole> {
-    let names = admin.snapshot.config.users.source == crate::config::UserSource::Store;
-    let listed = match admin.snapshot.sessions.latest(MOST_SESSIONS).await {
+    let names = admin.snapshot().config.users.source == crate::config::UserSource::Store;
+    let listed = match admin.snapshot().authentication.sessions.latest(MOST_SESSIONS).await {
         Ok(listed) => listed,
         Err(error) => return unavailable(&error),
     };
@@ -50,7 +50,7 @@ pub(super) async fn revoke(admin: &Admin, body: Incoming) -> Response<Whole> {
     let Ok(Revoke { sid }) = serde_json::from_slice(&body) else {
         return answer::text(StatusCode::BAD_REQUEST, "the body is not {\"sid\": \"…\"}\n");
     };
-    match admin.snapshot.sessions.revoke(&sid).await {
+    match admin.snapshot().authentication.sessions.revoke(&sid).await {
         Ok(true) => {
             tracing::info!(sid, "a session was revoked on the admin page");
             answer::json(StatusCode::OK, &json!({"ended": 1}))

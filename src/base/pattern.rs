@@ -1,5 +1,7 @@
 //! Patterns of hosts and paths, as a route states them: parsed once, compared and compiled later.
 
+use std::fmt;
+
 use super::path;
 
 /// Which hosts a route is for. The order is that of precedence: exact, then wildcard, then any.
@@ -72,6 +74,34 @@ pub struct PathPattern {
     pub segments: Vec<Segment>,
     /// Whether a longer path matches.
     pub end: PathEnd,
+}
+
+impl fmt::Display for HostPattern {
+    /// As the file would write it; any host is `*`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    /// As the file would write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.end {
+            PathEnd::Exact => f.write_str("=")?,
+            PathEnd::Prefix => {}
+        }
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(literal) => write!(f, "/{}", path::escaped(literal))?,
+                Segment::Parameter(name) => write!(f, "/{{{name}}}")?,
+            }
+        }
+        if self.segments.is_empty() { f.write_str("/") } else { Ok(()) }
+    }
 }
 
 impl HostPattern {

@@ -67,6 +67,15 @@ pub enum Verb {
     Cert(CertVerb),
     /// Print the hash of a password, which is read from a prompt or standard input
     HashPassword,
+    /// Have a running gateway read its configuration again, and say what changes
+    Reload {
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// The admin address [default: server.admin of the configuration]
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+    },
     /// Ask a running gateway whether it is ready; exit code 0 says that it is
     Health {
         /// The admin address [default: server.admin of the configuration]
@@ -377,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["explain", "reload", "bench"] {
+        for verb in ["explain", "bench"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
@@ -413,6 +422,7 @@ mod tests {
           key            Make, list and export keys
           cert           Make a certificate to try TLS with
           hash-password  Print the hash of a password, which is read from a prompt or standard input
+          reload         Have a running gateway read its configuration again, and say what changes
           health         Ask a running gateway whether it is ready; exit code 0 says that it is
           completions    Print a completion script for a shell
 

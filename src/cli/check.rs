@@ -10,8 +10,7 @@ use std::sync::Arc;
 use super::error::{CommandError, Exit};
 use super::table;
 use crate::base::clock::Clock;
-use crate::base::path;
-use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
+use crate::base::pattern::HostPattern;
 use crate::config::{Auth, Config, DjangoDatabase, Route, UserSource};
 use crate::identity::Firewall;
 use crate::keys::KeyRing;
@@ -111,8 +110,7 @@ fn shown(path: &Path) -> String {
 
 fn row(config: &Config, route: &Route) -> [String; 6] {
     let host = match &route.host {
-        HostPattern::Exact(name) => name.to_string(),
-        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+        HostPattern::Exact(_) | HostPattern::Suffix(_) => route.host.to_string(),
         HostPattern::Any => "any".to_owned(),
     };
     let methods = route.methods.as_ref().map_or_else(|| "any".to_owned(), |methods| methods.join(","));
@@ -125,26 +123,7 @@ fn row(config: &Config, route: &Route) -> [String; 6] {
         let targets: Vec<String> = upstream.targets.iter().map(ToString::to_string).collect();
         format!("{} ({})", upstream.name, targets.join(", "))
     });
-    [route.name.clone(), host, path(&route.path), methods, who.to_owned(), upstream]
-}
-
-/// The path as the file would write it.
-fn path(pattern: &PathPattern) -> String {
-    let mut text = String::from(match pattern.end {
-        PathEnd::Exact => "=",
-        PathEnd::Prefix => "",
-    });
-    for segment in &pattern.segments {
-        text.push('/');
-        match segment {
-            Segment::Literal(literal) => text.push_str(&path::escaped(literal)),
-            Segment::Parameter(name) => text.extend(["{", name, "}"]),
-        }
-    }
-    if pattern.segments.is_empty() {
-        text.push('/');
-    }
-    text
+    [route.name.clone(), host, route.path.to_string(), methods, who.to_owned(), upstream]
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use super::hash_password::PasswordInputError;
 use super::health::HealthError;
 use super::mint::MintError;
+use super::reload::ReloadCommandError;
 use super::user::UserCommandError;
 use crate::app::StartError;
 use crate::config::Failure;
@@ -80,6 +81,8 @@ pub enum CommandError {
     Write(PathBuf, io::Error),
     /// The gateway is not ready.
     Health(HealthError),
+    /// The gateway has not reloaded.
+    Reload(ReloadCommandError),
     /// The token cannot be read.
     Input(io::Error),
     /// The result cannot be written.
@@ -115,6 +118,7 @@ impl CommandError {
             | Self::Mint(_)
             | Self::Write(..)
             | Self::Health(_)
+            | Self::Reload(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::Findings,
             Self::Upstream(..) => Exit::Usage,
@@ -177,6 +181,7 @@ impl fmt::Display for CommandError {
             Self::Mint(error) => write!(f, "no token was minted: {error}"),
             Self::Write(path, error) => write!(f, "{} cannot be written: {error}", path.display()),
             Self::Health(error) => error.fmt(f),
+            Self::Reload(error) => error.fmt(f),
             Self::Input(error) => write!(f, "the token cannot be read: {error}"),
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
             Self::Start(error) => error.fmt(f),
@@ -199,6 +204,7 @@ impl std::error::Error for CommandError {
             Self::Password(error) => Some(error),
             Self::Hash(error) => Some(error),
             Self::Health(error) => Some(error),
+            Self::Reload(error) => Some(error),
             Self::Write(_, error) | Self::Input(error) | Self::Output(error) | Self::System(error) => {
                 Some(error)
             }

@@ -34,7 +34,7 @@ impl fmt::Display for HealthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AdminOff => {
-                f.write_str("server.admin is \"\", so health cannot be asked for; give it an address")
+                f.write_str("server.admin is \"\", so the gateway cannot be asked; give it an address")
             }
             Self::AnyPort => {
                 f.write_str("server.admin has port 0, so where it listens is not known; use --address")

@@ -12,6 +12,7 @@ pub mod init;
 pub mod key;
 pub mod mint;
 mod people;
+pub mod reload;
 pub mod run;
 pub mod sample;
 pub mod session;
@@ -55,7 +56,7 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
     // Not locked: the log of a running gateway goes there from another thread.
     let out = &mut io::stdout();
     match arguments.verb.unwrap_or(Verb::Run) {
-        Verb::Run => run::run(config()?),
+        Verb::Run => run::run(place.path(), environment),
         Verb::Demo { json } => demo::demo(json, out),
         Verb::Init { upstream } => init::init(place.path(), &upstream, environment, out),
         Verb::Check => check::check(&place.path().display().to_string(), &config()?, out),
@@ -66,6 +67,7 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Key(verb) => key::perform(config, verb, out, &mut io::stderr()),
         Verb::Cert(verb) => cert::perform(verb, out, &mut io::stderr()),
         Verb::HashPassword => hash_password::perform(&place, environment, out),
+        Verb::Reload { dry_run, address } => reload::reload(place.path(), environment, dry_run, address, out),
         Verb::Health { address: Some(address) } => health::health(&address, out),
         Verb::Health { address: None } => health::health(&health::configured(&config()?)?, out),
         Verb::Completions { shell } => {

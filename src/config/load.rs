@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
+use zeroize::Zeroizing;
 
 use super::complaint::Complaint;
 use super::environment::Environment;
@@ -21,9 +22,41 @@ use crate::base::bounds;
 ///
 /// [`Failure`], when the file cannot be read or anything in it is wrong.
 pub fn load(path: &Path, environment: &Environment) -> Result<Config, Failure> {
-    let file_name = path.display().to_string();
-    let text = read(path).map_err(|error| Failure::unreadable(&file_name, error))?;
-    parse(&text, &file_name, path.parent().unwrap_or(Path::new("")), environment)
+    Text::read(path)?.parse(environment)
+}
+
+/// The text of a configuration file as it was read.
+pub struct Text {
+    path: PathBuf,
+    text: Zeroizing<String>,
+}
+
+impl Text {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], when it cannot be read.
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let text = read(path).map_err(|error| Failure::unreadable(&path.display().to_string(), error))?;
+        Ok(Self { path: path.to_owned(), text: Zeroizing::new(text) })
+    }
+
+    /// Tells this text from any other: SHA-256, in hexadecimal digits.
+    pub fn digest(&self) -> String {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.text.as_bytes());
+        digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
+
+    /// Checks it. Paths in it are relative to its directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], with every problem of the text.
+    pub fn parse(&self, environment: &Environment) -> Result<Config, Failure> {
+        let base_dir = self.path.parent().unwrap_or(Path::new(""));
+        parse(&self.text, &self.path.display().to_string(), base_dir, environment)
+    }
 }
 
 /// Checks the text of a configuration. `file_name` is what problems call it; paths in it are relative to `base_dir`.

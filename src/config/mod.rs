@@ -31,7 +31,7 @@ mod vocabulary;
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
-pub use self::load::{load, parse};
+pub use self::load::{Text, load, parse};
 pub use self::otlp::Otlp;
 pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
@@ -97,6 +97,8 @@ pub struct Server {
     pub workers: NonZeroUsize,
     /// How long requests in flight may take after the signal to stop.
     pub drain_timeout: Duration,
+    /// Whether the file is read again when it changes.
+    pub watch_config: bool,
     /// `[server.limits]`
     pub limits: Limits,
 }

@@ -44,6 +44,11 @@ impl Failure {
         }
     }
 
+    /// The file.
+    pub fn file_name(&self) -> &str {
+        &self.file_name
+    }
+
     pub(super) fn unreadable(file_name: &str, error: io::Error) -> Self {
         Self { file_name: file_name.to_owned(), cause: Cause::Unreadable(error) }
     }

@@ -40,6 +40,7 @@ pub(super) fn server(root: &mut Table<'_>) -> Server {
     let trusted_proxies = table.list("trusted_proxies", address::network);
     let workers = workers(&mut table);
     let drain_timeout = table.parsed("drain_timeout", Kind::Duration, units::duration);
+    let watch_config = table.boolean("watch_config");
     let limits = limits(&mut table);
     table.finish();
     Server {
@@ -51,6 +52,7 @@ pub(super) fn server(root: &mut Table<'_>) -> Server {
         trusted_proxies: values(trusted_proxies.unwrap_or_default()),
         workers,
         drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(30)),
+        watch_config: watch_config.unwrap_or(true),
         limits,
     }
 }

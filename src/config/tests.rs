@@ -234,6 +234,7 @@ admin           = ""
 trusted_proxies = ["10.0.0.0/8", "::1"]
 workers         = 3
 drain_timeout   = "1m"
+watch_config    = false
 limits = { max_connections = 20_000, max_connections_per_network = 0, max_header_bytes = "64KiB", max_headers = 1000, max_body = 0, header_timeout = "1s", body_timeout = "2s", min_rate = 0, idle_timeout = "3s" }
 [store]
 url = "sqlite:///var/lib/x.db"
@@ -331,6 +332,7 @@ access = false
             ],
             workers: 3,
             drain_timeout: 60s,
+            watch_config: false,
             limits: Limits {
                 max_connections: 20000,
                 max_connections_per_network: None,
@@ -849,7 +851,7 @@ fn unknown_keys_are_put_right() {
       |
     6 | colour = ***
       | ^^^^^^
-      = help: [server] has listen, admin, admin_token_file, admin_token_env, admin_hosts, http_redirect, trusted_proxies, workers, drain_timeout, limits
+      = help: [server] has listen, admin, admin_token_file, admin_token_env, admin_hosts, http_redirect, trusted_proxies, workers, drain_timeout, watch_config, limits
 
     gateway.toml:8:1: unknown key "max_headrs" in [server.limits]
       |

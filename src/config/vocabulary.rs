@@ -16,6 +16,7 @@ const HOMES: [(&str, &[&str]); 17] = [
             "trusted_proxies",
             "workers",
             "drain_timeout",
+            "watch_config",
         ],
     ),
     (

@@ -33,6 +33,9 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// were two.
 const DROPPED_LENGTH: HeaderValue = HeaderValue::from_static("dropped");
 
+/// Tells a client that this is the last answer on its connection (RFC 9112 section 9.6).
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
 /// Serves the requests of a connection, one after the other.
 pub(super) async fn serve(
     worker: Rc<Worker>,
@@ -54,15 +57,7 @@ pub(super) async fn serve(
     let tunnel = Slot::default();
     let told = interim_answers(interim);
     let service = service_fn(|mut request| {
-        match heads.take(Request::headers(&request)) {
-            Framing::Single => {}
-            Framing::Ambiguous => {
-                request.headers_mut().append(header::CONTENT_LENGTH, DROPPED_LENGTH);
-            }
-            Framing::BareLineFeed => {
-                request.extensions_mut().insert(BareLineFeed);
-            }
-        }
+        mark(&mut request, &heads);
         let request = Request::map(request, Incoming::Http1);
         // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
         let interim = (request.version() == Version::HTTP_11).then_some(&told);
@@ -74,7 +69,14 @@ pub(super) async fn serve(
             tunnel: &tunnel,
         };
         let serving = pipeline::serve(source, request);
-        async move { Ok::<_, Infallible>(serving.await) }
+        let (worker, connection) = (&worker, &connection);
+        async move {
+            let mut answer = serving.await;
+            if connection.is_ending(worker) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(header::CONNECTION, CLOSE);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut serving =
         builder(&worker.generation().server.limits).serve_connection(TokioIo::new(stream), service);
@@ -84,7 +86,7 @@ pub(super) async fn serve(
         if is_over(&progress) {
             return Poll::Ready(());
         }
-        if worker.is_stopping() && !told_to_stop {
+        if connection.is_over_when_idle(&worker) && !told_to_stop {
             // The HTTP library would wait for a first request, or for the rest of a head; neither is in flight.
             match progress.phase() {
                 Phase::Idle if connection.answers.get() == 0 => return Poll::Ready(()),
@@ -106,6 +108,19 @@ pub(super) async fn serve(
         opened.answered(StatusCode::SWITCHING_PROTOCOLS);
         let parts = serving.into_parts();
         opened.run(Socket::new(parts.io.into_inner(), parts.read_buf), &worker, &progress).await;
+    }
+}
+
+/// Tells the intake what the HTTP library does not say of a head.
+fn mark<B>(request: &mut Request<B>, heads: &Heads) {
+    match heads.take(Request::headers(request)) {
+        Framing::Single => {}
+        Framing::Ambiguous => {
+            request.headers_mut().append(header::CONTENT_LENGTH, DROPPED_LENGTH);
+        }
+        Framing::BareLineFeed => {
+            request.extensions_mut().insert(BareLineFeed);
+        }
     }
 }
 

@@ -112,7 +112,7 @@ impl<F: Future<Output = Kit>> Serving<F> {
             // Once the client was told, whatever is left to say is said by the next tick.
             Some(Overdue::Idle) if !self.ending => self.end(),
             Some(_) => return Poll::Ready(()),
-            None if self.home.worker.is_stopping() && !self.ending => self.end(),
+            None if self.home.connection.is_ending(&self.home.worker) && !self.ending => self.end(),
             None => {}
         }
         loop {

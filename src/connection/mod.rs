@@ -35,6 +35,8 @@ pub struct ClientConnection {
     pub certified: Option<Certified>,
     /// Answers that were given.
     pub answers: Cell<u64>,
+    /// What was trusted when it began, by [`Worker::trust`].
+    trust: u64,
 }
 
 /// What the requests on a listener are for.
@@ -47,6 +49,16 @@ pub enum Purpose {
 }
 
 impl ClientConnection {
+    /// Whether its next answer is its last one: the gateway stops, or trusts something else than when it began.
+    fn is_ending(&self, worker: &Worker) -> bool {
+        worker.is_stopping() || self.trust != worker.trust()
+    }
+
+    /// Whether it ends when nothing is in flight.
+    fn is_over_when_idle(&self, worker: &Worker) -> bool {
+        worker.is_leaving() || self.trust != worker.trust()
+    }
+
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         match self.tls {
@@ -98,7 +110,7 @@ impl<'a> Source<'a> {
 
 /// Serves one client until either side has had enough.
 pub async fn serve(worker: Rc<Worker>, transport: Transport, address: SocketAddr, purpose: Purpose) {
-    let progress = worker.watch();
+    let (progress, trust) = (worker.watch(), worker.trust());
     let opening =
         Box::pin(opening::open(&worker, transport.watched_by(&progress), address, purpose, &progress));
     let Opened { transport, peer, tls, protocol, place } =
@@ -108,7 +120,8 @@ pub async fn serve(worker: Rc<Worker>, transport: Transport, address: SocketAddr
             None => return,
         };
     let certified = tls.as_ref().and_then(|session| certified(session, worker.generation().certified_by?));
-    let connection = Rc::new(ClientConnection { peer, purpose, tls, certified, answers: Cell::new(0) });
+    let connection =
+        Rc::new(ClientConnection { peer, purpose, tls, certified, answers: Cell::new(0), trust });
     match protocol {
         Protocol::Http1 => http1::serve(worker, transport, connection, progress).await,
         Protocol::Http2 => http2::serve(worker, transport, connection, progress).await,
@@ -138,8 +151,8 @@ async fn keep_waker<F: Future + Unpin>(progress: &Progress, mut future: F) -> F:
     .await
 }
 
-/// Waits for what comes before the first request, within the deadlines. `None` when the gateway stops first: nothing is in
-/// flight then.
+/// Waits for what comes before the first request, within the deadlines. `None` when the gateway leaves its clients first:
+/// nothing is in flight then.
 async fn unless_stopping<F: Future + Unpin>(
     worker: &Worker,
     progress: &Progress,
@@ -148,7 +161,7 @@ async fn unless_stopping<F: Future + Unpin>(
     poll_fn(|cx| {
         progress.keep_waker(cx.waker());
         match Pin::new(&mut future).poll(cx) {
-            Poll::Pending if worker.is_stopping() => Poll::Ready(None),
+            Poll::Pending if worker.is_leaving() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
             Poll::Ready(output) => Poll::Ready(Some(output)),
         }

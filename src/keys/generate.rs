@@ -35,7 +35,7 @@ fn load(kid: &str, path: &Path) -> Result<Key, KeyError> {
 }
 
 /// The files `KID.pem` of the directory, by name. Names that are no key id are not ours.
-fn key_files(directory: &Path) -> Result<Vec<(String, PathBuf)>, KeyError> {
+pub(super) fn key_files(directory: &Path) -> Result<Vec<(String, PathBuf)>, KeyError> {
     let failed = |source| KeyError::Directory { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -149,6 +149,19 @@ impl Key {
         crypto::verify(signature, message, &self.verifying, library_name(self.algorithm)).unwrap_or(false)
     }
 
+    /// Whether it does what the other one does: the same signatures pass, under the same id, until the same time.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let told = |key: &Self| {
+            (key.kid.clone(), key.algorithm, key.verify_until, key.exposed, key.signing.is_some())
+        };
+        if told(self) != told(other) || self.public != other.public {
+            return false;
+        }
+        // A private half belongs to its public one. A shared secret has none, and shows by what it signs.
+        let probe = b"tollgate";
+        self.public.is_some() || self.sign(probe).is_ok_and(|signature| other.verifies(probe, &signature))
+    }
+
     /// The public half as a JSON Web Key; none for a symmetric key.
     pub(super) fn public_jwk(&self) -> Option<Value> {
         let mut jwk = self.public.as_ref()?.jwk();

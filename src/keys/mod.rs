@@ -54,6 +54,24 @@ impl KeyRing {
         Ok(Self { signer, keys, clock: clock.clone() })
     }
 
+    /// The same without making a key: `None` where one would be made.
+    ///
+    /// # Errors
+    ///
+    /// A [`KeyError`], as [`KeyRing::load`] has it.
+    pub fn load_existing(tokens: &config::Tokens, clock: &Clock) -> Result<Option<Self>, KeyError> {
+        if tokens.keys.is_empty() && generate::key_files(&tokens.key_directory)?.is_empty() {
+            return Ok(None);
+        }
+        Self::load(tokens, clock).map(Some)
+    }
+
+    /// Whether the same tokens pass, and the same ones are made.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let pairs = || self.keys.iter().zip(&other.keys);
+        self.keys.len() == other.keys.len() && pairs().all(|(one, other)| one.is_same(other))
+    }
+
     /// The key that signs.
     pub fn signer(&self) -> &Key {
         &self.signer

@@ -70,6 +70,12 @@ impl Counters {
         Self { entries: HashMap::default(), rule, capacity }
     }
 
+    /// Counts by another rule from here on. What has failed stays counted, and a lock ends no later than one that begins
+    /// now would.
+    pub(super) fn set_rule(&mut self, rule: Rule) {
+        self.rule = rule;
+    }
+
     /// What the id may do now.
     pub(super) fn standing(&mut self, id: &Id, now_ms: i64) -> Standing {
         let rule = self.rule;

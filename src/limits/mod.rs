@@ -55,7 +55,7 @@ struct Inner {
     /// Told whenever an attempt ends, while somebody waits for that.
     ended: Notify,
     waiting: AtomicUsize,
-    max_waiting: usize,
+    max_waiting: AtomicUsize,
     clock: Clock,
     store: Option<Store>,
 }
@@ -81,8 +81,8 @@ impl Lockout {
     ///
     /// A [`StoreError`] when the store cannot be read.
     pub async fn open(users: &config::Users, store: Option<Store>, clock: Clock) -> Result<Self, StoreError> {
-        let network_rule = Rule::new(&users.lockout, bounds::NETWORK_ATTEMPTS_FACTOR);
-        let mut logins = Counters::new(Rule::new(&users.lockout, 1), bounds::MAX_TRACKED_LOGINS);
+        let (login_rule, network_rule) = rules(users);
+        let mut logins = Counters::new(login_rule, bounds::MAX_TRACKED_LOGINS);
         let mut networks = Counters::new(network_rule, bounds::MAX_TRACKED_LOGINS);
         if let Some(store) = &store {
             let now_ms = clock.now_unix_ms();
@@ -96,10 +96,22 @@ impl Lockout {
             counts: Mutex::new(Counts { logins, networks }),
             ended: Notify::new(),
             waiting: AtomicUsize::new(0),
-            max_waiting: users.hashing.max_queue,
+            max_waiting: AtomicUsize::new(users.hashing.max_queue),
             clock,
             store,
         })))
+    }
+
+    /// Counts by the rules of another configuration from here on. What has failed stays counted, and who is locked stays so.
+    pub fn set_rules(&self, users: &config::Users) {
+        let (login_rule, network_rule) = rules(users);
+        let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.logins.set_rule(login_rule);
+        counts.networks.set_rule(network_rule);
+        drop(counts);
+        self.0.max_waiting.store(users.hashing.max_queue, Ordering::Release);
+        // More may be allowed, for those who wait.
+        self.0.ended.notify_waiters();
     }
 
     /// Takes a place for one try of this name, which is in normal form. Where others that are being tried could use up
@@ -169,6 +181,11 @@ impl Lockout {
     }
 }
 
+/// The rule for users and the one for networks.
+fn rules(users: &config::Users) -> (Rule, Rule) {
+    (Rule::new(&users.lockout, 1), Rule::new(&users.lockout, bounds::NETWORK_ATTEMPTS_FACTOR))
+}
+
 impl fmt::Debug for Lockout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lockout").finish_non_exhaustive()
@@ -220,7 +237,8 @@ struct Place<'a>(&'a Inner);
 
 impl<'a> Place<'a> {
     fn take(inner: &'a Inner) -> Option<Self> {
-        let step = |waiting: usize| (waiting < inner.max_waiting).then_some(waiting.saturating_add(1));
+        let most = inner.max_waiting.load(Ordering::Acquire);
+        let step = |waiting: usize| (waiting < most).then_some(waiting.saturating_add(1));
         inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).ok().map(|_| Self(inner))
     }
 }

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How often it is told of at most that clients were turned away, in milliseconds.
@@ -15,7 +16,8 @@ const TELL_MS: u64 = 1000;
 /// The connections of every client network, counted for the whole process. It grows with the connections that are open.
 #[derive(Debug, Default)]
 pub struct Crowd {
-    most: Option<NonZeroUsize>,
+    /// 0 is no limit.
+    most: AtomicUsize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -33,7 +35,14 @@ pub struct Crowded;
 impl Crowd {
     /// Allows so many connections for each network; `None` is no limit.
     pub fn new(most: Option<NonZeroUsize>) -> Arc<Self> {
-        Arc::new(Self { most, open: Mutex::default() })
+        let crowd = Arc::new(Self::default());
+        crowd.set_most(most);
+        crowd
+    }
+
+    /// Allows so many from here on. Who is there stays; who came while there was no limit is not counted.
+    pub fn set_most(&self, most: Option<NonZeroUsize>) {
+        self.most.store(most.map_or(0, NonZeroUsize::get), Ordering::Release);
     }
 
     /// Counts a connection from this address. Nothing is counted where there is no limit.
@@ -42,11 +51,14 @@ impl Crowd {
     ///
     /// [`Crowded`], and nothing is counted.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Option<Place>, Crowded> {
-        let Some(most) = self.most else { return Ok(None) };
+        let most = self.most.load(Ordering::Acquire);
+        if most == 0 {
+            return Ok(None);
+        }
         let network = network_of(address);
         let mut open = self.open();
         let count = open.entry(network).or_default();
-        if *count >= most.get() {
+        if *count >= most {
             return Err(Crowded);
         }
         *count += 1;
@@ -145,6 +157,17 @@ mod tests {
         let crowd = crowd(0);
         let places: Vec<_> = (0..100).map(|_| crowd.enter(address("192.0.2.1")).unwrap()).collect();
         assert!(places.iter().all(Option::is_none) && crowd.open().is_empty());
+    }
+
+    #[test]
+    fn a_limit_that_changes_sends_nobody_away() {
+        let crowd = crowd(2);
+        let places: Vec<_> = (0..2).map(|_| crowd.enter(address("192.0.2.1")).unwrap()).collect();
+        crowd.set_most(NonZeroUsize::new(1));
+        drop(places.into_iter().next());
+        assert!(crowd.enter(address("192.0.2.1")).is_ok(), "both have left");
+        crowd.set_most(None);
+        assert!(crowd.enter(address("192.0.2.1")).unwrap().is_none());
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub enum ClaimPlace {
 }
 
 /// The claims that any route asks for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AskedClaims {
     paths: Vec<ClaimPath>,
     scopes: bool,

@@ -1,12 +1,14 @@
 //! What a refresh token is exchanged for: decided in one transaction, so that it is decided once.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use sqlx::{Sqlite, Transaction};
 
 use super::store::{self, Exchange, NewSession, Recorded};
 use super::{Binding, Inner, SessionError, Sessions, session_of};
 use crate::base::ids;
+use crate::config;
 use crate::tokens::{Claims, Grant};
 use crate::users::CredentialMark;
 
@@ -32,7 +34,7 @@ impl Sessions {
         claims: &Claims,
         mark: Option<CredentialMark>,
     ) -> Result<Grant, SessionError> {
-        let inner = self.0.as_ref();
+        let inner = self.inner.as_ref();
         let sid = claims.session.clone().unwrap_or_else(|| session_of(claims));
         if inner.revocations.has_session(&sid) {
             return Err(SessionError::Revoked);
@@ -40,31 +42,31 @@ impl Sessions {
         let _alone = inner.alone().await?;
         let now_ms = inner.clock.credible_unix_ms().map_err(SessionError::Clock)?;
         let mut transaction = inner.store.begin().await?;
-        let session = inner.recorded(&mut transaction, &sid, claims, mark, now_ms).await?;
+        let session = self.recorded(&mut transaction, &sid, claims, mark, now_ms).await?;
         if session.is_outdated(mark) {
             inner.end_with(transaction, &sid, &session, "password", now_ms).await?;
             return Err(SessionError::Revoked);
         }
-        let absolute_end_ms = inner.rules.end_of(&session);
+        let absolute_end_ms = self.rules.end_of(&session);
         if absolute_end_ms.is_some_and(|end_ms| end_ms <= now_ms) {
             return Err(SessionError::Expired);
         }
         let used = store::exchange(&mut transaction, &sid, &claims.jti).await?;
         let successor = match used {
-            Some(exchange) if inner.rules.is_reuse(&exchange, now_ms) => {
+            Some(exchange) if self.rules.is_reuse(&exchange, now_ms) => {
                 inner.reused(transaction, &sid, &session, now_ms).await?;
                 return Err(SessionError::Revoked);
             }
             Some(exchange) => Some(exchange),
-            None if inner.rules.rotate => {
-                let exchange = inner.rules.successor(now_ms, absolute_end_ms)?;
+            None if self.rules.rotate => {
+                let exchange = self.rules.successor(now_ms, absolute_end_ms)?;
                 let expires_at_ms = claims.expires_at_ms;
                 store::use_up(&mut transaction, &sid, &claims.jti, expires_at_ms, &exchange).await?;
                 Some(exchange)
             }
             None => None,
         };
-        let mut grant = inner.rules.grant(sid, now_ms, absolute_end_ms);
+        let mut grant = self.rules.grant(sid, now_ms, absolute_end_ms);
         grant.refresh = successor.map(Exchange::into_refresh);
         let expires_at_ms = grant.last_expiry_ms().max(claims.expires_at_ms);
         store::touch(&mut transaction, &grant.session, expires_at_ms, now_ms).await?;
@@ -78,7 +80,7 @@ impl Sessions {
     ///
     /// [`SessionError::Revoked`] when it has ended already or the token was used up before.
     pub async fn end(&self, claims: &Claims) -> Result<(), SessionError> {
-        let inner = self.0.as_ref();
+        let inner = self.inner.as_ref();
         let sid = claims.session.clone().unwrap_or_else(|| session_of(claims));
         if inner.revocations.has_session(&sid) {
             return Err(SessionError::Revoked);
@@ -86,9 +88,9 @@ impl Sessions {
         let _alone = inner.alone().await?;
         let now_ms = inner.clock.now_unix_ms();
         let mut transaction = inner.store.begin().await?;
-        let session = inner.recorded(&mut transaction, &sid, claims, None, now_ms).await?;
+        let session = self.recorded(&mut transaction, &sid, claims, None, now_ms).await?;
         let used = store::exchange(&mut transaction, &sid, &claims.jti).await?;
-        if used.is_some_and(|exchange| inner.rules.is_reuse(&exchange, now_ms)) {
+        if used.is_some_and(|exchange| self.rules.is_reuse(&exchange, now_ms)) {
             inner.reused(transaction, &sid, &session, now_ms).await?;
             return Err(SessionError::Revoked);
         }
@@ -96,7 +98,7 @@ impl Sessions {
     }
 }
 
-impl Inner {
+impl Sessions {
     /// The session of a refresh token that goes on. One that the store has never seen is recorded.
     async fn recorded(
         &self,
@@ -110,7 +112,7 @@ impl Inner {
             let revoked = session.has_ended || session.user_id != claims.user_id;
             return if revoked { Err(SessionError::Revoked) } else { Ok(session) };
         }
-        self.unless_revoked(&Binding::of(claims))?;
+        self.inner.unless_revoked(&Binding::of(claims))?;
         let started_at_ms = claims.issued_at_ms.unwrap_or(now_ms).min(now_ms);
         let absolute_end_ms = self.rules.absolute_end_ms(started_at_ms);
         let expires_at_ms = claims.expires_at_ms;
@@ -126,7 +128,9 @@ impl Inner {
             expires_at_ms,
         })
     }
+}
 
+impl Inner {
     async fn reused(
         &self,
         transaction: Transaction<'static, Sqlite>,
@@ -146,6 +150,18 @@ impl Inner {
 }
 
 impl Rules {
+    /// Those of `[tokens]`.
+    pub(super) fn new(tokens: &config::Tokens) -> Self {
+        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        Self {
+            access: seconds(tokens.access_lifetime),
+            refresh: seconds(tokens.refresh_lifetime),
+            session: tokens.session_lifetime.map(seconds),
+            rotate: tokens.rotate_refresh,
+            grace_ms: i64::try_from(tokens.reuse_grace.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
     pub(super) fn absolute_end_ms(&self, started_at_ms: i64) -> Option<i64> {
         self.session.map(|seconds| started_at_ms.saturating_add(seconds.saturating_mul(1000)))
     }

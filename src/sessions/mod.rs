@@ -103,13 +103,15 @@ impl<E: Into<StoreError>> From<E> for SessionError {
 
 /// The sessions of the store. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Sessions(Arc<Inner>);
+pub struct Sessions {
+    inner: Arc<Inner>,
+    rules: Rules,
+}
 
 #[derive(Debug)]
 struct Inner {
     store: Store,
     clock: Clock,
-    rules: Rules,
     revocations: Revocations,
     /// Held while something is written: SQLite lets one write, and this queue is fair.
     writing: Mutex<()>,
@@ -137,27 +139,26 @@ impl Sessions {
         let (seq, revoked) = store.revocations(0).await?;
         // None is forgotten yet, by a clock that may have to be set first.
         revocations.add(revoked);
-        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-        let rules = Rules {
-            access: seconds(tokens.access_lifetime),
-            refresh: seconds(tokens.refresh_lifetime),
-            session: tokens.session_lifetime.map(seconds),
-            rotate: tokens.rotate_refresh,
-            grace_ms: i64::try_from(tokens.reuse_grace.as_millis()).unwrap_or(i64::MAX),
-        };
         let seen = Mutex::new(Seen { data_version, seq, failing: false });
         let (writing, reuses) = (Mutex::new(()), AtomicU64::new(0));
-        Ok(Self(Arc::new(Inner { store, clock, rules, revocations, writing, seen, reuses })))
+        let inner = Inner { store, clock, revocations, writing, seen, reuses };
+        Ok(Self { inner: Arc::new(inner), rules: Rules::new(tokens) })
+    }
+
+    /// The same sessions by the rules of another configuration.
+    #[must_use]
+    pub fn with_rules(&self, tokens: &config::Tokens) -> Self {
+        Self { inner: Arc::clone(&self.inner), rules: Rules::new(tokens) }
     }
 
     /// What is revoked, for data-plane threads.
     pub fn revocations(&self) -> Revocations {
-        self.0.revocations.clone()
+        self.inner.revocations.clone()
     }
 
     /// How often a refresh token was used again after its time, since the start.
     pub fn reuses(&self) -> u64 {
-        self.0.reuses.load(Ordering::Relaxed)
+        self.inner.reuses.load(Ordering::Relaxed)
     }
 
     /// Begins the session of a login.
@@ -167,12 +168,12 @@ impl Sessions {
     /// [`SessionError::Unavailable`], [`SessionError::Randomness`] and [`SessionError::Clock`]; no token may be given out
     /// then.
     pub async fn begin(&self, user_id: &str, mark: CredentialMark) -> Result<Grant, SessionError> {
-        let inner = self.0.as_ref();
+        let inner = self.inner.as_ref();
         let now_ms = inner.clock.credible_unix_ms().map_err(SessionError::Clock)?;
         let sid = ids::random_id().map_err(SessionError::Randomness)?;
-        let absolute_end_ms = inner.rules.absolute_end_ms(now_ms);
-        let mut grant = inner.rules.grant(sid, now_ms, absolute_end_ms);
-        grant.refresh = Some(inner.rules.successor(now_ms, absolute_end_ms)?.into_refresh());
+        let absolute_end_ms = self.rules.absolute_end_ms(now_ms);
+        let mut grant = self.rules.grant(sid, now_ms, absolute_end_ms);
+        grant.refresh = Some(self.rules.successor(now_ms, absolute_end_ms)?.into_refresh());
         let new = NewSession {
             sid: &grant.session,
             user_id,
@@ -199,7 +200,7 @@ impl Sessions {
         mut binding: Binding,
         mark: Option<CredentialMark>,
     ) -> Result<Binding, SessionError> {
-        let inner = self.0.as_ref();
+        let inner = self.inner.as_ref();
         if let Some(sid) = &binding.session {
             if inner.revocations.has_session(sid) {
                 return Err(SessionError::Revoked);
@@ -227,7 +228,7 @@ impl Sessions {
     ///
     /// [`SessionError::Revoked`] and [`SessionError::Unavailable`].
     pub async fn check(&self, claims: &Claims) -> Result<(), SessionError> {
-        let inner = self.0.as_ref();
+        let inner = self.inner.as_ref();
         let mut binding = Binding::of(claims);
         let Some(sid) = binding.session.clone() else { return inner.unless_revoked(&binding) };
         if inner.revocations.has_session(&sid) {
@@ -243,7 +244,7 @@ impl Sessions {
         if claims.token_type == Expected::Refresh.name() {
             let used = store::exchange(&mut connection, &sid, &claims.jti).await?;
             let now_ms = inner.clock.now_unix_ms();
-            if used.is_some_and(|exchange| inner.rules.is_reuse(&exchange, now_ms)) {
+            if used.is_some_and(|exchange| self.rules.is_reuse(&exchange, now_ms)) {
                 return Err(SessionError::Revoked);
             }
         }

@@ -10,7 +10,7 @@ impl Sessions {
     ///
     /// [`SessionError::Unavailable`]
     pub async fn latest(&self, most: u32) -> Result<Vec<Listed>, SessionError> {
-        let inner = self.0.as_ref();
+        let inner = self.inner.as_ref();
         Ok(inner.store.latest_sessions(inner.clock.now_unix_ms(), most).await?)
     }
 
@@ -20,7 +20,7 @@ impl Sessions {
     ///
     /// [`SessionError::Unavailable`]; it has not ended then.
     pub async fn revoke(&self, sid: &str) -> Result<bool, SessionError> {
-        let inner = self.0.as_ref();
+        let inner = self.inner.as_ref();
         let _alone = inner.alone().await?;
         let Some(session) = inner.store.session(sid).await?.filter(|session| !session.has_ended) else {
             return Ok(false);

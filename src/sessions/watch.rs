@@ -46,13 +46,13 @@ impl Sessions {
         let mut ticks = tokio::time::interval(Duration::from_millis(bounds::WATCH_INTERVAL_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweeps = tokio::time::interval_at(Instant::now() + SWEEP_DELAY, SWEEP_INTERVAL);
-        let mut time = SweepTime::new(self.0.clock.now_unix_ms(), Instant::now());
+        let mut time = SweepTime::new(self.inner.clock.now_unix_ms(), Instant::now());
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.look().await,
                 _ = sweeps.tick() => {
-                    let before_ms = time.at(self.0.clock.now_unix_ms(), Instant::now());
+                    let before_ms = time.at(self.inner.clock.now_unix_ms(), Instant::now());
                     if let Err(error) = self.sweep_until(before_ms).await {
                         tracing::warn!(%error, "expired sessions are not deleted");
                     }
@@ -63,8 +63,8 @@ impl Sessions {
 
     /// Looks once for revocations by others.
     pub async fn look(&self) {
-        let mut seen = self.0.seen.lock().await;
-        match self.0.load(&mut seen).await {
+        let mut seen = self.inner.seen.lock().await;
+        match self.inner.load(&mut seen).await {
             Ok(()) => seen.failing = false,
             Err(error) => {
                 if !seen.failing {
@@ -81,14 +81,14 @@ impl Sessions {
     ///
     /// A [`StoreError`].
     pub async fn sweep(&self) -> Result<(), StoreError> {
-        self.sweep_until(self.0.clock.now_unix_ms()).await
+        self.sweep_until(self.inner.clock.now_unix_ms()).await
     }
 
     async fn sweep_until(&self, now_ms: i64) -> Result<(), StoreError> {
-        self.0.revocations.forget(now_ms);
+        self.inner.revocations.forget(now_ms);
         loop {
-            let alone = self.0.alone().await?;
-            let more = self.0.store.sweep_sessions(now_ms).await?;
+            let alone = self.inner.alone().await?;
+            let more = self.inner.store.sweep_sessions(now_ms).await?;
             drop(alone);
             if !more {
                 return Ok(());
@@ -114,9 +114,9 @@ impl Sessions {
 
     /// Ends sessions of users who are not what they were.
     async fn reconcile(&self, directory: &Directory) -> Result<(), StoreError> {
-        let now_ms = self.0.clock.now_unix_ms();
+        let now_ms = self.inner.clock.now_unix_ms();
         let mut ended = 0;
-        for user_id in self.0.store.users_with_sessions(now_ms).await? {
+        for user_id in self.inner.store.users_with_sessions(now_ms).await? {
             let (mark, reason) = match directory.find(&user_id).await {
                 Ok(Lookup::Active(account)) => (Some(account.mark), "password"),
                 Ok(Lookup::Inactive) => (None, "disabled"),
@@ -124,8 +124,8 @@ impl Sessions {
                 // Who cannot be asked for now is asked for again when a token is used.
                 Ok(Lookup::Unmanaged) | Err(_) => continue,
             };
-            let _alone = self.0.alone().await?;
-            ended += self.0.store.end_outdated(&user_id, mark, reason, now_ms).await?;
+            let _alone = self.inner.alone().await?;
+            ended += self.inner.store.end_outdated(&user_id, mark, reason, now_ms).await?;
         }
         if ended > 0 {
             tracing::info!(ended, "sessions of changed users have ended");

@@ -23,7 +23,7 @@ const BATCH_BYTES: usize = 32 * 1024;
 pub struct AccessLog {
     sink: Sink,
     clock: Clock,
-    format: LogFormat,
+    format: Cell<LogFormat>,
     lines: RefCell<Vec<u8>>,
     stopping: Cell<bool>,
 }
@@ -93,7 +93,7 @@ pub struct Record {
 impl AccessLog {
     /// An access log that writes to the sink.
     pub fn new(sink: Sink, clock: Clock, format: LogFormat) -> Self {
-        Self { sink, clock, format, lines: RefCell::default(), stopping: Cell::new(false) }
+        Self { sink, clock, format: Cell::new(format), lines: RefCell::default(), stopping: Cell::new(false) }
     }
 
     /// Begins the record of a request. As long as nobody says otherwise, it was the client who ended it.
@@ -117,6 +117,11 @@ impl AccessLog {
             received_bytes: 0,
             ended: Ended::Client,
         })
+    }
+
+    /// Writes lines from here on in this form.
+    pub fn set_format(&self, format: LogFormat) {
+        self.format.set(format);
     }
 
     /// From now on, what is cut off is cut off by the gateway.
@@ -155,7 +160,7 @@ impl Record {
     }
 
     fn write(&self, line: &mut Vec<u8>) {
-        match self.log.format {
+        match self.log.format.get() {
             LogFormat::Json => self.write_json(line),
             LogFormat::Pretty => self.write_pretty(line),
         }

@@ -87,6 +87,11 @@ impl Upstream {
         Ok(Self { shared: Arc::clone(shared), host_header, first, pools, turn })
     }
 
+    /// Whether this is what all threads know as this upstream.
+    pub fn is_of(&self, shared: &Arc<SharedUpstream>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
     /// The upstream's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name

@@ -9,13 +9,15 @@ use tokio::sync::Notify;
 
 use super::StartError;
 use super::memory::Memory;
-use super::tls::{TargetTls, TlsClient, TlsError};
+use super::tls::{self, TargetTls, TlsClient, TlsError};
 use crate::config::{self, Target};
 
 /// What all threads know of an upstream.
 #[derive(Debug)]
 pub struct SharedUpstream {
     pub(super) settings: config::Upstream,
+    /// What the files held that its TLS was made of.
+    files: TlsFiles,
     pub(super) first: Arc<SharedTarget>,
     pub(super) others: Vec<Arc<SharedTarget>>,
 }
@@ -33,6 +35,18 @@ pub struct SharedTarget {
     pub(super) wanted: AtomicUsize,
 }
 
+/// Digests of the files of `tls`; `None` for one that cannot be read.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TlsFiles(Vec<Option<[u8; 32]>>);
+
+impl TlsFiles {
+    fn of(settings: &config::Upstream) -> Self {
+        let config::UpstreamTls { ca, client, server_name: _ } = &settings.tls;
+        let client = client.iter().flat_map(|client| [&client.cert, &client.key]);
+        Self(ca.iter().chain(client).map(|path| tls::digest(path)).collect())
+    }
+}
+
 impl SharedUpstream {
     /// An upstream without connections. The certificates that it needs are read.
     ///
@@ -41,6 +55,7 @@ impl SharedUpstream {
     /// [`StartError`], which names the upstream.
     pub fn new(settings: &config::Upstream) -> Result<Self, StartError> {
         let failed = |cause| StartError { upstream: settings.name.clone(), cause };
+        let files = TlsFiles::of(settings);
         let needed = settings.targets.iter().any(Target::is_tls);
         let tls = needed.then(|| TlsClient::load(&settings.tls)).transpose().map_err(failed)?;
         let mut targets = settings.targets.iter().map(|target| SharedTarget::new(target, tls.as_ref()));
@@ -48,16 +63,21 @@ impl SharedUpstream {
         let none = || failed(TlsError::Name(String::new()));
         let first = targets.next().ok_or_else(none)?.map_err(failed)?;
         let others = targets.collect::<Result<_, _>>().map_err(failed)?;
-        Ok(Self { settings: settings.clone(), first, others })
+        Ok(Self { settings: settings.clone(), files, first, others })
     }
-}
 
-impl SharedUpstream {
-    /// The upstream's name.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.settings.name
     }
 
+    /// Whether an upstream with these settings would be this one: also the files that they name hold the same. Blocks.
+    pub fn is_of(&self, settings: &config::Upstream) -> bool {
+        self.settings == *settings && self.files == TlsFiles::of(settings)
+    }
+}
+
+impl SharedUpstream {
     /// Its targets, in the order of the configuration.
     pub fn targets(&self) -> impl Iterator<Item = &SharedTarget> {
         [&self.first].into_iter().chain(&self.others).map(AsRef::as_ref)
@@ -76,7 +96,12 @@ impl SharedUpstream {
             open: AtomicUsize::new(0),
             wanted: AtomicUsize::new(0),
         };
-        Self { settings: settings.clone(), first: Arc::new(first), others: Vec::new() }
+        Self {
+            settings: settings.clone(),
+            files: TlsFiles::default(),
+            first: Arc::new(first),
+            others: Vec::new(),
+        }
     }
 }
 

@@ -183,6 +183,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if found.is_empty() { Err(none()) } else { Ok(found) }
 }
 
+/// Tells one content of a file from another; `None` when it cannot be read.
+pub(super) fn digest(path: &Path) -> Option<[u8; 32]> {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &read(path).ok()?);
+    digest.as_ref().try_into().ok()
+}
+
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let unreadable = |error| TlsError::Unreadable(path.to_owned(), error);
     let mut bytes = Zeroizing::new(Vec::new());

@@ -229,6 +229,11 @@ impl Directory {
         self.inner.pool.queue()
     }
 
+    /// Whether both are one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Rises whenever any user may have changed, also by another process. What was found at an older epoch must be found
     /// again.
     pub fn epoch(&self) -> Arc<AtomicU64> {

@@ -1,13 +1,16 @@
 //! Taking in clients: as many as there may be, in total and of each network.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use futures_util::future::select;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
-use super::Worker;
+use super::{Stopping, Worker};
 use crate::connection::{self, Purpose};
 use crate::net::crowd::{Crowded, Place};
 use crate::net::peer::{self, Trust};
@@ -16,10 +19,34 @@ use crate::net::transport::Transport;
 /// How long accepting rests after it failed, usually because there is no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts clients for ever.
-pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
+/// Accepts clients until the gateway stops. Who has connected by then is taken in as well, since the kernel would break
+/// those connections off.
+pub(super) async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    purpose: Purpose,
+    mut stopping: watch::Receiver<Stopping>,
+) {
+    {
+        let accepting = pin!(accept_for_ever(&worker, &listener, purpose));
+        let stopped = pin!(super::wait_for(&mut stopping, Stopping::Draining));
+        // Which of the two comes first costs nothing to find out but when somebody connects.
+        select(stopped, accepting).await;
+    }
+    // The runtime may not know of them yet, so the socket itself is asked.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, address)) = listener.accept() {
+        let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        let Ok(stream) = taken else { continue };
+        let Ok(place) = place_for(&worker, address.ip()) else { continue };
+        let Some(counted) = Counted::enter(&worker) else { return };
+        serve(counted, place, stream, address, purpose);
+    }
+}
+
+async fn accept_for_ever(worker: &Rc<Worker>, listener: &TcpListener, purpose: Purpose) {
     loop {
-        if worker.connections.load(Ordering::Acquire) >= max_connections(&worker) {
+        if worker.connections.load(Ordering::Acquire) >= max_connections(worker) {
             // The kernel keeps who comes now; a place becomes free when somebody leaves.
             if is_to_be_told(worker.thread.clock.now_ms()) {
                 tracing::warn!("as many clients are connected as may be; others wait");
@@ -29,22 +56,18 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: P
         }
         match listener.accept().await {
             Ok((stream, address)) => {
-                let Ok(place) = place_for(&worker, address.ip()) else {
+                let Ok(place) = place_for(worker, address.ip()) else {
                     worker.turned_away.note(address.ip());
                     continue;
                 };
                 // Another thread may have taken the last place meanwhile.
                 let counted = loop {
-                    match Counted::enter(&worker) {
+                    match Counted::enter(worker) {
                         Some(counted) => break counted,
                         None => tokio::time::sleep(ACCEPT_PAUSE).await,
                     }
                 };
-                let worker = Rc::clone(&worker);
-                tokio::task::spawn_local(async move {
-                    connection::serve(worker, Transport::tcp(stream), address, purpose).await;
-                    drop((counted, place));
-                });
+                serve(counted, place, stream, address, purpose);
             }
             Err(error) => {
                 if is_to_be_told(worker.thread.clock.now_ms()) {
@@ -54,6 +77,15 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: P
             }
         }
     }
+}
+
+/// Serves a client on a task of its own.
+fn serve(counted: Counted, place: Option<Place>, stream: TcpStream, address: SocketAddr, purpose: Purpose) {
+    let worker = Rc::clone(&counted.0);
+    tokio::task::spawn_local(async move {
+        connection::serve(worker, Transport::tcp(stream), address, purpose).await;
+        drop((counted, place));
+    });
 }
 
 fn max_connections(worker: &Worker) -> usize {

@@ -14,7 +14,7 @@ use crate::identity::Firewall;
 use crate::limits::rates::Rates;
 use crate::net::tls::TlsServer;
 use crate::routing::{Route, RouteTable};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Authentication, Snapshot};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Meter;
 use crate::telemetry::trace::Tracer;
@@ -30,7 +30,7 @@ pub struct Generation {
     /// The token routes, served by the control plane.
     pub token_routes: TokenRoutes,
     /// Who is calling.
-    pub authenticator: Authenticator,
+    pub authenticator: Rc<Authenticator>,
     /// What is removed from requests.
     pub firewall: Arc<Firewall>,
     /// The realm in challenges.
@@ -43,7 +43,10 @@ pub struct Generation {
     pub certified_by: Option<CertificatePart>,
     /// How long a stream may outlive its token, in milliseconds.
     pub stream_grace_ms: i64,
-    pub(super) upstreams: Vec<Upstream>,
+    /// What the authenticator was made of.
+    authentication: Arc<Authentication>,
+    /// In the order of the configuration.
+    pub(super) upstreams: Vec<Rc<Upstream>>,
     /// `None` where requests are not logged.
     pub(super) access: Option<Rc<AccessLog>>,
     /// `None` where nobody can ask what was counted.
@@ -54,22 +57,36 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// A thread's part of a configuration.
+    /// A thread's part of a configuration. What did not change goes on as it is in the part before: connections to
+    /// upstreams, and what is remembered of tokens.
     ///
     /// # Errors
     ///
     /// When there is no randomness.
-    pub(super) fn new(snapshot: &Snapshot, thread: &Thread) -> Result<Self, RandomnessUnavailable> {
-        let upstreams = snapshot.upstreams.iter().map(|shared| Upstream::new(shared, &thread.clock));
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        thread: &Thread,
+        before: Option<&Self>,
+    ) -> Result<Self, RandomnessUnavailable> {
+        let upstreams = snapshot.upstreams.iter().map(|shared| {
+            let mut known = before.iter().flat_map(|before| &before.upstreams);
+            let same = known.find(|upstream| upstream.is_of(shared)).map(Rc::clone);
+            same.map_or_else(|| Upstream::new(shared, &thread.clock).map(Rc::new), Ok)
+        });
         let upstreams = upstreams.collect::<Result<_, _>>()?;
-        let authenticator = Authenticator::new(
-            snapshot.verifier.clone(),
-            snapshot.directory.clone(),
-            snapshot.sessions.clone(),
-            thread.control.clone(),
-            snapshot.clock.clone(),
-            snapshot.routes.asked_claims(),
-        )?;
+        let authentication = Arc::clone(&snapshot.authentication);
+        let same = before.filter(|before| Arc::ptr_eq(&before.authentication, &authentication));
+        let authenticator = match same {
+            Some(before) => Rc::clone(&before.authenticator),
+            None => Rc::new(Authenticator::new(
+                authentication.verifier.clone(),
+                authentication.directory.clone(),
+                authentication.sessions.clone(),
+                thread.control.clone(),
+                snapshot.clock.clone(),
+                Arc::clone(&authentication.asked),
+            )?),
+        };
         let config = &snapshot.config;
         Ok(Self {
             routes: Arc::clone(&snapshot.routes),
@@ -82,6 +99,7 @@ impl Generation {
             tls: snapshot.tls.clone(),
             certified_by: config.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()?.user),
             stream_grace_ms: i64::try_from(config.tokens.stream_grace.as_millis()).unwrap_or(i64::MAX),
+            authentication,
             upstreams,
             access: config.log.access.then(|| Rc::clone(&thread.access)),
             meter: thread.counts.clone().map(|counts| {
@@ -100,6 +118,6 @@ impl Generation {
     /// A refusal when the route names none, which no checked configuration does.
     pub fn upstream(&self, route: &Route) -> Result<&Upstream, Refusal> {
         let missing = || Refusal::new(Reason::InternalError, "The route has no upstream.");
-        self.upstreams.get(route.upstream).ok_or_else(missing)
+        self.upstreams.get(route.upstream).map(Rc::as_ref).ok_or_else(missing)
     }
 }

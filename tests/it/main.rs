@@ -35,6 +35,7 @@ mod postgres;
 mod proxy_protocol;
 mod proxying;
 mod rates;
+mod reload;
 mod routing;
 mod sessions;
 mod streams;

@@ -145,6 +145,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("proof", &["base", "config", "identity", "rehearsal"]),
     (
+        "reload",
+        &[
+            "admin",
+            "base",
+            "config",
+            "identity",
+            "keys",
+            "net",
+            "proof",
+            "snapshot",
+            "telemetry",
+            "upstream",
+            "users",
+            "worker",
+        ],
+    ),
+    (
         "app",
         &[
             "admin",
@@ -155,6 +172,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "keys",
             "net",
             "proof",
+            "reload",
             "snapshot",
             "store",
             "telemetry",
@@ -167,6 +185,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "admin",
             "app",
             "base",
             "config",
@@ -175,6 +194,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "net",
             "proof",
+            "reload",
             "sessions",
             "store",
             "telemetry",

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
@@ -28,7 +29,7 @@ const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Every limit, with what is counted. It is shared by all data-plane threads.
 pub struct Rates {
-    limits: Box<[Limit]>,
+    limits: Box<[Arc<Limit>]>,
     /// By index of the route.
     routes: Box<[Option<Plan>]>,
     token_routes: Option<Plan>,
@@ -38,7 +39,8 @@ pub struct Rates {
 }
 
 struct Limit {
-    key: LimitKey,
+    settings: config::RateLimit,
+    /// None where nobody uses it.
     rates: Box<[Rate]>,
 }
 
@@ -117,19 +119,36 @@ enum Key<'a> {
 impl Rates {
     /// The limits of a configuration. Nothing is counted yet.
     pub fn new(config: &Config, clock: &Clock) -> Self {
+        Self::of(config, &[], RandomState::new(), Stopwatch::start(clock))
+    }
+
+    /// The limits of another configuration. A limit that is in both, with the same rates by the same key, goes on with
+    /// what it has counted.
+    #[must_use]
+    pub fn renewed(&self, config: &Config) -> Self {
+        Self::of(config, &self.limits, self.hasher.clone(), self.watch.clone())
+    }
+
+    fn of(config: &Config, before: &[Arc<Limit>], hasher: RandomState, watch: Stopwatch) -> Self {
         let plan = |indices: &[usize]| Plan::new(indices, &config.limits);
-        let limits = config.limits.iter().enumerate().map(|(index, limit)| {
+        let limits = config.limits.iter().enumerate().map(|(index, settings)| {
             let routes = config.routes.iter().map(|route| &route.limits);
             let is_used = routes.chain([&config.tokens.limits]).any(|limits| limits.contains(&index));
             // What nobody uses takes no memory.
-            Limit::new(limit, if is_used { limit.rates.as_slice() } else { &[] })
+            let limit = |rates| Limit::new(settings, rates);
+            let same = before.iter().find(|limit| limit.settings == *settings && !limit.rates.is_empty());
+            match (is_used, same) {
+                (true, Some(same)) => Arc::clone(same),
+                (true, None) => Arc::new(limit(settings.rates.as_slice())),
+                (false, _) => Arc::new(limit(&[])),
+            }
         });
         Self {
             limits: limits.collect(),
             routes: config.routes.iter().map(|route| plan(&route.limits)).collect(),
             token_routes: plan(&config.tokens.limits),
-            hasher: RandomState::new(),
-            watch: Stopwatch::start(clock),
+            hasher,
+            watch,
         }
     }
 
@@ -190,10 +209,10 @@ impl Rates {
         let mut steps = [None; bounds::MAX_RATES_OF_ROUTE];
         let mut free = steps.iter_mut();
         for limit in plan.limits.iter().filter_map(|index| self.limits.get(*index)) {
-            if !turn.is_for(&limit.key) {
+            if !turn.is_for(&limit.settings.key) {
                 continue;
             }
-            let key = self.key(&limit.key, sender);
+            let key = self.key(&limit.settings.key, sender);
             for (rate, step) in limit.rates.iter().zip(&mut free) {
                 *step = Some(Step { rate, key, arrival_ns: 0 });
             }
@@ -295,7 +314,7 @@ impl Limit {
             table: Table::new(),
             refused: AtomicU64::new(0),
         });
-        Self { key: limit.key.clone(), rates: rates.collect() }
+        Self { settings: limit.clone(), rates: rates.collect() }
     }
 }
 

@@ -95,6 +95,26 @@ fn a_limit_by_header_goes_by_its_value_or_by_network() {
 }
 
 #[test]
+fn what_is_counted_goes_on_where_the_limit_did_not_change() {
+    let parsed = |text: &str| {
+        let rest = "[upstreams.api]\ntargets = [\"http://a\"]\n[[routes]]\npath = \"/\"\nauth = \"optional\"\nupstream = \"api\"\nlimit = [\"kept\", \"other\"]\n";
+        parse(&format!("{text}\n{rest}"), "gateway.toml", Path::new(""), &Environment::default()).unwrap()
+    };
+    let kept = "[limits.kept]\nkey = \"ip\"\nrate = \"2/h\"";
+    let (clock, _hand) = Clock::manual(START_MS);
+    let passes = |rates: &Rates| count(rates, 0, Turn::Only, from("192.0.2.1")).0.is_ok();
+    let before =
+        Rates::new(&parsed(&format!("{kept}\n[limits.other]\nkey = \"ip\"\nrate = \"9/h\"")), &clock);
+    assert!(passes(&before) && passes(&before) && !passes(&before));
+    // Another limit has come, and its place is in front of the one that stays.
+    let more = "[limits.a]\nkey = \"ip\"\nrate = \"1/h\"\n[limits.other]\nkey = \"ip\"\nrate = \"8/h\"";
+    let after = before.renewed(&parsed(&format!("{kept}\n{more}")));
+    assert!(!passes(&after), "what was counted is not forgotten");
+    let slower = before.renewed(&parsed(&format!("{}\n{more}", kept.replace("2/h", "3/h"))));
+    assert!(passes(&slower), "a limit with another rate begins anew");
+}
+
+#[test]
 fn who_waits_as_long_as_is_said_passes() {
     let limits = "[limits.slow]\nkey = \"ip\"\nrate = \"7/m\"\nburst = 2";
     let (rates, hand) = rates(limits, &["\"slow\""]);

@@ -11,7 +11,7 @@ use crate::base::bounds;
 
 /// Tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -21,14 +21,14 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// `None` when the file cannot be looked at. Links are followed.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub fn of(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().as_ref().map(Self::from)
     }
 }
 
 impl Stamp {
     /// Whether it is the same file, whatever it holds now.
-    pub(super) fn is_of_same_file(&self, other: &Self) -> bool {
+    pub fn is_of_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }

@@ -18,6 +18,7 @@ mod watch;
 pub use self::certificate::Certificate;
 pub use self::client::{ClientCertificate, Unfit, UnfitPart};
 pub use self::error::{HandshakeError, TlsError};
+pub use self::files::Stamp;
 pub use self::session::{Asked, Session};
 pub use self::stream::TlsStream;
 
@@ -36,7 +37,7 @@ use self::choice::{Abilities, Entry};
 use self::settings::Common;
 use crate::base::bounds;
 use crate::base::clock::Clock;
-use crate::config::{CertificateHeader, CertificateHost, Tls, TlsVersion};
+use crate::config::{CertificateHeader, CertificateHost, ClientAuth, Tls, TlsVersion};
 
 /// The TLS side of all listeners: certificates, keys and settings. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
@@ -184,8 +185,13 @@ impl TlsServer {
             .ok_or(HandshakeError::ClientCertificateInvalid)
     }
 
+    /// Who must show a certificate.
+    pub fn client_auth(&self) -> Option<&ClientAuth> {
+        self.shared.tls.client_auth.as_ref()
+    }
+
     fn headers(&self) -> &[CertificateHeader] {
-        self.shared.tls.client_auth.as_ref().map(|auth| auth.headers.as_slice()).unwrap_or_default()
+        self.client_auth().map(|auth| auth.headers.as_slice()).unwrap_or_default()
     }
 }
 

@@ -80,6 +80,10 @@ families! {
     HASH_QUEUE = ("tollgate_hash_queue_length", Gauge, None, "Logins and password hashes that wait.");
     /// No label.
     HASHES_REFUSED = ("tollgate_hash_queue_rejected", Counter, None, "Logins and password hashes that were refused because too many waited.");
+    /// Label: `result`.
+    RELOADS = ("tollgate_reloads", Counter, None, "Configurations that were read again, by result: applied or refused.");
+    /// No label.
+    CONFIG_APPLIED = ("tollgate_config_applied_timestamp_seconds", Gauge, Some("seconds"), "Since when the configuration is served by, in seconds since 1970.");
     /// Label: `limit`.
     RATE_LIMITED = ("tollgate_rate_limited", Counter, None, "Requests that a limit has refused.");
     /// Labels: `upstream`, `code`.

@@ -14,6 +14,7 @@ use tollgate::base::clock::Clock;
 use tollgate::base::secret::Secret;
 use tollgate::cli::user;
 use tollgate::config::{self, Config, Environment, Log, LogFormat, LogLevel};
+use tollgate::reload::{Mode, ReloadError, Source};
 use tollgate::store::Store;
 use tollgate::telemetry::events;
 use tollgate::telemetry::sink::{Sink, Writer};
@@ -30,6 +31,7 @@ pub(crate) const PASSWORD: &str = "secure-password";
 /// What a gateway is started with.
 pub(crate) struct Setup {
     workers: usize,
+    watch_config: bool,
     server: String,
     limits: String,
     tokens: String,
@@ -54,6 +56,9 @@ struct Person {
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) config: Config,
+    /// The configuration as it was written.
+    pub(crate) text: String,
+    source: Source,
     pub(crate) ledger: Arc<Ledger>,
     running: Option<app::Gateway>,
     log: Memory,
@@ -84,6 +89,7 @@ impl Setup {
     pub(crate) fn new() -> Self {
         Self {
             workers: 1,
+            watch_config: false,
             server: String::new(),
             limits: String::new(),
             tokens: String::new(),
@@ -117,6 +123,12 @@ impl Setup {
 
     pub(crate) fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// With a configuration that is read again when its file changes.
+    pub(crate) fn watched(mut self) -> Self {
+        self.watch_config = true;
         self
     }
 
@@ -223,9 +235,10 @@ impl Setup {
     }
 
     fn text(&self) -> String {
-        let Self { workers, server, limits, tokens, keys, users, sections, .. } = self;
+        let Self { workers, watch_config, server, limits, tokens, keys, users, sections, .. } = self;
         format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n{server}\
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n\
+             watch_config = {watch_config}\n{server}\
              [server.limits]\n{limits}[store]\nurl = \"sqlite://data/tollgate.db\"\n[tokens]\n{tokens}{keys}\
              [users]\n{users}[users.hashing]\nmemory = \"8KiB\"\niterations = 1\n{sections}"
         )
@@ -234,8 +247,12 @@ impl Setup {
     pub(crate) fn start(self) -> Gateway {
         watch_events();
         let text = self.text();
-        let config = config::parse(&text, "gateway.toml", self.scratch.path(), &Environment::default())
-            .unwrap_or_else(|failure| panic!("{failure}"));
+        let path = self.scratch.path().join("gateway.toml");
+        std::fs::write(&path, &text).unwrap();
+        let environment = Environment::default();
+        let read = config::Text::read(&path).unwrap();
+        let config = read.parse(&environment).unwrap_or_else(|failure| panic!("{failure}"));
+        let source = Source { path, environment, digest: read.digest() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (clock, hand) = match self.clock_ms {
             Some(unix_ms) => {
@@ -252,6 +269,8 @@ impl Setup {
         let mut gateway = Gateway {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             config,
+            text,
+            source: source.clone(),
             ledger,
             running: None,
             log: log.clone(),
@@ -268,8 +287,8 @@ impl Setup {
                     .change(async |store| user::disable(store, &person.name, &mut io::sink()).await.unwrap());
             }
         }
-        let running =
-            app::Gateway::start(gateway.config.clone(), clock, log).unwrap_or_else(|error| panic!("{error}"));
+        let running = app::Gateway::start(gateway.config.clone(), Some(source), clock, log);
+        let running = running.unwrap_or_else(|error| panic!("{error}"));
         gateway.address = running.addresses()[0];
         gateway.running = Some(running);
         gateway
@@ -310,6 +329,20 @@ impl Gateway {
     /// Writes a file beside the configuration.
     pub(crate) fn write(&self, name: &str, content: &str) {
         std::fs::write(self.scratch.path().join(name), content).unwrap();
+    }
+
+    /// A file beside the configuration.
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Writes another configuration and has it read, or only asks what it would change. Returns what changes.
+    pub(crate) fn reload(&self, text: &str, mode: Mode) -> Result<Vec<String>, ReloadError> {
+        self.write("gateway.toml", text);
+        let reloader = self.running().reloader().clone();
+        let control = self.running().control().expect("the control plane runs");
+        let report = control.block_on(reloader.reload(mode, None))?;
+        Ok(report.changes.iter().map(ToString::to_string).collect())
     }
 
     /// Logs in and keeps the signatures of the tokens secret.
@@ -380,7 +413,8 @@ impl Gateway {
     /// Ends the gateway at once, without draining, and starts another one on the same store.
     pub(crate) fn restart(&mut self) {
         drop(self.running.take());
-        let running = app::Gateway::start(self.config.clone(), self.clock.clone(), self.log.clone());
+        let (source, clock) = (Some(self.source.clone()), self.clock.clone());
+        let running = app::Gateway::start(self.config.clone(), source, clock, self.log.clone());
         let running = running.unwrap_or_else(|error| panic!("{error}"));
         self.address = running.addresses()[0];
         self.running = Some(running);

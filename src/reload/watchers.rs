@@ -1,0 +1,100 @@
+//! What runs on the control plane for as long as the gateway does, or as long as what it looks after is served by.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::config::UserSource;
+use crate::snapshot::Snapshot;
+
+/// What a task is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Changes of users.
+    Users,
+    /// Revocations by others.
+    Sessions,
+    /// Users of another source than the store whose sessions have to end.
+    Followers,
+    /// Files of certificates.
+    Certificates,
+    /// The file of the configuration.
+    File,
+    /// Whoever asks for the configuration to be read again.
+    Asked,
+    /// Something else; there may be several.
+    Beside,
+}
+
+/// The tasks. None of them ends by itself.
+pub(super) struct Watchers {
+    control: Handle,
+    tasks: Mutex<Vec<(Kind, JoinHandle<()>)>>,
+}
+
+impl Watchers {
+    pub(super) fn of(control: Handle) -> Self {
+        Self { control, tasks: Mutex::default() }
+    }
+
+    /// Looks after what a gateway begins with.
+    pub(super) fn begin(&self, snapshot: &Snapshot) {
+        self.follow_users(snapshot);
+        self.follow_certificates(snapshot);
+        let sessions = snapshot.authentication.sessions.clone();
+        self.run(Kind::Sessions, async move { sessions.watch().await });
+    }
+
+    /// Looks after what is served by now, and no more after what is not.
+    pub(super) fn renew(&self, before: &Snapshot, after: &Snapshot) {
+        if !before.authentication.directory.is_same(&after.authentication.directory) {
+            self.follow_users(after);
+        }
+        if before.config.tls != after.config.tls {
+            self.follow_certificates(after);
+        }
+    }
+
+    fn follow_users(&self, snapshot: &Snapshot) {
+        let directory = snapshot.authentication.directory.clone();
+        let users = directory.clone();
+        self.run(Kind::Users, async move { users.watch().await });
+        // Users of the store end their sessions in the store itself.
+        if snapshot.config.users.source != UserSource::Store {
+            let sessions = snapshot.authentication.sessions.clone();
+            self.run(Kind::Followers, async move { sessions.follow(directory).await });
+        }
+    }
+
+    fn follow_certificates(&self, snapshot: &Snapshot) {
+        if let Some(tls) = snapshot.tls.clone() {
+            self.run(Kind::Certificates, async move { tls.watch().await });
+        }
+    }
+
+    /// Runs a task in the place of the one of the same kind.
+    pub(super) fn run(&self, kind: Kind, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        if kind != Kind::Beside {
+            for (_, task) in tasks.extract_if(.., |(other, _)| *other == kind) {
+                task.abort();
+            }
+        }
+        tasks.push((kind, self.control.spawn(work)));
+    }
+
+    /// Whether one has ended, which none does unless it has panicked.
+    pub(super) fn have_failed(&self) -> bool {
+        self.tasks().iter().any(|(_, task)| task.is_finished())
+    }
+
+    /// Ends all of them.
+    pub(super) fn stop(&self) {
+        self.tasks().drain(..).for_each(|(_, task)| task.abort());
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<(Kind, JoinHandle<()>)>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
