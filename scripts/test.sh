@@ -101,6 +101,7 @@ step "build" cargo build --locked --bins --tests
 wait
 # These measure, and want the machine for themselves.
 step "faults" "$python" scripts/faults --quick target/debug/tollgate
+step "upstream chaos" "$python" scripts/upstream_chaos.py target/debug/tollgate 8
 step "flood" "$python" scripts/login_flood.py target/debug/tollgate
 step "metrics under load" "$python" scripts/metrics_load.py target/debug/tollgate 3 2
 step "slow clients" "$python" scripts/slow_clients.py target/debug/tollgate 600 10

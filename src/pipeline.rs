@@ -24,7 +24,7 @@ use crate::endpoints::{Endpoint, TokenRequest};
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
 use crate::identity::{self, Origin, UpstreamRequest};
-use crate::limits::rates::{Sender, Told, Turn};
+use crate::limits::rates::{self, Told, Turn};
 use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
 use crate::net::tls::Session;
@@ -35,7 +35,7 @@ use crate::telemetry::access::{Ended, Record};
 use crate::telemetry::account::Account;
 use crate::telemetry::metrics::PermittedFor;
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
-use crate::upstream::{Limits, UpgradeAnswer, Upstream, UpstreamResponse};
+use crate::upstream::{Limits, Sender, UpgradeAnswer, Upstream, UpstreamResponse};
 use crate::worker::Generation;
 
 /// How long an answer took (W3C Server Timing).
@@ -162,8 +162,9 @@ async fn exchange<'a>(
     }
     progress.wait(route.timeout_ms);
     record.upstream_begins();
-    let limits =
-        Limits { max_body: route.max_body, progress: Rc::clone(progress), interim: call.interim.cloned() };
+    let affinity = upstream.affinity(|| sender(call, &caller, sealed.headers()));
+    let (max_body, interim) = (route.max_body, call.interim.cloned());
+    let limits = Limits { max_body, progress: Rc::clone(progress), interim, affinity };
     if let Some((offer, client)) = sealed.take_opening() {
         let asked = websocket(call, upstream, sealed, &limits, (&offer, client), &caller);
         return Box::pin(asked).await;
@@ -212,6 +213,12 @@ async fn websocket(
             Ok(Answer::Own(switched.status(), head.headers, Bytes::new()))
         }
     }
+}
+
+/// By what a request may be spread among targets: what the upstream gets, and who sent it.
+fn sender<'a>(call: Call<'_>, caller: &'a Caller, headers: &'a HeaderMap) -> Sender<'a> {
+    let client = client_of(&call.connection.peer, headers, &call.generation.server.trusted_proxies);
+    Sender { user_id: caller.user_id(), client, headers }
 }
 
 /// Sees that an answer that goes on ends with its caller's token. One without a token has none to end with.
@@ -263,7 +270,7 @@ async fn token_route<'a>(
     }
     let client = client_of(&connection.peer, exchange.headers(), &generation.server.trusted_proxies);
     if let Some(plan) = generation.rates.of_token_routes() {
-        let sender = Sender { client, headers: exchange.headers(), user_id: None };
+        let sender = rates::Sender { client, headers: exchange.headers(), user_id: None };
         generation.rates.count(plan, Turn::Only, sender, told)?;
     }
     let Pieces { method, headers, body, .. } = *exchange.into_pieces();

@@ -2,6 +2,7 @@
 
 use crate::authn::AuthnError;
 use crate::authz::AuthzError;
+use crate::base::proxy_error::ProxyError;
 use crate::base::reason::Reason;
 use crate::http::problem::Refusal;
 use crate::identity::SealError;
@@ -105,13 +106,13 @@ impl From<SealError> for Refusal {
 
 impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
-        Self::new(error.reason(), error.detail())
+        Self::new(error.reason(), error.detail()).with_proxy_error(error.proxy_error())
     }
 }
 
 impl From<AnswerFault> for Refusal {
     fn from(fault: AnswerFault) -> Self {
-        Self::new(fault.reason(), fault.detail())
+        Self::new(fault.reason(), fault.detail()).with_proxy_error(ProxyError::HttpUpgradeFailed)
     }
 }
 
@@ -131,7 +132,8 @@ impl From<BodyFault> for Refusal {
 impl From<Overdue> for Refusal {
     fn from(overdue: Overdue) -> Self {
         match overdue {
-            Overdue::Answer => Self::new(Reason::UpstreamTimeout, "The upstream did not answer in time."),
+            Overdue::Answer => Self::new(Reason::UpstreamTimeout, "The upstream did not answer in time.")
+                .with_proxy_error(ProxyError::HttpResponseTimeout),
             Overdue::Idle | Overdue::Head | Overdue::Body | Overdue::Read => {
                 Self::new(Reason::RequestTimeout, "The request did not come in time.").closing()
             }

@@ -340,7 +340,7 @@ async fn tick(worker: Rc<Worker>) {
         }
         worker.streams.check(&generation.authenticator, generation.stream_grace_ms);
         for upstream in &generation.upstreams {
-            upstream.sweep();
+            upstream.tick();
         }
         access.flush();
         if let Some(tracer) = tracer {

@@ -11,6 +11,7 @@ use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
 use crate::config::{Auth, Config, Enforce, Route, Terms};
 use crate::net::tls::TlsServer;
 use crate::telemetry::metrics::counts::{RouteCounts, UpstreamCounts};
+use crate::upstream::{SharedUpstream, TargetReading};
 
 /// The whole overview.
 pub(super) fn overview(admin: &Admin) -> Value {
@@ -104,20 +105,21 @@ fn counted(name: &str, counts: &RouteCounts) -> Map<String, Value> {
     ])
 }
 
-fn upstream(upstream: &crate::upstream::SharedUpstream, counts: Option<&Arc<UpstreamCounts>>) -> Value {
+fn upstream(upstream: &SharedUpstream, counts: Option<&Arc<UpstreamCounts>>) -> Value {
     let requests: BTreeMap<&str, u64> = counts.map(|counts| counts.requests().collect()).unwrap_or_default();
     let buckets = counts.map(|counts| counts.duration.buckets()).unwrap_or_default();
-    let targets: Vec<Value> = upstream
-        .targets()
-        .map(|target| {
-            json!({
-                "target": target.target().to_string(),
-                "connections": target.open_connections(),
-                "waiting": target.waiting_requests(),
-                "health": "not checked",
-            })
+    let targets = upstream.reading().targets.into_iter().map(|target| {
+        let health = match (target.healthy, target.ejected) {
+            (false, _) => "unhealthy",
+            (true, true) => "ejected",
+            (true, false) => "healthy",
+        };
+        let TargetReading { target, connections, queued, in_flight, .. } = target;
+        json!({
+            "target": target, "connections": connections, "waiting": queued, "in_flight": in_flight, "health": health,
         })
-        .collect();
+    });
+    let targets: Vec<Value> = targets.collect();
     json!({"name": upstream.name(), "requests": requests, "buckets": buckets, "targets": targets})
 }
 

@@ -1,6 +1,5 @@
 //! Everything that is counted, put together when somebody asks.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::{Admin, process};
@@ -9,13 +8,17 @@ use crate::net::tls::TlsServer;
 use crate::telemetry::metrics::Counts;
 use crate::telemetry::metrics::counts::EndpointCounts;
 use crate::telemetry::metrics::exposition::{Format, Page};
-use crate::telemetry::metrics::families as family;
+use crate::telemetry::metrics::families::{self as family, Family};
 use crate::telemetry::trace::SpanSink;
+use crate::upstream::{TargetReading, UpstreamReading};
 
 /// The buckets of requests that are told: their ends are from 128 microseconds to 67 seconds.
 const DURATIONS: (usize, usize) = (7, 26);
 /// The buckets of the gateway's own time: their ends are from 4 microseconds to 1 second.
 const OVERHEADS: (usize, usize) = (2, 20);
+
+/// A family, and what of a reading is its value.
+type Read<T> = (&'static Family, fn(&T) -> u64);
 
 /// The page of metrics.
 pub(super) fn page(admin: &Admin, format: Format) -> String {
@@ -141,31 +144,42 @@ fn upstreams(page: &mut Page, admin: &Admin, total: &Counts) {
     for (name, upstream) in &used {
         page.histogram(&family::UPSTREAM_DURATION, &[("upstream", name)], &upstream.duration, DURATIONS);
     }
-    // A target that an upstream names twice is one here.
-    let mut targets = BTreeMap::<(&str, String), (usize, usize)>::new();
-    let snapshot = admin.snapshot();
-    for upstream in &snapshot.upstreams {
-        for target in upstream.targets() {
-            let sum = targets.entry((upstream.name(), target.target().to_string())).or_default();
-            sum.0 += target.open_connections();
-            sum.1 += target.waiting_requests();
+    let readings: Vec<UpstreamReading> =
+        admin.snapshot().upstreams.iter().map(|upstream| upstream.reading()).collect();
+    let counters: [Read<UpstreamReading>; 4] = [
+        (&family::UPSTREAM_RETRIES, |reading| reading.retries),
+        (&family::UPSTREAM_FAILOVERS, |reading| reading.failovers),
+        (&family::UPSTREAM_OVER_BUDGET, |reading| reading.retries_over_budget),
+        (&family::UPSTREAM_EJECTIONS, |reading| reading.ejections),
+    ];
+    for (family, value) in counters {
+        page.family(family);
+        for reading in &readings {
+            page.sample(family, &[("upstream", &reading.upstream)], value(reading));
         }
     }
-    page.family(&family::UPSTREAM_CONNECTIONS);
-    for ((upstream, target), (open, _)) in &targets {
-        page.sample(
-            &family::UPSTREAM_CONNECTIONS,
-            &[("upstream", upstream), ("target", target)],
-            number(*open),
-        );
-    }
-    page.family(&family::UPSTREAM_WAITING);
-    for ((upstream, target), (_, waiting)) in &targets {
-        page.sample(
-            &family::UPSTREAM_WAITING,
-            &[("upstream", upstream), ("target", target)],
-            number(*waiting),
-        );
+    let targets: [Read<TargetReading>; 7] = [
+        (&family::TARGET_HEALTHY, |target| u64::from(target.healthy)),
+        (&family::TARGET_EJECTED, |target| u64::from(target.ejected)),
+        (&family::TARGET_CONNECTIONS, |target| number(target.connections)),
+        (&family::TARGET_IN_FLIGHT, |target| number(target.in_flight)),
+        (&family::TARGET_WAITING, |target| number(target.queued)),
+        (&family::TARGET_CONNECTS, |target| target.connects),
+        (&family::TARGET_CONNECT_FAILURES, |target| target.connect_failures),
+    ];
+    for (family, value) in targets {
+        page.family(family);
+        for reading in &readings {
+            // A target that an upstream names twice is one here.
+            let mut told = Vec::new();
+            for target in reading.targets.iter().filter(|target| !target.target.is_empty()) {
+                if !told.contains(&&target.target) {
+                    told.push(&target.target);
+                    let labels = [("upstream", reading.upstream.as_str()), ("target", &target.target)];
+                    page.sample(family, &labels, value(target));
+                }
+            }
+        }
     }
 }
 

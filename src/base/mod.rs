@@ -8,6 +8,7 @@ pub mod ids;
 pub mod path;
 pub mod pattern;
 pub mod principal;
+pub mod proxy_error;
 pub mod reason;
 pub mod secret;
 pub mod user;

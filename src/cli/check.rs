@@ -120,7 +120,7 @@ fn row(config: &Config, route: &Route) -> [String; 6] {
         Auth::Public => "PUBLIC",
     };
     let upstream = config.upstreams.get(route.upstream).map_or_else(String::new, |upstream| {
-        let targets: Vec<String> = upstream.targets.iter().map(ToString::to_string).collect();
+        let targets: Vec<String> = upstream.targets.iter().map(|one| one.target.to_string()).collect();
         format!("{} ({})", upstream.name, targets.join(", "))
     });
     [route.name.clone(), host, route.path.to_string(), methods, who.to_owned(), upstream]

@@ -61,7 +61,7 @@ mod tests {
         init(&path, "http://127.0.0.1:9000", &environment, &mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().starts_with("wrote "));
         let config = config::load(&path, &environment).unwrap();
-        assert_eq!(config.upstreams[0].targets[0].authority(), "127.0.0.1:9000");
+        assert_eq!(config.upstreams[0].targets[0].target.authority(), "127.0.0.1:9000");
         let before = std::fs::read(&path).unwrap();
         let again = init(&path, "http://10.0.0.1", &environment, &mut Vec::new());
         assert!(matches!(again, Err(CommandError::Exists(_))));

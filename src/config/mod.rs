@@ -1,6 +1,7 @@
 //! The configuration: text becomes raw structs with positions, and those become [`Config`], which cannot be wrong.
 
 mod address;
+mod availability;
 mod complaint;
 mod django;
 mod environment;
@@ -28,6 +29,7 @@ mod upstreams;
 mod users;
 mod vocabulary;
 
+pub use self::availability::{Availability, Balance, Ejection, HashKey, HealthCheck, WeightedTarget};
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
@@ -261,7 +263,7 @@ pub struct Upstream {
     /// The name.
     pub name: String,
     /// Where requests go; at least one.
-    pub targets: Vec<Target>,
+    pub targets: Vec<WeightedTarget>,
     /// How a target is chosen.
     pub balance: Balance,
     /// For a new connection.
@@ -272,7 +274,7 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Connections per target, of the whole process.
     pub max_connections: NonZeroUsize,
-    /// Requests that may wait for a connection, per target.
+    /// Requests that may wait for a connection, per target, of the whole process.
     pub max_queue: usize,
     /// How often a request is sent again, where that is safe.
     pub retries: u32,
@@ -282,15 +284,8 @@ pub struct Upstream {
     pub identity: IdentityPreset,
     /// How targets with `https://` are verified.
     pub tls: UpstreamTls,
-}
-
-/// `balance`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// Of two targets chosen at random, the one with fewer requests in flight.
-    LeastRequest,
-    /// One after the other.
-    RoundRobin,
+    /// What keeps one target's troubles from the others and from clients.
+    pub availability: Availability,
 }
 
 /// `host_header`

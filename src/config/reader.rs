@@ -1,5 +1,6 @@
 //! Reading a parsed document without stopping at the first fault: cursors over tables, which note what is wrong and go on.
 
+mod elements;
 mod named;
 mod ratio;
 mod unknown;

@@ -35,6 +35,14 @@ impl Target {
         }
     }
 
+    /// The host and the port, unless it is a socket of this machine.
+    pub fn at(&self) -> Option<&Authority> {
+        match self {
+            Self::Http(authority) | Self::Https(authority) | Self::H2c(authority) => Some(authority),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Whether it is reached over TLS.
     pub fn is_tls(&self) -> bool {
         match self {

@@ -201,8 +201,11 @@ fn the_smallest_file_has_an_upstream_and_a_route() {
     let [upstream] = config.upstreams.as_slice() else { panic!() };
     let seconds = Duration::from_secs;
     assert_eq!(upstream.name, "api");
-    assert_eq!(upstream.targets, [Target::Http(Authority { host: "127.0.0.1".into(), port: 9000 })]);
-    assert_eq!((upstream.balance, upstream.identity), (Balance::LeastRequest, IdentityPreset::Default));
+    assert_eq!(targets(upstream), [Target::Http(Authority { host: "127.0.0.1".into(), port: 9000 })]);
+    assert_eq!(
+        (upstream.balance.clone(), upstream.identity),
+        (Balance::LeastRequest, IdentityPreset::Default)
+    );
     assert_eq!(
         (upstream.connect_timeout, upstream.response_timeout, upstream.idle_timeout),
         (seconds(5), seconds(60), seconds(60))
@@ -452,12 +455,15 @@ access = false
             Upstream {
                 name: "api",
                 targets: [
-                    Http(
-                        Authority {
-                            host: "127.0.0.1",
-                            port: 9000,
-                        },
-                    ),
+                    WeightedTarget {
+                        target: Http(
+                            Authority {
+                                host: "127.0.0.1",
+                                port: 9000,
+                            },
+                        ),
+                        weight: 1,
+                    },
                 ],
                 balance: LeastRequest,
                 connect_timeout: 5s,
@@ -473,22 +479,45 @@ access = false
                     server_name: None,
                     client: None,
                 },
+                availability: Availability {
+                    queue_timeout: 5s,
+                    max_requests: None,
+                    retry_budget_percent: 10,
+                    slow_start: 10s,
+                    resolve_interval: 30s,
+                    health_check: None,
+                    ejection: Ejection {
+                        failures: Some(
+                            5,
+                        ),
+                        duration: 1s,
+                        max_duration: 60s,
+                        max_ejected_percent: 100,
+                        statuses: [],
+                    },
+                },
             },
             Upstream {
                 name: "big",
                 targets: [
-                    Http(
-                        Authority {
-                            host: "::1",
-                            port: 1,
-                        },
-                    ),
-                    Http(
-                        Authority {
-                            host: "10.0.0.6",
-                            port: 9000,
-                        },
-                    ),
+                    WeightedTarget {
+                        target: Http(
+                            Authority {
+                                host: "::1",
+                                port: 1,
+                            },
+                        ),
+                        weight: 1,
+                    },
+                    WeightedTarget {
+                        target: Http(
+                            Authority {
+                                host: "10.0.0.6",
+                                port: 9000,
+                            },
+                        ),
+                        weight: 1,
+                    },
                 ],
                 balance: RoundRobin,
                 connect_timeout: 1s,
@@ -504,16 +533,36 @@ access = false
                     server_name: None,
                     client: None,
                 },
+                availability: Availability {
+                    queue_timeout: 5s,
+                    max_requests: None,
+                    retry_budget_percent: 10,
+                    slow_start: 10s,
+                    resolve_interval: 30s,
+                    health_check: None,
+                    ejection: Ejection {
+                        failures: Some(
+                            5,
+                        ),
+                        duration: 1s,
+                        max_duration: 60s,
+                        max_ejected_percent: 100,
+                        statuses: [],
+                    },
+                },
             },
             Upstream {
                 name: "zebra",
                 targets: [
-                    Http(
-                        Authority {
-                            host: "z",
-                            port: 80,
-                        },
-                    ),
+                    WeightedTarget {
+                        target: Http(
+                            Authority {
+                                host: "z",
+                                port: 80,
+                            },
+                        ),
+                        weight: 1,
+                    },
                 ],
                 balance: LeastRequest,
                 connect_timeout: 5s,
@@ -528,6 +577,23 @@ access = false
                     ca: None,
                     server_name: None,
                     client: None,
+                },
+                availability: Availability {
+                    queue_timeout: 5s,
+                    max_requests: None,
+                    retry_budget_percent: 10,
+                    slow_start: 10s,
+                    resolve_interval: 30s,
+                    health_check: None,
+                    ejection: Ejection {
+                        failures: Some(
+                            5,
+                        ),
+                        duration: 1s,
+                        max_duration: 60s,
+                        max_ejected_percent: 100,
+                        statuses: [],
+                    },
                 },
             },
         ],
@@ -1366,7 +1432,7 @@ fn what_is_wrong_with_a_django_application_is_told_without_its_password() {
 fn values_of_upstreams_are_checked() {
     assert_snapshot!(told(r#"[upstreams.other]
 targets = ["10.0.0.5:9000", "gopher://a", "http://user:hunter2@a", "http://a/path"]
-balance = "hash"
+balance = "hashed"
 connect_timeout = "5"
 max_connections = 0
 retries = 11
@@ -1401,11 +1467,11 @@ identity = { "X-Account" = "claim:account_id" }
       |                                                           ^^^^^^^^^^^^^^^
       = help: write "http://a"; the path that a client sends is the path that the upstream gets
 
-    gateway.toml:3:11: "hash" is not supported in this version
+    gateway.toml:3:11: unknown value "hashed"
       |
-    3 | balance = "hash"
-      |           ^^^^^^
-      = help: write "least_request" or "round_robin"
+    3 | balance = "hashed"
+      |           ^^^^^^^^
+      = help: did you mean "hash"?
 
     gateway.toml:4:19: "5" has no unit
       |
@@ -1840,7 +1906,7 @@ fn secrets_are_never_told() {
 #[test]
 fn variables_are_expanded_in_strings() {
     assert_eq!(
-        with("[upstreams.x]\ntargets = [\"http://a:${PORT}\", \"http://${HOST:-b}\"]").upstreams[1].targets
+        targets(&with("[upstreams.x]\ntargets = [\"http://a:${PORT}\", \"http://${HOST:-b}\"]").upstreams[1])
             [0],
         Target::Http(Authority { host: "a".into(), port: 9000 })
     );
@@ -1882,7 +1948,7 @@ fn the_starter_loads_as_it_is() {
     assert_eq!(config.routes[0].auth, Auth::Required);
     assert_eq!(config.routes[0].path, PathPattern { segments: Vec::new(), end: PathEnd::Prefix });
     assert_eq!(
-        config.upstreams[0].targets,
+        targets(&config.upstreams[0]),
         [Target::Http(Authority { host: "127.0.0.1".into(), port: 9000 })]
     );
     assert!(text.contains("/api/token/") && text.contains("tollgate user add"));
@@ -2058,7 +2124,7 @@ fn tls_of_an_upstream_is_read_and_fits_its_targets() {
     };
     assert_eq!(config.upstreams[0].tls, expected);
     assert_eq!(
-        config.upstreams[0].targets,
+        targets(&config.upstreams[0]),
         [Target::Https(Authority { host: "10.0.0.5".into(), port: 443 })]
     );
     for (target, tls, message) in [
@@ -2077,6 +2143,117 @@ fn tls_of_an_upstream_is_read_and_fits_its_targets() {
     }
 }
 
+fn targets(upstream: &Upstream) -> Vec<Target> {
+    upstream.targets.iter().map(|one| one.target.clone()).collect()
+}
+
+/// The one upstream of the smallest file with these lines.
+fn upstream_with(lines: &str) -> Result<Upstream, Failure> {
+    parsed(&SMALLEST.replace("targets", &format!("{lines}\ntargets")))
+        .map(|config| config.upstreams[0].clone())
+}
+
+#[test]
+fn an_upstream_is_kept_available_without_being_told_how() {
+    let upstream = upstream_with("").unwrap();
+    let ejection = Ejection {
+        failures: NonZeroU32::new(5),
+        duration: Duration::from_secs(1),
+        max_duration: Duration::from_mins(1),
+        max_ejected_percent: 100,
+        statuses: Vec::new(),
+    };
+    let expected = Availability {
+        queue_timeout: Duration::from_secs(5),
+        max_requests: None,
+        retry_budget_percent: 10,
+        slow_start: Duration::from_secs(10),
+        resolve_interval: Duration::from_secs(30),
+        health_check: None,
+        ejection,
+    };
+    assert_eq!(upstream.availability, expected);
+    assert_eq!(upstream.targets[0].weight.get(), 1);
+}
+
+#[test]
+fn an_upstream_says_how_it_is_kept_available() {
+    let text = r#"
+balance = "hash"
+hash_on = "cookie:sid"
+queue_timeout = "1s"
+max_requests = 7
+retry_budget = "20%"
+slow_start = "0s"
+resolve_interval = "5s"
+health_check = { path = "/up", interval = "1s", timeout = "500ms", healthy = 1, unhealthy = 4, expect = "200-399", host = "app.internal", fail_open = true }
+ejection = { failures = 0, duration = "2s", max_duration = "1s", max_ejected = "50%", statuses = [502, 503] }
+"#;
+    let upstream = upstream_with(text).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(upstream.balance, Balance::Hash(HashKey::Cookie("sid".into())));
+    let availability = upstream.availability;
+    assert_eq!(availability.max_requests.map(NonZeroUsize::get), Some(7));
+    assert_eq!((availability.retry_budget_percent, availability.slow_start), (20, Duration::ZERO));
+    let check = availability.health_check.unwrap();
+    assert_eq!((check.path.as_str(), check.host.as_deref()), ("/up", Some("app.internal")));
+    assert_eq!((check.healthy.get(), check.unhealthy.get(), check.expect), (1, 4, (200, 399)));
+    assert!(check.fail_open);
+    let ejection = availability.ejection;
+    assert_eq!((ejection.failures, ejection.max_ejected_percent), (None, 50));
+    // The longest is never shorter than the first one.
+    assert_eq!(ejection.max_duration, Duration::from_secs(2));
+    assert_eq!(ejection.statuses, [502, 503]);
+    // A check names the host that requests name.
+    let fixed = upstream_with("host_header = \"a.internal\"\nhealth_check.path = \"/\"").unwrap();
+    assert_eq!(fixed.availability.health_check.unwrap().host.as_deref(), Some("a.internal"));
+}
+
+#[test]
+fn targets_have_weights() {
+    let text = SMALLEST.replace(
+        "targets = [\"http://127.0.0.1:9000\"]",
+        "targets = [\"http://a\", { url = \"http://b:81\", weight = 3 }, { url = \"unix:/c\" }]",
+    );
+    let config = parsed(&text).unwrap_or_else(|failure| panic!("{failure}"));
+    let seen: Vec<_> =
+        config.upstreams[0].targets.iter().map(|one| (one.target.to_string(), one.weight.get())).collect();
+    let expected = [("http://a:80", 1), ("http://b:81", 3), ("unix:/c", 1)];
+    assert_eq!(seen, expected.map(|(url, weight)| (url.to_owned(), weight)));
+}
+
+#[test]
+fn what_keeps_an_upstream_available_is_checked() {
+    for (lines, message, hint) in [
+        ("balance = \"hash\"", "[upstreams.api] has no \"hash_on\"", "add hash_on = \"user\""),
+        ("health_check = {}", "[upstreams.api.health_check] has no \"path\"", "add path"),
+        ("health_check = { path = \"x\" }", "\"x\" is not a path", "begins with"),
+        (
+            "health_check = { path = \"/\", expect = \"2xx\" }",
+            "\"2xx\" is not a range of statuses",
+            "200-399",
+        ),
+        (
+            "health_check = { path = \"/\", intervall = \"1s\" }",
+            "unknown key \"intervall\" in [upstreams.api.health_check]",
+            "did you mean \"interval\"?",
+        ),
+        ("retry_budget = \"10\"", "\"10\" is not a share", "did you mean \"10%\"?"),
+        ("ejection = { statuses = [200] }", "\"statuses\" must be integers from 400 to 599", ""),
+        ("max_requests = 0", "\"max_requests\" must be from 1 to 1000000", ""),
+        ("queue_timeout = \"0s\"", "a duration of zero", "switched off"),
+    ] {
+        let failure = upstream_with(lines).unwrap_err();
+        let [problem] = failure.problems() else { panic!("{failure}") };
+        assert_eq!(problem.message, message, "{failure}");
+        assert!(problem.hint.as_deref().unwrap_or_default().contains(hint), "{failure}");
+    }
+    let text =
+        SMALLEST.replace("[\"http://127.0.0.1:9000\"]", "[{ weight = 0 }, { url = \"a\", wieght = 1 }, 5]");
+    let failure = parsed(&text).unwrap_err();
+    let messages: Vec<&str> = failure.problems().iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(messages.len(), 5, "{failure}");
+}
+
 #[test]
 fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     let directory = Directory::new(&[("keys/2026-11.pem", b"PEM")]);
@@ -2092,7 +2269,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     refused.sort_unstable();
     assert_eq!(
         refused.join(" ").replace('"', ""),
-        "accept cors hash_on health_check request_headers response_headers strip_prefix tests"
+        "accept cors request_headers response_headers strip_prefix tests"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
 }
@@ -2107,7 +2284,6 @@ fn unbuilt_keys_and_values_outside_the_example_are_refused_by_name() {
         (route("headers"), "headers"),
         (upstream("identity_encoding = \"utf8\""), "identity_encoding"),
         (upstream("forward_token = false"), "forward_token"),
-        (upstream("balance = \"hash\""), "hash"),
         (upstream("identity = \"webauth\""), "webauth"),
         (upstream("identity = \"remote-user\""), "remote-user"),
         (upstream("identity = {}"), "identity"),

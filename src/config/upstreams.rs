@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::address;
+use super::availability::{self, WeightedTarget};
 use super::complaint::{Complaint, choose, quoted};
 use super::kind::Kind;
-use super::reader::{Located, Table, values};
+use super::reader::{Located, Table};
 use super::server::{MAX_CONNECTIONS, non_zero, usize_from};
 use super::units;
-use super::{Balance, ClientCertificate, HostHeader, IdentityPreset, Target, Upstream, UpstreamTls};
+use super::{ClientCertificate, HostHeader, IdentityPreset, Upstream, UpstreamTls};
 
 /// Reads every upstream, in the order of the names. One with a problem is in the list all the same, for the sake
 /// of the routes that name it.
@@ -28,9 +29,8 @@ pub(super) fn check_name(name: &str) -> Result<String, Complaint> {
 
 fn upstream(name: Located<String>, mut table: Table<'_>) -> Upstream {
     table.reader.accept(&name.span, check_name(&name.value));
-    let targets = targets(&mut table);
-    let balance = table.parsed("balance", Kind::Text, balance);
-    table.unsupported("hash_on", "remove it; it belongs to balance = \"hash\"");
+    let targets = availability::targets(&mut table);
+    let balance = availability::balance(&mut table);
     let mut duration = |key| table.parsed(key, Kind::Duration, units::duration);
     let connect_timeout = duration("connect_timeout").unwrap_or(Duration::from_secs(5));
     let response_timeout = duration("response_timeout").unwrap_or(Duration::from_mins(1));
@@ -41,17 +41,14 @@ fn upstream(name: Located<String>, mut table: Table<'_>) -> Upstream {
     let host_header = table.parsed("host_header", Kind::Text, address::host_header);
     let identity = identity(&mut table);
     table.unsupported("identity_encoding", "remove it; text beyond ASCII is sent as UTF-8");
-    table.unsupported(
-        "health_check",
-        "remove it; a target that refuses a connection is passed over for that request",
-    );
+    let availability = availability::availability(&mut table, host_header.as_ref());
     let tls = tls(&mut table, &targets);
     table.unsupported("forward_token", "remove it; the client's Authorization header is not forwarded");
     table.finish();
     Upstream {
         name: name.value,
         targets,
-        balance: balance.unwrap_or(Balance::LeastRequest),
+        balance,
         connect_timeout,
         response_timeout,
         idle_timeout,
@@ -61,11 +58,12 @@ fn upstream(name: Located<String>, mut table: Table<'_>) -> Upstream {
         host_header: host_header.unwrap_or(HostHeader::Preserve),
         identity,
         tls,
+        availability,
     }
 }
 
 /// `tls`, which says something about targets that are reached over TLS only.
-fn tls(upstream: &mut Table<'_>, targets: &[Target]) -> UpstreamTls {
+fn tls(upstream: &mut Table<'_>, targets: &[WeightedTarget]) -> UpstreamTls {
     let place = upstream.key_span("tls");
     let mut table = upstream.table("tls");
     let reader = table.reader;
@@ -73,7 +71,7 @@ fn tls(upstream: &mut Table<'_>, targets: &[Target]) -> UpstreamTls {
     let (ca, cert, key) = (file("ca"), file("client_cert"), file("client_key"));
     let server_name = table.parsed("server_name", Kind::Text, address::server_name);
     if let Some(place) = place {
-        if !targets.is_empty() && !targets.iter().any(Target::is_tls) {
+        if !targets.is_empty() && !targets.iter().any(|one| one.target.is_tls()) {
             let complaint = Complaint::new("\"tls\" is of no use here: no target begins with https://");
             reader.report(
                 &place,
@@ -90,20 +88,6 @@ fn tls(upstream: &mut Table<'_>, targets: &[Target]) -> UpstreamTls {
     table.finish();
     let client = cert.zip(key).map(|(cert, key)| ClientCertificate { cert, key });
     UpstreamTls { ca, server_name, client }
-}
-
-fn targets(table: &mut Table<'_>) -> Vec<Target> {
-    table.require("targets", "add targets = [\"http://127.0.0.1:9000\"]");
-    let hint = "name at least one, such as \"http://127.0.0.1:9000\"";
-    values(table.filled_list("targets", hint, address::target).unwrap_or_default())
-}
-
-fn balance(text: &str) -> Result<Balance, Complaint> {
-    let choices = [("least_request", Balance::LeastRequest), ("round_robin", Balance::RoundRobin)];
-    if text == "hash" {
-        return Err(Complaint::not_supported("hash").hint("write \"least_request\" or \"round_robin\""));
-    }
-    choose(text, &choices)
 }
 
 fn identity(table: &mut Table<'_>) -> IdentityPreset {

@@ -5,11 +5,15 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::grpc;
+use crate::base::proxy_error::ProxyError;
 use crate::base::reason::Reason;
+
+/// RFC 9209 section 2.
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// In which form a client understands a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,7 @@ pub struct Refusal {
     scopes: Option<Box<str>>,
     allow: Vec<Method>,
     retry_after_seconds: Option<u64>,
+    proxy_error: Option<ProxyError>,
     closes: bool,
 }
 
@@ -54,6 +59,7 @@ impl Refusal {
             scopes: None,
             allow: Vec::new(),
             retry_after_seconds: None,
+            proxy_error: None,
             closes: false,
         }
     }
@@ -93,6 +99,13 @@ impl Refusal {
         self
     }
 
+    /// Says what went wrong with the upstream (RFC 9209 section 2.3).
+    #[must_use]
+    pub fn with_proxy_error(mut self, error: ProxyError) -> Self {
+        self.proxy_error = Some(error);
+        self
+    }
+
     /// Ends the connection after the answer: what follows on it cannot be trusted.
     #[must_use]
     pub fn closing(mut self) -> Self {
@@ -125,6 +138,7 @@ impl Refusal {
             Dialect::Grpc => {
                 let mut headers = grpc::trailers_only(self.status(), &self.detail);
                 headers.extend(self.retry_after().map(|after| (header::RETRY_AFTER, after)));
+                headers.extend(self.proxy_status().map(|status| (PROXY_STATUS, status)));
                 (StatusCode::OK, headers, Bytes::new())
             }
         }
@@ -152,6 +166,7 @@ impl Refusal {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
         headers.extend(self.retry_after().map(|after| (header::RETRY_AFTER, after)));
+        headers.extend(self.proxy_status().map(|status| (PROXY_STATUS, status)));
         if self.closes {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -162,6 +177,13 @@ impl Refusal {
     fn retry_after(&self) -> Option<HeaderValue> {
         let unavailable = self.status() == StatusCode::SERVICE_UNAVAILABLE;
         self.retry_after_seconds.or(unavailable.then_some(1)).map(HeaderValue::from)
+    }
+
+    /// `Proxy-Status`, on every answer that stands in the place of an upstream's.
+    fn proxy_status(&self) -> Option<HeaderValue> {
+        let in_its_place = matches!(self.status().as_u16(), 502..=504);
+        let error = self.proxy_error.or(in_its_place.then_some(ProxyError::ProxyInternalResponse))?;
+        Some(HeaderValue::from_static(error.field_value()))
     }
 
     fn members(&self, request_id: &str) -> Map<String, Value> {

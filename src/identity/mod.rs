@@ -44,6 +44,11 @@ impl UpstreamRequest {
         Some((opening, std::mem::replace(&mut self.0.body, Incoming::Empty)))
     }
 
+    /// The fields that the upstream gets.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
     /// Takes it apart, to be sent.
     pub fn into_pieces(self) -> Box<Pieces> {
         self.0

@@ -49,7 +49,13 @@ pub(super) fn prepare(
     let tls = tls(before, &config)?;
     let upstreams = config.upstreams.iter().map(|settings| {
         let same = before.upstreams.iter().find(|upstream| upstream.is_of(settings)).map(Arc::clone);
-        same.map_or_else(|| SharedUpstream::new(settings).map(Arc::new), Ok)
+        let renewed = || {
+            let renewed = SharedUpstream::new(settings)?;
+            let known = before.upstreams.iter().find(|upstream| upstream.name() == settings.name);
+            known.inspect(|known| renewed.inherit(known));
+            Ok(Arc::new(renewed))
+        };
+        same.map_or_else(renewed, Ok)
     });
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(ReloadError::Upstream)?;
     let ring = ring(before, &config, mode)?;

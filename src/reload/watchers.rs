@@ -1,12 +1,13 @@
 //! What runs on the control plane for as long as the gateway does, or as long as what it looks after is served by.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::config::UserSource;
 use crate::snapshot::Snapshot;
+use crate::upstream;
 
 /// What a task is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) enum Kind {
     Followers,
     /// Files of certificates.
     Certificates,
+    /// Names of upstreams' targets, their health, and the return of those that were ejected.
+    Upstreams,
     /// The file of the configuration.
     File,
     /// Whoever asks for the configuration to be read again.
@@ -42,6 +45,7 @@ impl Watchers {
     pub(super) fn begin(&self, snapshot: &Snapshot) {
         self.follow_users(snapshot);
         self.follow_certificates(snapshot);
+        self.run(Kind::Upstreams, upstream::keep(snapshot.upstreams.clone()));
         let sessions = snapshot.authentication.sessions.clone();
         self.run(Kind::Sessions, async move { sessions.watch().await });
     }
@@ -53,6 +57,10 @@ impl Watchers {
         }
         if before.config.tls != after.config.tls {
             self.follow_certificates(after);
+        }
+        let (then, now) = (&before.upstreams, &after.upstreams);
+        if then.len() != now.len() || then.iter().zip(now).any(|(then, now)| !Arc::ptr_eq(then, now)) {
+            self.run(Kind::Upstreams, upstream::keep(now.clone()));
         }
     }
 

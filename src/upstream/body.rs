@@ -8,12 +8,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Response;
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use super::UpstreamError;
 use super::http1::{Http1Error, Reading};
 use super::multiplex::Used;
 use crate::http::hop;
@@ -85,43 +84,13 @@ impl std::error::Error for AnswerError {
 }
 
 /// Takes an answer that may be passed on, without what was meant for the upstream's connection only.
-pub(super) fn accept(mut head: Parts, source: Source) -> Result<UpstreamResponse, UpstreamError> {
-    check(&head)?;
+pub(super) fn accept(mut head: Parts, source: Source) -> UpstreamResponse {
     hop::remove_from_response(&mut head.headers);
     let mut body = UpstreamBody { source, broken: None };
     if body.is_end_stream() {
         body.finish();
     }
-    Ok(Response::from_parts(head, body))
-}
-
-/// Whether an answer with this head may be passed on.
-pub(super) fn check(head: &Parts) -> Result<(), UpstreamError> {
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
-    }
-    if head.headers.contains_key(header::TRANSFER_ENCODING)
-        && head.headers.contains_key(header::CONTENT_LENGTH)
-    {
-        return Err(UpstreamError::Unacceptable("the upstream's answer has two lengths"));
-    }
-    if !has_plain_length(&head.headers) {
-        return Err(UpstreamError::Unacceptable(
-            "the length of the upstream's answer has more than one reading",
-        ));
-    }
-    Ok(())
-}
-
-/// Whether there is no length, or one plain number. The HTTP library takes a list of equal ones and leading zeros as well
-/// (RFC 9110 section 8.6), and the text is passed on.
-fn has_plain_length(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    match (lengths.next().map(HeaderValue::as_bytes), lengths.next()) {
-        (None, _) | (Some(b"0"), None) => true,
-        (Some([b'1'..=b'9', rest @ ..]), None) => rest.iter().all(u8::is_ascii_digit),
-        (Some(_), _) => false,
-    }
+    Response::from_parts(head, body)
 }
 
 impl Source {

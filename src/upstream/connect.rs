@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -15,9 +15,10 @@ use tokio::net::{TcpStream, UnixStream};
 use super::health::{Health, Metered};
 use super::io::Wire;
 use super::look_up::LookUps;
-use super::shared::SharedTarget;
+use super::shared::{Reach, SharedTarget};
 use super::tls::{ALPN_HTTP2, Offer};
 use crate::base::bounds;
+use crate::base::proxy_error::ProxyError;
 use crate::config::{Authority, Target};
 use crate::net::deadline::TickClock;
 
@@ -59,6 +60,26 @@ impl fmt::Display for ConnectError {
             Self::Exhausted(error) => write!(f, "the gateway has no descriptor or port left: {error}"),
         }
     }
+}
+
+impl ConnectError {
+    /// The registered word (RFC 9209 section 2.3).
+    pub fn proxy_error(&self) -> ProxyError {
+        match self {
+            Self::TimedOut => ProxyError::ConnectionTimeout,
+            Self::NotFound(_) => ProxyError::DnsError,
+            Self::Refused(_) => ProxyError::ConnectionRefused,
+            Self::Tls(error) if is_about_certificate(error) => ProxyError::TlsCertificateError,
+            Self::Tls(_) => ProxyError::TlsProtocolError,
+            Self::Http2(_) => ProxyError::HttpProtocolError,
+            Self::Exhausted(_) => ProxyError::ProxyInternalError,
+        }
+    }
+}
+
+fn is_about_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 impl std::error::Error for ConnectError {
@@ -113,7 +134,7 @@ pub(super) async fn connect_http1(
     tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
-fn speaks_http2(target: &Target, wire: &Wire) -> bool {
+pub(super) fn speaks_http2(target: &Target, wire: &Wire) -> bool {
     match (target, wire) {
         (Target::H2c(_), _) => true,
         (_, Wire::Tls(stream)) => stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2),
@@ -147,30 +168,38 @@ async fn http2(wire: Wire, clock: &Rc<TickClock>) -> Result<Http2, ConnectError>
 }
 
 async fn open(target: &SharedTarget, look_ups: &LookUps, offer: Offer) -> Result<Wire, ConnectError> {
-    if let Some(memory) = &target.memory {
-        return memory.connect().map(Wire::Memory).map_err(ConnectError::Refused);
+    if let (Reach::Named, Some(Authority { host, port })) = (&target.reach, target.target.at()) {
+        let addresses = look_ups.addresses(host, *port).await.map_err(ConnectError::NotFound)?;
+        return secured(target, open_tcp(&addresses).await?, offer).await;
     }
-    let authority = match &target.target {
-        Target::Http(authority) | Target::Https(authority) | Target::H2c(authority) => authority,
-        Target::Unix(path) => return UnixStream::connect(path).await.map(Wire::Unix).map_err(failed),
-    };
-    let stream = open_tcp(authority, look_ups).await?;
+    open_known(target, offer).await
+}
+
+/// Opens a connection to a target whose addresses are known.
+pub(super) async fn open_known(target: &SharedTarget, offer: Offer) -> Result<Wire, ConnectError> {
+    match (&target.reach, &target.target) {
+        (Reach::Memory(memory), _) => memory.connect().map(Wire::Memory).map_err(ConnectError::Refused),
+        (Reach::At(addresses), _) => secured(target, open_tcp(addresses).await?, offer).await,
+        (_, Target::Unix(path)) => UnixStream::connect(path).await.map(Wire::Unix).map_err(failed),
+        (Reach::Named | Reach::Socket, _) => {
+            Err(ConnectError::NotFound(io::Error::from(io::ErrorKind::NotFound)))
+        }
+    }
+}
+
+/// With TLS, where the target has any.
+async fn secured(target: &SharedTarget, stream: TcpStream, offer: Offer) -> Result<Wire, ConnectError> {
     stream.set_nodelay(true).map_err(ConnectError::Refused)?;
     let Some(tls) = &target.tls else { return Ok(Wire::Tcp(stream)) };
     let stream = tls.connector(offer).connect(tls.name(), stream).await.map_err(ConnectError::Tls)?;
     Ok(Wire::Tls(Box::new(stream)))
 }
 
-/// Every address of the target's name is tried in turn.
-async fn open_tcp(authority: &Authority, look_ups: &LookUps) -> Result<TcpStream, ConnectError> {
-    let Authority { host, port } = authority;
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return TcpStream::connect(SocketAddr::new(address, *port)).await.map_err(failed);
-    }
-    let addresses = look_ups.addresses(host, *port).await.map_err(ConnectError::NotFound)?;
+/// Every address is tried in turn.
+async fn open_tcp(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
     let mut last = ConnectError::NotFound(io::Error::from(io::ErrorKind::NotFound));
     for address in addresses {
-        match TcpStream::connect(address).await {
+        match TcpStream::connect(*address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = failed(error),
         }

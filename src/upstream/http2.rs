@@ -9,15 +9,16 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::ResponseFuture;
 use http::request::Parts;
+use http::response;
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 
 use super::UpstreamError;
 use super::body::{Source, StreamHold, Uploading, UpstreamResponse, accept};
 use super::interim::Interim;
 use super::multiplex::Stream;
 use super::replay::{Held, Replay};
-use super::send::{Failure, Limits};
+use super::send::{Failure, Limits, may_be_repeated};
 use crate::http::body::RequestBody;
 use crate::http::incoming::Incoming;
 use crate::http::outgoing::{self, Watch};
@@ -28,6 +29,8 @@ pub(super) struct Attempt<'a> {
     pub(super) place: &'a mut Option<Request<RequestBody>>,
     /// What was read of its body already.
     pub(super) read: &'a mut Vec<Bytes>,
+    /// Whether another target could have it.
+    pub(super) is_choice: bool,
 }
 
 /// Sends a request on a stream. After a failure, the request is in its place again if it may be sent again: an upstream
@@ -40,6 +43,7 @@ pub(super) async fn send(
     limits: &Limits,
 ) -> Result<UpstreamResponse, Failure> {
     let gone = |what| Failure::Final(UpstreamError::Unacceptable(what));
+    let is_choice = attempt.is_choice;
     let request = attempt.place.take().ok_or_else(|| gone("the request is gone"))?;
     let (mut head, body) = request.into_parts();
     let replay = Replay::new(body, std::mem::take(attempt.read));
@@ -76,9 +80,10 @@ pub(super) async fn send(
             used.health().note_answer();
             shared.settle();
             let (head, incoming) = response.into_parts();
+            check(&head).map_err(Failure::Final)?;
             let incoming = Incoming::http2(incoming, &head.headers);
             let source = Source::Http2(incoming, StreamHold { _used: used, upload });
-            return accept(head, source).map_err(Failure::Final);
+            return Ok(accept(head, source));
         }
         Err(error) => error,
     };
@@ -89,7 +94,8 @@ pub(super) async fn send(
     let Some((body, read)) = shared.take().and_then(Replay::into_parts) else {
         return Err(Failure::Final(error));
     };
-    if fate == Fate::Unknown && !(reused && may_be_repeated(&head.method, &body)) {
+    // A target that has never answered on this connection will hardly do so on the next one.
+    if fate == Fate::Unknown && !((reused || is_choice) && may_be_repeated(&head.method, &body)) {
         return Err(Failure::Broke(error));
     }
     *attempt.place = Some(Request::from_parts(head, body));
@@ -130,13 +136,6 @@ impl Fate {
     }
 }
 
-/// Whether a request that may have been processed may be sent again: the method is idempotent and there is no body.
-pub(super) fn may_be_repeated(method: &Method, body: &RequestBody) -> bool {
-    let idempotent =
-        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    idempotent && matches!(body, RequestBody::Empty)
-}
-
 /// The head as HTTP/2 has it: with the scheme, and with the authority in place of `Host` (RFC 9113 section 8.3.1).
 fn compose(head: &Parts, scheme: Scheme) -> Option<Request<()>> {
     let host = head.headers.get(header::HOST)?;
@@ -152,6 +151,34 @@ fn compose(head: &Parts, scheme: Scheme) -> Option<Request<()>> {
     headers.remove(header::HOST);
     *request.headers_mut() = headers;
     Some(request)
+}
+
+/// Whether an answer with this head may be passed on. What the reader of HTTP/1.1 refuses, the library may let pass.
+fn check(head: &response::Parts) -> Result<(), UpstreamError> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
+    }
+    if !has_plain_length(&head.headers) {
+        return Err(UpstreamError::Unacceptable(
+            "the length of the upstream's answer has more than one reading",
+        ));
+    }
+    // A quotation mark is in no name (RFC 9110 section 5.6.2).
+    if head.headers.keys().any(|name| memchr::memchr(b'"', name.as_str().as_bytes()).is_some()) {
+        return Err(UpstreamError::Unacceptable("a field of the upstream's answer has no name"));
+    }
+    Ok(())
+}
+
+/// Whether there is no length, or one plain number. The library takes a list of equal ones and leading zeros as well
+/// (RFC 9110 section 8.6), and the text is passed on.
+fn has_plain_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next().map(HeaderValue::as_bytes), lengths.next()) {
+        (None, _) | (Some(b"0"), None) => true,
+        (Some([b'1'..=b'9', rest @ ..]), None) => rest.iter().all(u8::is_ascii_digit),
+        (Some(_), _) => false,
+    }
 }
 
 /// Waits for the head of the answer, and tells of those before it.
@@ -209,7 +236,7 @@ mod tests {
             let mut request = Request::new(RequestBody::Empty);
             request.headers_mut().insert(header::HOST, HeaderValue::from_static("gw.test"));
             let (mut place, mut read) = (Some(request), Vec::new());
-            let attempt = Attempt { place: &mut place, read: &mut read };
+            let attempt = Attempt { place: &mut place, read: &mut read, is_choice: false };
             let sent = send(stream, attempt, pool.scheme(), &limits(&told)).await;
             assert!(sent.is_ok_and(|answer| answer.status() == 200));
             assert_eq!(*told.borrow(), [103, 103]);

@@ -1,32 +1,46 @@
 //! Upstreams: where permitted requests go, over connections that one thread owns.
 
+mod affinity;
+mod balance;
 mod body;
+mod budget;
 mod connect;
+mod course;
+mod endpoints;
 mod health;
 mod http1;
 mod http2;
 mod interim;
 mod io;
+mod keeper;
 mod look_up;
 mod memory;
 mod multiplex;
+mod outcome;
 mod pool;
+mod queue;
+mod readings;
 mod replay;
 mod send;
 mod shared;
+mod standing;
 mod tls;
 mod upgrade;
 
 use std::fmt;
 
+use crate::base::proxy_error::ProxyError;
 use crate::base::reason::Reason;
 
+pub use self::affinity::{Affinity, Sender};
 pub use self::body::{AnswerError, UpstreamBody, UpstreamResponse};
 pub use self::connect::ConnectError;
 pub use self::http1::{Http1Error, Trial, TrialEnd, read_answer};
 pub use self::interim::Interim;
 pub use self::io::UpstreamIo;
+pub use self::keeper::keep;
 pub use self::memory::{Memory, MemoryTarget};
+pub use self::readings::{TargetReading, UpstreamReading};
 pub use self::send::{Limits, Upstream};
 pub use self::shared::{SharedTarget, SharedUpstream};
 pub use self::tls::TlsError;
@@ -58,6 +72,8 @@ impl std::error::Error for StartError {
 pub enum UpstreamError {
     /// No connection could be made.
     Connect(ConnectError),
+    /// No target may be given requests: the health checks of all of them fail.
+    NoTarget,
     /// All connections are busy and as many requests as may are waiting already.
     QueueFull,
     /// No connection became free in time.
@@ -75,8 +91,10 @@ impl UpstreamError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Connect(ConnectError::TimedOut) => Reason::UpstreamTimeout,
-            Self::Connect(ConnectError::Exhausted(_)) => Reason::Overloaded,
-            Self::QueueFull | Self::QueueTimeout => Reason::UpstreamUnavailable,
+            Self::Connect(ConnectError::Exhausted(_)) | Self::QueueFull | Self::QueueTimeout => {
+                Reason::Overloaded
+            }
+            Self::NoTarget => Reason::UpstreamUnavailable,
             Self::Connect(
                 ConnectError::Refused(_)
                 | ConnectError::NotFound(_)
@@ -86,6 +104,18 @@ impl UpstreamError {
             | Self::Broken(_)
             | Self::BrokenStream(_)
             | Self::Unacceptable(_) => Reason::UpstreamRefused,
+        }
+    }
+
+    /// What happened, in the words of `Proxy-Status` (RFC 9209 section 2.3).
+    pub fn proxy_error(&self) -> ProxyError {
+        match self {
+            Self::Connect(error) => error.proxy_error(),
+            Self::NoTarget => ProxyError::DestinationUnavailable,
+            Self::QueueFull | Self::QueueTimeout => ProxyError::ConnectionLimitReached,
+            Self::Broken(Http1Error::Io(_) | Http1Error::Closed | Http1Error::Body(_))
+            | Self::BrokenStream(_) => ProxyError::ConnectionTerminated,
+            Self::Broken(Http1Error::Malformed(_)) | Self::Unacceptable(_) => ProxyError::HttpProtocolError,
         }
     }
 
@@ -100,6 +130,7 @@ impl UpstreamError {
                 | ConnectError::Http2(_),
             ) => "The upstream cannot be reached.",
             Self::Connect(ConnectError::Exhausted(_)) => "The gateway has no connection left.",
+            Self::NoTarget => "No target of the upstream is well.",
             Self::QueueFull | Self::QueueTimeout => "All connections to the upstream are busy.",
             Self::Broken(_) | Self::BrokenStream(_) => "The upstream broke off or did not answer in HTTP.",
             Self::Unacceptable(_) => "The upstream's answer cannot be passed on.",
@@ -111,6 +142,7 @@ impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => error.fmt(f),
+            Self::NoTarget => f.write_str("the health checks of all targets fail"),
             Self::QueueFull => f.write_str("the queue for connections is full"),
             Self::QueueTimeout => f.write_str("no connection became free in time"),
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
@@ -126,7 +158,7 @@ impl std::error::Error for UpstreamError {
             Self::Connect(error) => Some(error),
             Self::Broken(error) => Some(error),
             Self::BrokenStream(error) => Some(error),
-            Self::QueueFull | Self::QueueTimeout | Self::Unacceptable(_) => None,
+            Self::NoTarget | Self::QueueFull | Self::QueueTimeout | Self::Unacceptable(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use h2::client::{Connection, SendRequest};
 use tokio::sync::Notify;
 
 use super::health::{Health, Metered};
-use super::pool::{InFlight, Pool};
+use super::pool::InFlight;
 use super::shared::Place;
 
 /// How long a connection is kept at least before it makes room for another thread's, in milliseconds.
@@ -94,9 +94,12 @@ impl Default for Multiplexed {
 impl Multiplexed {
     /// A stream on the first connection that takes one more: they fill one after the other, so that the last can
     /// fall idle.
-    pub(super) fn next_stream(&self, pool: &Rc<Pool>) -> Option<Stream> {
+    pub(super) fn next_stream(&self, in_flight: InFlight) -> Result<Stream, InFlight> {
         let mut open = self.open.borrow_mut();
-        open.iter_mut().find_map(Open::with_room)?.begin(pool)
+        match open.iter_mut().find_map(Open::with_room) {
+            Some(open) => open.begin(in_flight),
+            None => Err(in_flight),
+        }
     }
 
     /// Whether there is a connection that takes one more request.
@@ -109,13 +112,20 @@ impl Multiplexed {
         &self,
         sender: SendRequest<Bytes>,
         health: Rc<Health>,
-        pool: &Rc<Pool>,
+        in_flight: InFlight,
     ) -> Option<Stream> {
         self.http1.set(false);
         let mut open = Open { sender: Some(sender), health };
-        let stream = open.with_room().and_then(|open| open.begin(pool));
+        let stream = open.with_room().and_then(|open| open.begin(in_flight).ok());
         self.open.borrow_mut().push(open);
         stream
+    }
+
+    /// Begins nothing more. What is under way goes on.
+    pub(super) fn retire(&self) {
+        for open in self.open.borrow_mut().iter_mut() {
+            open.sender = None;
+        }
     }
 
     /// Whether a connection is being opened that will probably carry several requests.
@@ -210,10 +220,10 @@ impl Open {
         }
     }
 
-    fn begin(&self, pool: &Rc<Pool>) -> Option<Stream> {
-        let sender = self.sender.clone()?;
+    fn begin(&self, in_flight: InFlight) -> Result<Stream, InFlight> {
+        let Some(sender) = self.sender.clone() else { return Err(in_flight) };
         self.health.begin();
-        let used = Used { health: Rc::clone(&self.health), in_flight: InFlight::begin(pool) };
-        Some(Stream { sender, used: Rc::new(used) })
+        let used = Used { health: Rc::clone(&self.health), in_flight };
+        Ok(Stream { sender, used: Rc::new(used) })
     }
 }

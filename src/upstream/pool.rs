@@ -1,6 +1,7 @@
 //! The connections of one thread to one target.
 
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,15 +9,15 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::Scheme;
-use tokio::sync::Notify;
 
 use super::UpstreamError;
 use super::connect::{Connection, Http2, connect, connect_http1};
 use super::http1;
 use super::look_up::LookUps;
 use super::multiplex::{Multiplexed, Stream, Waited, drive};
+use super::queue::{Queue, Ticket};
+use super::readings::PoolReadings;
 use super::shared::{Place, SharedTarget};
-use crate::base::bounds;
 use crate::config::{self, Target};
 use crate::net::deadline::TickClock;
 
@@ -34,9 +35,10 @@ pub(super) struct Pool {
     idle: RefCell<Vec<Idle>>,
     /// `None` where the target speaks HTTP/1.1 only.
     http2: Option<Box<Multiplexed>>,
-    in_flight: Cell<usize>,
-    waiting: Cell<usize>,
-    freed: Rc<Notify>,
+    readings: Arc<PoolReadings>,
+    queue: Rc<Queue>,
+    /// No new requests come, because the target is none any more.
+    retired: Cell<bool>,
     limits: PoolLimits,
 }
 
@@ -45,8 +47,10 @@ pub(super) struct Pool {
 struct PoolLimits {
     connect_timeout: Duration,
     idle_timeout_ms: u64,
+    queue_timeout_ms: u64,
     max_connections: usize,
     max_queue: usize,
+    max_requests: Option<usize>,
 }
 
 /// A connection that is in use. Dropped before its answer has ended, it closes.
@@ -70,23 +74,45 @@ pub(super) struct Exclusive {
     pub(super) in_flight: InFlight,
 }
 
-/// Counts a request as long as it is under way.
-pub(super) struct InFlight(Rc<Pool>);
+/// Counts a request as long as it is under way, its waiting for a connection included.
+pub(super) struct InFlight {
+    pool: Rc<Pool>,
+    /// It is one of those that the target may have at once.
+    admitted: bool,
+}
 
 impl InFlight {
     pub(super) fn begin(pool: &Rc<Pool>) -> Self {
-        pool.in_flight.set(pool.in_flight.get() + 1);
-        Self(Rc::clone(pool))
+        pool.readings.begin();
+        Self { pool: Rc::clone(pool), admitted: false }
     }
 
     pub(super) fn pool(&self) -> &Pool {
-        &self.0
+        &self.pool
+    }
+
+    /// Takes one of the places for requests, where their number is limited. Says whether there was one.
+    fn admit(&mut self) -> bool {
+        if let Some(most) = self.pool.limits.max_requests
+            && !self.admitted
+        {
+            let more = |active: usize| (active < most).then_some(active + 1);
+            let taken =
+                self.pool.shared.active.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok();
+            self.admitted = taken;
+            return taken;
+        }
+        true
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+        self.pool.readings.end();
+        if self.admitted {
+            self.pool.shared.active.fetch_sub(1, Ordering::AcqRel);
+            self.pool.queue.tell_first();
+        }
     }
 }
 
@@ -98,9 +124,11 @@ impl Pool {
     ) -> Self {
         let limits = PoolLimits {
             connect_timeout: settings.connect_timeout,
-            idle_timeout_ms: u64::try_from(settings.idle_timeout.as_millis()).unwrap_or(u64::MAX),
+            idle_timeout_ms: milliseconds(settings.idle_timeout),
+            queue_timeout_ms: milliseconds(settings.availability.queue_timeout),
             max_connections: settings.max_connections.get(),
             max_queue: settings.max_queue,
+            max_requests: settings.availability.max_requests.map(NonZeroUsize::get),
         };
         let http2 = match shared.target {
             Target::Https(_) | Target::H2c(_) => Some(Box::default()),
@@ -112,16 +140,41 @@ impl Pool {
             look_ups: LookUps::default(),
             idle: RefCell::default(),
             http2,
-            in_flight: Cell::new(0),
-            waiting: Cell::new(0),
-            freed: Rc::new(Notify::new()),
+            readings: shared.join(),
+            queue: Rc::default(),
+            retired: Cell::new(false),
             limits,
         }
     }
 
-    /// Requests of this thread that the target has not answered.
+    /// Requests of this thread that the target has not answered, those included that wait.
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.get()
+        self.readings.in_flight()
+    }
+
+    /// What all threads know of the target.
+    pub(super) fn shared(&self) -> &Arc<SharedTarget> {
+        &self.shared
+    }
+
+    /// Whether one more request would have to wait.
+    pub(super) fn is_busy(&self) -> bool {
+        let all_taken = |most: usize| self.shared.active.load(Ordering::Relaxed) >= most;
+        if self.limits.max_requests.is_some_and(all_taken) || !self.queue.is_empty() {
+            return true;
+        }
+        self.idle.borrow().is_empty()
+            && self.shared.open.load(Ordering::Relaxed) >= self.limits.max_connections
+            && !self.http2.as_ref().is_some_and(|http2| http2.has_room())
+    }
+
+    /// Takes no new requests: connections close that nobody uses, and the others after their answers.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.idle.borrow_mut().clear();
+        if let Some(http2) = &self.http2 {
+            http2.retire();
+        }
     }
 
     /// The target's `host:port`.
@@ -139,41 +192,56 @@ impl Pool {
         !matches!(self.shared.target, Target::H2c(_))
     }
 
-    /// Takes a connection: the one that was used last, or a new one, or the next that is given back.
+    /// Takes a connection: the one that was used last, or a new one, or the next that is given back. Who waits goes first.
     pub(super) async fn lease(self: &Rc<Self>) -> Result<Leased, UpstreamError> {
+        let mut in_flight = InFlight::begin(self);
+        let mut ticket = None;
         let mut patient = true;
         loop {
-            if let Some(connection) = self.next_fresh() {
-                return Ok(Leased::Http1(self.lend(connection, true)));
-            }
-            if let Some(http2) = &self.http2 {
-                if let Some(stream) = http2.next_stream(self) {
-                    return Ok(Leased::Http2(stream));
+            if (ticket.is_some() || self.queue.is_empty()) && in_flight.admit() {
+                if let Some(connection) = self.next_fresh() {
+                    return Ok(Leased::Http1(Lease { connection, in_flight, reused: true }));
                 }
-                if patient && http2.is_opening() {
-                    patient = http2.wait_for_opening().await == Waited::Opened;
-                    continue;
+                if let Some(http2) = &self.http2 {
+                    in_flight = match http2.next_stream(in_flight) {
+                        Ok(stream) => return Ok(Leased::Http2(stream)),
+                        Err(in_flight) => in_flight,
+                    };
+                    if patient && http2.is_opening() {
+                        patient = http2.wait_for_opening().await == Waited::Opened;
+                        continue;
+                    }
+                }
+                if let Some(place) = Place::take(&self.shared, self.limits.max_connections, &self.queue) {
+                    drop(ticket);
+                    // On the heap, so that the requests that find one need no room for it.
+                    return Box::pin(self.open(place, in_flight)).await;
                 }
             }
-            if let Some(place) = Place::take(&self.shared, self.limits.max_connections, &self.freed) {
-                // On the heap, so that the requests that find one need no room for it.
-                return Box::pin(self.open(place)).await;
-            }
-            Box::pin(self.wait()).await?;
+            Box::pin(self.wait(&mut ticket)).await?;
         }
     }
 
     /// Opens a connection of HTTP/1.1 that nobody else uses, before or after. An idle one makes room for it.
     pub(super) async fn exclusive(self: &Rc<Self>) -> Result<Exclusive, UpstreamError> {
+        let mut in_flight = InFlight::begin(self);
+        let mut ticket = None;
         let place = loop {
-            if let Some(place) = Place::take(&self.shared, self.limits.max_connections, &self.freed) {
-                break place;
+            if (ticket.is_some() || self.queue.is_empty()) && in_flight.admit() {
+                let place = Place::take(&self.shared, self.limits.max_connections, &self.queue);
+                if let Some(place) = place {
+                    break place;
+                }
+                let idle = self.idle.borrow_mut().pop();
+                if idle.is_some() {
+                    continue;
+                }
             }
-            drop(self.idle.borrow_mut().pop());
-            self.wait().await?;
+            self.wait(&mut ticket).await?;
         };
-        let in_flight = InFlight::begin(self);
+        drop(ticket);
         let wire = connect_http1(&self.shared, &self.look_ups, self.limits.connect_timeout).await;
+        self.readings.connected(wire.is_ok());
         let wire = wire.map_err(UpstreamError::Connect)?;
         Ok(Exclusive { connection: Box::new(http1::Connection::new(wire, place)), in_flight })
     }
@@ -188,9 +256,10 @@ impl Pool {
         }
     }
 
-    async fn open(self: &Rc<Self>, place: Place) -> Result<Leased, UpstreamError> {
+    async fn open(self: &Rc<Self>, place: Place, in_flight: InFlight) -> Result<Leased, UpstreamError> {
         let opening = self.http2.as_deref().map(Multiplexed::begin_opening);
         let connected = connect(&self.shared, &self.look_ups, self.limits.connect_timeout, &self.clock).await;
+        self.readings.connected(connected.is_ok());
         let connected = match connected {
             Ok(connected) => connected,
             Err(error) => {
@@ -206,11 +275,11 @@ impl Pool {
                     http2.note_http1();
                 }
                 let connection = Box::new(http1::Connection::new(wire, place));
-                Ok(Leased::Http1(self.lend(connection, false)))
+                Ok(Leased::Http1(Lease { connection, in_flight, reused: false }))
             }
             (Connection::Http2(opened), Some(http2)) => {
                 let Http2 { sender, connection, health } = *opened;
-                let stream = http2.add(sender, Rc::clone(&health), self);
+                let stream = http2.add(sender, Rc::clone(&health), in_flight);
                 tokio::task::spawn_local(drive(connection, health, place));
                 stream
                     .map(Leased::Http2)
@@ -222,42 +291,26 @@ impl Pool {
         }
     }
 
-    /// Tells one who waits that a stream has ended.
+    /// Tells who waits that a stream has ended.
     pub(super) fn stream_ended(&self) {
-        if self.waiting.get() > 0 {
-            self.freed.notify_one();
-        }
+        self.queue.tell_first();
     }
 
-    fn lend(self: &Rc<Self>, connection: Box<http1::Connection>, reused: bool) -> Lease {
-        Lease { connection, in_flight: InFlight::begin(self), reused }
-    }
-
-    /// Waits until a connection may be free. Another thread may have freed it, so now and then one looks.
-    async fn wait(&self) -> Result<(), UpstreamError> {
-        if self.waiting.get() >= self.limits.max_queue {
-            return Err(UpstreamError::QueueFull);
-        }
-        let _queued = Queued::join(self);
-        let deadline_ms = self.clock.now_ms()
-            + u64::try_from(self.limits.connect_timeout.as_millis()).unwrap_or(u64::MAX / 2);
-        loop {
-            let look = Duration::from_millis(bounds::TICK_MS);
-            let told = tokio::time::timeout(look, self.freed.notified()).await.is_ok();
-            let room = self.shared.open.load(Ordering::Acquire) < self.limits.max_connections;
-            let stream = self.http2.as_ref().is_some_and(|http2| http2.has_room());
-            if told || room || stream || !self.idle.borrow().is_empty() {
-                return Ok(());
-            }
-            if self.clock.now_ms() >= deadline_ms {
-                return Err(UpstreamError::QueueTimeout);
-            }
-        }
+    /// Waits in the queue until something may be free.
+    async fn wait(&self, place: &mut Option<Ticket>) -> Result<(), UpstreamError> {
+        let until_ms = self.clock.now_ms().saturating_add(self.limits.queue_timeout_ms);
+        let ticket = match place.take() {
+            Some(ticket) => ticket,
+            None => self.queue.join(&self.shared, self.limits.max_queue, until_ms)?,
+        };
+        let ticket = place.insert(ticket);
+        ticket.turn().await
     }
 
     /// Lets connections go that nobody has used for `idle_timeout`, or that another thread waits for.
     pub(super) fn sweep(&self) {
         let now_ms = self.clock.now_ms();
+        self.queue.tick(now_ms);
         let mut idle = self.idle.borrow_mut();
         idle.retain_mut(|idle| {
             now_ms.saturating_sub(idle.since_ms) < self.limits.idle_timeout_ms && idle.connection.is_fresh()
@@ -271,26 +324,15 @@ impl Pool {
 
     /// Requests of other threads that wait because the target has as many connections as it may have.
     fn wanted_elsewhere(&self) -> usize {
-        self.shared.wanted.load(Ordering::Acquire).saturating_sub(self.waiting.get())
+        if self.shared.open.load(Ordering::Relaxed) < self.limits.max_connections {
+            return 0;
+        }
+        self.shared.wanted.load(Ordering::Acquire).saturating_sub(self.queue.len())
     }
 }
 
-/// A place in the queue, left when dropped.
-struct Queued<'a>(&'a Pool);
-
-impl<'a> Queued<'a> {
-    fn join(pool: &'a Pool) -> Self {
-        pool.waiting.set(pool.waiting.get() + 1);
-        pool.shared.wanted.fetch_add(1, Ordering::AcqRel);
-        Self(pool)
-    }
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
-        self.0.shared.wanted.fetch_sub(1, Ordering::AcqRel);
-    }
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Lease {
@@ -309,14 +351,12 @@ impl Lease {
     pub(super) fn give_back(self) {
         let Self { connection, in_flight, .. } = self;
         let pool = in_flight.pool();
-        if pool.waiting.get() == 0 && pool.wanted_elsewhere() > 0 {
+        if pool.retired.get() || (pool.queue.is_empty() && pool.wanted_elsewhere() > 0) {
             return;
         }
         let since_ms = pool.clock.now_ms();
         pool.idle.borrow_mut().push(Idle { connection, since_ms });
-        if pool.waiting.get() > 0 {
-            pool.freed.notify_one();
-        }
+        pool.queue.tell_first();
     }
 }
 
@@ -343,7 +383,7 @@ pub(crate) mod tests {
         );
         let config = parse(&text, "gateway.toml", std::path::Path::new(""), &Environment::default()).unwrap();
         let shared = SharedUpstream::new(&config.upstreams[0]).unwrap();
-        Rc::new(Pool::new(&shared.first, &shared.settings, &Rc::new(TickClock::default())))
+        Rc::new(Pool::new(&shared.named[0], &shared.settings, &Rc::new(TickClock::default())))
     }
 
     /// Limits that note the status of every informational answer.
@@ -351,7 +391,7 @@ pub(crate) mod tests {
         let told = Rc::clone(told);
         let interim = Interim::new(move |answer| told.borrow_mut().push(answer.status().as_u16()));
         let progress = Rc::new(Progress::new(Rc::new(TickClock::default())));
-        Limits { max_body: None, progress, interim: Some(interim) }
+        Limits { max_body: None, progress, interim: Some(interim), affinity: None }
     }
 
     impl Pool {

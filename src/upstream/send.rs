@@ -1,18 +1,24 @@
 //! Sending a request to an upstream and taking its answer.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use http::{HeaderMap, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 
 use super::UpstreamError;
+use super::affinity::{Affinity, Sender};
+use super::balance::{Chooser, Pools};
 use super::body::UpstreamResponse;
+use super::budget::RetryBudget;
+use super::course::Course;
 use super::http1::{Fate, Sending};
 use super::http2::{self, Attempt};
 use super::interim::Interim;
+use super::outcome::Overdue;
 use super::pool::{Lease, Leased, Pool};
 use super::shared::SharedUpstream;
 use super::upgrade::{self, UpgradeAnswer};
@@ -25,11 +31,14 @@ use crate::request::{BodyLength, Pieces};
 
 /// An upstream as one thread uses it.
 pub struct Upstream {
-    shared: Arc<SharedUpstream>,
+    pub(super) shared: Arc<SharedUpstream>,
     host_header: HostChoice,
-    first: Rc<Pool>,
-    pools: Vec<Rc<Pool>>,
-    turn: Cell<u64>,
+    clock: Rc<TickClock>,
+    pools: RefCell<Rc<Pools>>,
+    /// Which version of the endpoints the pools are for.
+    version: Cell<u64>,
+    pub(super) chooser: Chooser,
+    pub(super) budget: RetryBudget,
 }
 
 /// What an upstream sees as `Host`.
@@ -48,6 +57,8 @@ pub struct Limits {
     pub progress: Rc<Progress>,
     /// Who is told of informational answers; nobody costs nothing.
     pub interim: Option<Interim>,
+    /// What the request is spread by, where requests are spread by anything.
+    pub affinity: Option<Affinity>,
 }
 
 /// Why one attempt failed, and what may be done about it.
@@ -79,12 +90,18 @@ impl Upstream {
                 HeaderValue::from_str(name).map_or(HostChoice::Preserve, HostChoice::Fixed)
             }
         };
-        let pool = |target| Rc::new(Pool::new(target, settings, clock));
-        let first = pool(&shared.first);
-        let mut pools = vec![Rc::clone(&first)];
-        pools.extend(shared.others.iter().map(pool));
-        let turn = Cell::new(u64::from_ne_bytes(random_bytes::<8>()?));
-        Ok(Self { shared: Arc::clone(shared), host_header, first, pools, turn })
+        let version = shared.version.load(Ordering::Acquire);
+        let pools = Pools::new(shared.endpoints.load_full(), None, settings, clock);
+        let seed = u64::from_ne_bytes(random_bytes::<8>()?);
+        Ok(Self {
+            shared: Arc::clone(shared),
+            host_header,
+            clock: Rc::clone(clock),
+            pools: RefCell::new(Rc::new(pools)),
+            version: Cell::new(version),
+            chooser: Chooser::new(seed),
+            budget: RetryBudget::new(settings.availability.retry_budget_percent),
+        })
     }
 
     /// Whether this is what all threads know as this upstream.
@@ -102,11 +119,32 @@ impl Upstream {
         self.shared.settings.identity
     }
 
-    /// Lets connections go that nobody has used for a while.
-    pub fn sweep(&self) {
-        for pool in &self.pools {
+    /// What a request is spread by; nothing unless requests are spread by a hash, and it has the key.
+    pub fn affinity<'a>(&self, sender: impl FnOnce() -> Sender<'a>) -> Option<Affinity> {
+        match &self.shared.settings.balance {
+            Balance::Hash(key) => Affinity::of(key, sender()),
+            Balance::LeastRequest | Balance::RoundRobin => None,
+        }
+    }
+
+    /// Takes note of the time: lets connections go that nobody has used for a while, ends waiting in vain, and learns where
+    /// requests go from now on.
+    pub fn tick(&self) {
+        let version = self.shared.version.load(Ordering::Acquire);
+        if version != self.version.replace(version) {
+            let before = self.pools();
+            let endpoints = self.shared.endpoints.load_full();
+            let pools = Pools::new(endpoints, Some(&before), &self.shared.settings, &self.clock);
+            *self.pools.borrow_mut() = Rc::new(pools);
+        }
+        self.budget.tick();
+        for pool in self.pools().all() {
             pool.sweep();
         }
+    }
+
+    fn pools(&self) -> Rc<Pools> {
+        Rc::clone(&self.pools.borrow())
     }
 
     /// Sends a request and waits for the head of its answer. It is sent again only where that cannot be noticed: when
@@ -120,31 +158,29 @@ impl Upstream {
         request: UpstreamRequest,
         limits: &Limits,
     ) -> Result<UpstreamResponse, UpstreamError> {
+        let pools = self.pools();
         let mut request = Some(self.compose(request, limits));
         let mut read = Vec::new();
-        let mut retries = self.shared.settings.retries;
-        let mut refused = false;
-        let mut failed = None;
+        let mut course = Course::new(self, &pools, limits.affinity)?;
         loop {
-            let attempt = Attempt { place: &mut request, read: &mut read };
-            let pool = self.choose(failed);
-            let error = match self.attempt(pool, attempt, limits).await {
-                Ok(response) => return Ok(response),
-                // That is nobody's failure, and each connection can be stale only once.
-                Err(Failure::Stale) => continue,
-                // Nor is the first refusal: the target was full for a moment.
-                Err(Failure::Refused(_)) if !refused => {
-                    refused = true;
-                    continue;
+            let is_choice = pools.endpoints.is_choice();
+            let attempt = Attempt { place: &mut request, read: &mut read, is_choice };
+            let pool = pools.at(course.place());
+            let overdue = Overdue::watch(&self.shared, &pools, pool, &limits.progress);
+            let outcome = self.attempt(pool, attempt, limits).await;
+            overdue.over();
+            let failure = match outcome {
+                Ok(response) => {
+                    self.shared.answered(&pools.endpoints, pool.shared(), response.status());
+                    return Ok(response);
                 }
-                Err(Failure::NotSent(error) | Failure::Broke(error) | Failure::Refused(error)) => error,
-                Err(Failure::Final(error)) => return Err(error),
+                Err(failure) => failure,
             };
-            if retries == 0 || request.is_none() {
-                return Err(error);
+            // When the client's body was at fault, the target's connection broke because of it.
+            if let Some(error) = failure.error().filter(|_| limits.progress.body_fault().is_none()) {
+                self.shared.failed(&pools.endpoints, pool.shared(), error);
             }
-            retries -= 1;
-            failed = Some(pool);
+            course.go_on(failure, request.is_some())?;
         }
     }
 
@@ -160,19 +196,19 @@ impl Upstream {
         upgrade_fields: impl FnOnce(&mut HeaderMap),
         limits: &Limits,
     ) -> Result<UpgradeAnswer, UpstreamError> {
+        let pools = self.pools();
         let mut request = self.compose(request, limits);
-        let mut retries = self.shared.settings.retries;
-        let mut failed = None;
+        let mut course = Course::new(self, &pools, limits.affinity)?;
         let (pool, exclusive) = loop {
-            let chosen = Some(self.choose(failed)).filter(|pool| pool.takes_http1());
+            let chosen = Some(pools.at(course.place())).filter(|pool| pool.takes_http1());
             let pool = chosen
-                .or_else(|| self.pools.iter().find(|pool| pool.takes_http1()))
+                .or_else(|| pools.all().iter().find(|pool| pool.takes_http1()))
                 .ok_or(UpstreamError::Unacceptable("no target of the upstream speaks HTTP/1.1"))?;
             match pool.exclusive().await {
                 Ok(exclusive) => break (pool, exclusive),
-                Err(UpstreamError::Connect(_)) if retries > 0 => {
-                    retries -= 1;
-                    failed = Some(pool);
+                Err(error @ UpstreamError::Connect(_)) => {
+                    self.shared.failed(&pools.endpoints, pool.shared(), &error);
+                    course.go_on(Failure::NotSent(error), true)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -233,7 +269,7 @@ impl Upstream {
         attempt: Attempt<'_>,
         limits: &Limits,
     ) -> Result<UpstreamResponse, Failure> {
-        let Attempt { place, read } = attempt;
+        let Attempt { place, read, is_choice } = attempt;
         let gone = || Failure::Final(UpstreamError::Unacceptable("the request is gone"));
         // What was read of the body for HTTP/2 is not put in front of it again here.
         let mut request = place.take().filter(|_| read.is_empty()).ok_or_else(gone)?;
@@ -254,48 +290,28 @@ impl Upstream {
                 if reused { Failure::Stale } else { Failure::NotSent(error) }
             }
             // A target that has never answered on this connection will hardly do so on the next one.
-            Fate::Repeatable if reused => {
+            Fate::Repeatable if reused || is_choice => {
                 *place = Some(request);
                 Failure::Broke(error)
             }
             Fate::Repeatable | Fate::Final => Failure::Final(error),
         })
     }
+}
 
-    /// Chooses a target; where there are several, not the one that has just failed: with nothing in flight it would look
-    /// like the best of all.
-    fn choose(&self, failed: Option<&Rc<Pool>>) -> &Rc<Pool> {
-        let has_failed =
-            |pool: Option<&Rc<Pool>>| pool.zip(failed).is_some_and(|(pool, failed)| Rc::ptr_eq(pool, failed));
-        let count = self.pools.len() as u64;
-        let turn = self.turn.get().wrapping_add(1);
-        self.turn.set(turn);
-        let at =
-            |index: u64| usize::try_from(index % count.max(1)).ok().and_then(|index| self.pools.get(index));
-        let chosen = match self.shared.settings.balance {
-            Balance::RoundRobin if has_failed(at(turn)) => at(turn.wrapping_add(1)),
-            Balance::RoundRobin => at(turn),
-            Balance::LeastRequest if count < 2 => at(0),
-            Balance::LeastRequest => {
-                // Two different targets, the second one by a scrambled step (SplitMix64's finaliser).
-                let random = scramble(turn);
-                let one = at(random);
-                let other = at(random + 1 + (random >> 32) % (count - 1));
-                match (one, other) {
-                    (one, other) if has_failed(one) => other,
-                    (one, other) if has_failed(other) => one,
-                    (Some(one), Some(other)) if other.in_flight() < one.in_flight() => Some(other),
-                    (one, other) => one.or(other),
-                }
-            }
-        };
-        chosen.unwrap_or(&self.first)
+impl Failure {
+    /// What a target is to blame for, if anything.
+    fn error(&self) -> Option<&UpstreamError> {
+        match self {
+            Self::Stale | Self::Refused(_) => None,
+            Self::NotSent(error) | Self::Broke(error) | Self::Final(error) => Some(error),
+        }
     }
 }
 
-fn scramble(seed: u64) -> u64 {
-    let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+/// Whether a request that may have been processed may be sent again: the method is idempotent and there is no body.
+pub(super) fn may_be_repeated(method: &Method, body: &RequestBody) -> bool {
+    let idempotent =
+        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    idempotent && matches!(body, RequestBody::Empty)
 }

@@ -17,6 +17,7 @@ mod support;
 
 mod admin;
 mod authn;
+mod availability;
 mod client_certificates;
 mod contract;
 mod corpora;

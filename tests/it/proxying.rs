@@ -561,7 +561,7 @@ fn requests_wait_for_a_connection_in_order_of_room() {
         }
         if status == 503 {
             for other in &mut others {
-                other.answer().refused(503, "upstream_unavailable");
+                other.answer().refused(503, "overloaded");
             }
         }
         assert_eq!((upstream.count(), upstream.connections()), (1, 1));

@@ -141,7 +141,7 @@
       const rates = old ? (sum(upstream.requests) - sum(old.requests)) / seconds : 0;
       upstream.targets.forEach((target, index) => {
         const health = document.createElement("span");
-        health.textContent = target.health; health.className = "badge " + ({ healthy: "good", unhealthy: "bad" }[target.health] || "");
+        health.textContent = target.health; health.className = "badge " + ({ healthy: "good", ejected: "warn", unhealthy: "bad" }[target.health] || "");
         row(upstreams, [index === 0 ? upstream.name : "", { text: target.target, kind: "mono" }, health, number(count(target.connections)), number(count(target.waiting)),
           number(index === 0 ? rate(rates) : ""), number(index === 0 ? ms(quantile(minus(upstream.buckets, old && old.buckets), 0.99)) : "")]);
       });

@@ -90,10 +90,28 @@ families! {
     UPSTREAM_REQUESTS = ("tollgate_upstream_requests", Counter, None, "Requests that were permitted to go to an upstream, by what their clients were answered.");
     /// Label: `upstream`.
     UPSTREAM_DURATION = ("tollgate_upstream_duration_seconds", Histogram, Some("seconds"), "From sending a request to an upstream to the head of its answer.");
+    /// Label: `upstream`.
+    UPSTREAM_RETRIES = ("tollgate_upstream_retries", Counter, None, "Requests that were sent once more after a target may have seen them or refused them.");
+    /// Label: `upstream`.
+    UPSTREAM_FAILOVERS = ("tollgate_upstream_failovers", Counter, None, "Requests that went to another target because the first one took no connection.");
+    /// Label: `upstream`.
+    UPSTREAM_OVER_BUDGET = ("tollgate_upstream_retries_over_budget", Counter, None, "Requests that would have been tried again if the budget had allowed it.");
+    /// Label: `upstream`.
+    UPSTREAM_EJECTIONS = ("tollgate_upstream_ejections", Counter, None, "How often a target was ejected.");
     /// Labels: `upstream`, `target`.
-    UPSTREAM_CONNECTIONS = ("tollgate_upstream_connections", Gauge, None, "Connections to a target that are open.");
+    TARGET_HEALTHY = ("tollgate_upstream_target_healthy", Gauge, None, "1 when the health checks of a target pass or there are none, 0 otherwise.");
     /// Labels: `upstream`, `target`.
-    UPSTREAM_WAITING = ("tollgate_upstream_requests_waiting", Gauge, None, "Requests that wait for a connection to a target.");
+    TARGET_EJECTED = ("tollgate_upstream_target_ejected", Gauge, None, "1 while a target rests because it has failed too often in a row.");
+    /// Labels: `upstream`, `target`.
+    TARGET_CONNECTIONS = ("tollgate_upstream_connections", Gauge, None, "Connections to a target that are open.");
+    /// Labels: `upstream`, `target`.
+    TARGET_IN_FLIGHT = ("tollgate_upstream_requests_in_flight", Gauge, None, "Requests to a target that are under way, those included that wait.");
+    /// Labels: `upstream`, `target`.
+    TARGET_WAITING = ("tollgate_upstream_requests_waiting", Gauge, None, "Requests that wait for a connection to a target.");
+    /// Labels: `upstream`, `target`.
+    TARGET_CONNECTS = ("tollgate_upstream_connects", Counter, None, "Connections to a target that were tried.");
+    /// Labels: `upstream`, `target`.
+    TARGET_CONNECT_FAILURES = ("tollgate_upstream_connect_failures", Counter, None, "Connections to a target that came to nothing.");
     /// No label.
     CLIENT_CONNECTIONS = ("tollgate_client_connections", Gauge, None, "Connections of clients that are open.");
     /// Label: `kind`.

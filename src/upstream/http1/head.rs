@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use super::chunks::Chunks;
 use super::{Answered, Framing, Http1Error};
 use crate::http::body::RequestBody;
+use crate::upstream::UpstreamError;
 
 /// Most header fields in an answer.
 const MAX_FIELDS: usize = 100;
@@ -24,6 +25,20 @@ pub(in super::super) struct Head {
     pub(in super::super) framing: Framing,
     /// The connection can carry another request.
     pub(in super::super) persistent: bool,
+}
+
+impl Head {
+    /// Itself, unless it switches protocols, which nobody has asked for who reads an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Unacceptable`]
+    pub(super) fn unless_switching(self) -> Result<Self, UpstreamError> {
+        if self.parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
+        }
+        Ok(self)
+    }
 }
 
 /// How the body of a request is framed.
@@ -171,8 +186,9 @@ fn framing(parts: &Parts, method: &Method) -> Result<Framing, Http1Error> {
     Ok(if bodyless || *method == Method::HEAD { Framing::Nothing } else { framing })
 }
 
+/// A plain number: the text is passed on, and others may read a leading zero as the mark of another base.
 fn decimal(digits: &[u8]) -> Option<u64> {
-    if !digits.iter().all(u8::is_ascii_digit) {
+    if !digits.iter().all(u8::is_ascii_digit) || matches!(digits, [b'0', _, ..]) {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()

@@ -8,9 +8,9 @@ use super::{Connection, Head, Http1Error, Reading, Upload};
 use crate::http::body::RequestBody;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::{Source, UpstreamResponse, accept};
-use crate::upstream::http2::may_be_repeated;
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::Lease;
+use crate::upstream::send::may_be_repeated;
 
 /// A request that is being sent and waits for its answer.
 pub(in super::super) struct Sending {
@@ -95,7 +95,7 @@ impl Sending {
         mut lease: Lease,
         request: Request<RequestBody>,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let Head { parts, framing, persistent } = head;
+        let Head { parts, framing, persistent } = head.unless_switching()?;
         let persistent = persistent && self.broken.is_none();
         let upload = if self.upload.is_done() || self.broken.is_some() {
             lease.connection().sent(self.upload);
@@ -103,6 +103,6 @@ impl Sending {
         } else {
             Some((self.upload, request.into_body()))
         };
-        accept(parts, Source::http1(Reading::new(lease, framing, persistent, upload)))
+        Ok(accept(parts, Source::http1(Reading::new(lease, framing, persistent, upload))))
     }
 }

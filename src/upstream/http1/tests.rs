@@ -8,7 +8,6 @@ use bytes::BytesMut;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::sync::Notify;
 
 use super::chunks::Chunks;
 use super::*;
@@ -30,7 +29,7 @@ fn request(method: Method) -> Request<RequestBody> {
 fn connection() -> (Connection, DuplexStream) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let target = pool("http://127.0.0.1:1", "").shared_target();
-    let place = Place::take(&target, 1, &Rc::new(Notify::new())).unwrap();
+    let place = Place::take(&target, 1, &Rc::default()).unwrap();
     (Connection::new(Wire::Memory(near), place), far)
 }
 

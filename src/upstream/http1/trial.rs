@@ -4,22 +4,16 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, Waker};
 
-use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use tokio::io::{AsyncWrite as _, DuplexStream};
-use tokio::sync::Notify;
 
 use super::{Connection, Framing, Head, Http1Error, Piece, Sending};
-use crate::config::Target;
 use crate::http::body::RequestBody;
-use crate::upstream::Interim;
-use crate::upstream::body::check;
 use crate::upstream::io::Wire;
 use crate::upstream::shared::{Place, SharedTarget};
+use crate::upstream::{Interim, Memory};
 
 /// Room for the request, which nobody reads, in bytes.
 const REQUEST_BYTES: usize = 1024;
@@ -93,8 +87,9 @@ impl Trial {
                 let head = sending.poll(cx, &mut connection, &mut request, Some(&interim));
                 self.informational.append(&mut told.borrow_mut());
                 if let Poll::Ready(head) = head {
-                    let Head { parts, framing, persistent } = head.map_err(drop)?;
-                    self.accept(parts)?;
+                    let head = head.map_err(drop)?.unless_switching().map_err(drop)?;
+                    let Head { parts, framing, persistent } = head;
+                    self.head = Some((parts.status, parts.headers));
                     reading = Some((framing, persistent));
                     continue;
                 }
@@ -117,12 +112,6 @@ impl Trial {
         }
     }
 
-    fn accept(&mut self, parts: Parts) -> Result<(), ()> {
-        check(&parts).map_err(drop)?;
-        self.head = Some((parts.status, parts.headers));
-        Ok(())
-    }
-
     fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -140,15 +129,8 @@ impl Trial {
 /// A connection on which so many bytes can come, and the target's end of it.
 fn connection(bytes: usize) -> Result<(Connection, DuplexStream), ()> {
     let (near, far) = tokio::io::duplex(bytes.max(REQUEST_BYTES));
-    let target = Arc::new(SharedTarget {
-        target: Target::Unix("memory".into()),
-        authority: HeaderValue::from_static("localhost"),
-        tls: None,
-        memory: None,
-        open: AtomicUsize::new(0),
-        wanted: AtomicUsize::new(0),
-    });
-    let place = Place::take(&target, 1, &Rc::new(Notify::new())).ok_or(())?;
+    let target = SharedTarget::in_memory(HeaderValue::from_static("localhost"), &Memory::new().0);
+    let place = Place::take(&target, 1, &Rc::default()).ok_or(())?;
     Ok((Connection::new(Wire::Memory(near), place), far))
 }
 

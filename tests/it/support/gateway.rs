@@ -23,6 +23,7 @@ use super::check::{self, Ledger};
 use super::client::{Client, Response};
 use super::mint;
 use super::upstream::Upstream;
+use super::wire::find;
 use super::{DEADLINE, Scratch, eventually};
 
 /// The password of every user of the tests that need none in particular.
@@ -468,6 +469,15 @@ pub(crate) fn events() -> Vec<Value> {
     let lines = events.memory.0.lock().unwrap().clone();
     let whole = lines.split_inclusive(|byte| *byte == b'\n');
     whole.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+/// Whether one line that tells of no request, of any gateway of this process, has all of these texts.
+pub(crate) fn has_event(texts: &[&str]) -> bool {
+    let Some(events) = EVENTS.get() else { return false };
+    events.writer.flush(Duration::from_secs(5));
+    let lines = events.memory.0.lock().unwrap();
+    let has = |line: &[u8], text: &str| find(line, text.as_bytes()).is_some();
+    lines.split(|byte| *byte == b'\n').any(|line| texts.iter().all(|text| has(line, text)))
 }
 
 /// Events go where the first one who asks wants them: here, before any gateway asks.

@@ -106,7 +106,11 @@ impl Upstream {
         Self::listen(socket.into(), script)
     }
 
-    fn listen(listener: TcpListener, script: impl Fn(&mut Talk) -> Then + Send + Sync + 'static) -> Self {
+    /// At an address where nobody listens.
+    pub(crate) fn listen(
+        listener: TcpListener,
+        script: impl Fn(&mut Talk) -> Then + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let script: Arc<Script> = Arc::new(script);
