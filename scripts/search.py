@@ -86,10 +86,12 @@ class Secrets:
 
 
 def files(place):
-    """Every file below a directory."""
+    """Every regular file below a directory."""
     for directory, _, names in os.walk(place):
         for name in names:
-            yield os.path.join(directory, name)
+            path = os.path.join(directory, name)
+            if os.path.isfile(path):
+                yield path
 
 
 def control(check):

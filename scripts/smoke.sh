@@ -189,7 +189,7 @@ check "wrong usage" 2 $?
 
 # Signals.
 kill -HUP "$gateway"
-hangup_logged() { grep -q 'reload is not supported' log; }
+hangup_logged() { grep -q 'the configuration was reloaded' log; }
 within 10 hangup_logged || give_up "HUP is not logged"
 check "HUP kills nothing" 401 "$(status "$url/")"
 kill -TERM "$gateway"

@@ -106,6 +106,7 @@ step "flood" "$python" scripts/login_flood.py target/debug/tollgate
 step "metrics under load" "$python" scripts/metrics_load.py target/debug/tollgate 3 2
 step "slow clients" "$python" scripts/slow_clients.py target/debug/tollgate 600 10
 step "reload" "$python" scripts/reload_load.py 40 target/debug/tollgate
+step "restart" "$python" scripts/restart_load.py 8 target/debug/tollgate
 step "identity load" cargo test --locked --test identity_load -- 200000
 
 # Cargo prints "test result: ok. 12 passed; 0 failed; …", the scripts print "12 passed, 0 failed".

@@ -2,23 +2,27 @@
 
 mod bound;
 mod error;
+mod outward;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
 
 use self::bound::Bound;
 pub use self::error::StartError;
-use crate::admin::{self, Admin};
+use crate::admin;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::connection::Purpose;
+use crate::handover::{self, Named, Offered};
 use crate::identity::Firewall;
 use crate::net::crowd::Crowd;
 use crate::net::tls::TlsServer;
@@ -28,7 +32,6 @@ use crate::snapshot::{Opened, Snapshot};
 use crate::store::Store;
 use crate::telemetry::events;
 use crate::telemetry::sink::{Sink, Writer};
-use crate::telemetry::trace::{SpanSink, export};
 use crate::upstream::SharedUpstream;
 use crate::worker::{self, Handed, Stopping};
 
@@ -44,11 +47,28 @@ const STORE_CLOSE: Duration = Duration::from_secs(1);
 /// How long the end waits for what the control plane is still doing, such as asking for the name of a database.
 const CONTROL_STOP: Duration = Duration::from_millis(250);
 
-/// How long the end waits for the last spans to be exported.
-const SPAN_FLUSH: Duration = Duration::from_millis(500);
-
 /// How long the end waits for the log to be written.
 const LOG_FLUSH: Duration = Duration::from_millis(500);
+
+/// Where a gateway comes from, beside its configuration.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// The file that the configuration is read again from.
+    pub source: Option<Source>,
+    /// Sockets that are bound already.
+    pub inherited: Inherited,
+    /// Where another process may ask for the sockets.
+    pub handover: Option<PathBuf>,
+}
+
+/// Listening sockets that others have bound.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// By a process whose place this one takes.
+    pub handed_over: Vec<Named>,
+    /// By a service manager.
+    pub passed: Vec<TcpListener>,
+}
 
 /// A gateway that runs.
 pub struct Gateway {
@@ -59,32 +79,37 @@ pub struct Gateway {
     ready: Arc<AtomicBool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     reloader: Reloader,
+    offered: Arc<Offered>,
+    /// Told when another process has taken over.
+    succeeded: Arc<Notify>,
+    /// What accepts on the admin listener.
+    admin_task: Option<AbortHandle>,
     control: Option<Runtime>,
     log: Writer,
 }
 
 impl Gateway {
     /// Starts a gateway: sees the identity firewall prove itself, opens the store, loads keys and users, binds every
-    /// address, and then serves. `source` is where the configuration is read again from.
+    /// address, and then serves.
     ///
     /// # Errors
     ///
     /// [`StartError`]; nothing is left running then.
     pub fn start(
         config: Config,
-        source: Option<Source>,
+        origin: Origin,
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
         let firewall = Firewall::new(config.tls.as_ref());
-        Self::start_behind(Arc::new(firewall), config, source, clock, output)
+        Self::start_behind(Arc::new(firewall), config, origin, clock, output)
     }
 
     /// The firewall that is proved is the one that every thread uses.
     fn start_behind(
         firewall: Arc<Firewall>,
         config: Config,
-        source: Option<Source>,
+        origin: Origin,
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
@@ -97,7 +122,8 @@ impl Gateway {
             .enable_all()
             .build()
             .map_err(StartError::System)?;
-        let Bound { addresses, admin, redirect, workers } = Bound::bind(&config)?;
+        let Origin { source, inherited, handover } = origin;
+        let Bound { addresses, admin, redirect, workers, offered } = Bound::bind(&config, inherited)?;
         let https_port = addresses.first().map_or(443, SocketAddr::port);
         let snapshot = Arc::new(control.block_on(assemble(config, clock, sink, https_port, firewall))?);
         let (stopping, stop) = watch::channel(Stopping::No);
@@ -117,25 +143,20 @@ impl Gateway {
         });
         let ready = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(AtomicUsize::new(0));
-        let admin = match admin {
-            Some((listener, address)) => {
-                let _entered = control.enter();
-                let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
-                let current = snapshots.clone();
-                let admin = Admin::new(admin::Parts {
-                    ready: Arc::clone(&ready),
-                    current: Box::new(move || Arc::clone(&current.borrow().snapshot)),
-                    connections: Arc::clone(&connections),
-                    reloads: reloader.reloads(),
-                    asks: reloader.asks(),
-                });
-                reloader.run_beside(admin.serve(listener));
-                Some(address)
-            }
-            None => None,
+        let told = admin::Parts {
+            ready: Arc::clone(&ready),
+            current: outward::current(&snapshots),
+            connections: Arc::clone(&connections),
+            reloads: reloader.reloads(),
+            asks: reloader.asks(),
         };
+        let (admin, admin_task) = outward::serve_admin(&control, &reloader, told, admin)?.unzip();
         let shared = Shared { snapshots, control: control.handle().clone(), connections, crowd, stop };
         let threads = spawn_workers(&shared, workers)?;
+        let (offered, succeeded) = (Arc::new(Offered::new(offered)), Arc::default());
+        if let Some(place) = handover {
+            offer(&control, &reloader, &place, &offered, &succeeded);
+        }
         ready.store(true, Ordering::Release);
         let listed = |addresses: &[SocketAddr]| {
             addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
@@ -143,7 +164,20 @@ impl Gateway {
         let (clients, probes) = (listed(&addresses), listed(admin.as_slice()));
         tracing::info!(listen = clients, admin = probes, workers = threads.len(), "the gateway serves");
         let control = Some(control);
-        Ok(Self { addresses, admin, redirect, stopping, ready, threads, reloader, control, log })
+        Ok(Self {
+            addresses,
+            admin,
+            redirect,
+            stopping,
+            ready,
+            threads,
+            reloader,
+            offered,
+            succeeded,
+            admin_task,
+            control,
+            log,
+        })
     }
 
     /// The addresses that clients connect to.
@@ -176,9 +210,24 @@ impl Gateway {
         self.control.as_ref()
     }
 
+    /// Waits until another process has taken over.
+    pub async fn succeeded(&self) {
+        self.succeeded.notified().await;
+    }
+
+    /// Leaves the admin listener to the process that has taken over, and drains.
+    pub fn leave(&self) {
+        self.drain();
+        if let Some(task) = &self.admin_task {
+            task.abort();
+        }
+    }
+
     /// Takes no new connections from now on and finishes what is in flight. `/readyz` says so.
     pub fn drain(&self) {
         self.ready.store(false, Ordering::Release);
+        // Before the threads let go of theirs: a copy would keep the sockets open, and clients waiting.
+        self.offered.close();
         self.stopping.send_replace(Stopping::Draining);
         tracing::info!("the gateway drains");
     }
@@ -204,6 +253,7 @@ impl Gateway {
 
     fn end(&mut self) {
         self.ready.store(false, Ordering::Release);
+        self.offered.close();
         self.stopping.send_replace(Stopping::Now);
         for thread in self.threads.drain(..) {
             match thread.join() {
@@ -213,10 +263,7 @@ impl Gateway {
             }
         }
         if let Some(control) = self.control.take() {
-            if let Some(spans) = &self.reloader.current().spans {
-                // The other end is dropped when it is done; it never sends.
-                let _flushed = spans.flush().recv_timeout(SPAN_FLUSH);
-            }
+            outward::flush_spans(&self.reloader.current());
             // Nobody looks for changes any more when the store is closed. Who ended before has panicked, and that was told.
             self.reloader.stop();
             self.close_store(&control);
@@ -269,17 +316,33 @@ async fn assemble(
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
     let metrics = config.server.admin.map(|_| Arc::default());
-    let spans = config.otlp.clone().map(|settings| {
-        let (spans, queue) = SpanSink::new(settings.sample_millionths);
-        tokio::spawn(export::run(queue, settings));
-        spans
-    });
+    let spans = config.otlp.clone().map(outward::export_spans);
     let opened = Opened { store, upstreams, firewall, tls, https_port, metrics, spans };
     let snapshot = Snapshot::assemble(config, clock, sink, opened).await?;
     for key in snapshot.ring.keys().filter(|key| key.is_exposed()) {
         tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");
     }
     Ok(snapshot)
+}
+
+/// Lets another process of this user ask for the sockets. A gateway serves without that as well.
+fn offer(
+    control: &Runtime,
+    reloader: &Reloader,
+    place: &Path,
+    offered: &Arc<Offered>,
+    succeeded: &Arc<Notify>,
+) {
+    let _entered = control.enter();
+    match handover::listen(place) {
+        Ok(listener) => {
+            let offering = handover::offer(listener, Arc::clone(offered), Arc::clone(succeeded));
+            reloader.run_beside(offering);
+        }
+        Err(error) => {
+            tracing::warn!(%error, place = %place.display(), "no other process can take over while this one runs");
+        }
+    }
 }
 
 /// What all threads share.
@@ -336,7 +399,8 @@ mod tests {
                     [[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\"\n";
         let config = parse(text, "gateway.toml", &scratch.path(""), &Environment::default()).unwrap();
         let leaking = Arc::new(Firewall::ignorant_of(None, "x-user-email"));
-        let refused = Gateway::start_behind(leaking, config.clone(), None, Clock::System, io::sink());
+        let refused =
+            Gateway::start_behind(leaking, config.clone(), Origin::default(), Clock::System, io::sink());
         let Err(error) = refused else { panic!("it started") };
         let error = CommandError::Start(error);
         assert_eq!(error.exit(), Exit::NotStarted);
@@ -344,6 +408,6 @@ mod tests {
         assert!(told.contains("a client's x-user-email reaches the upstream when it is sent as "), "{told}");
         assert!(!scratch.path("data").exists(), "nothing was made");
         let sound = Arc::new(Firewall::new(None));
-        Gateway::start_behind(sound, config, None, Clock::System, io::sink()).unwrap().stop();
+        Gateway::start_behind(sound, config, Origin::default(), Clock::System, io::sink()).unwrap().stop();
     }
 }

@@ -45,6 +45,7 @@
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
 //! | [`rehearsal`], [`proof`] | that thread in memory, without sockets; the proof at the start that nobody can forge an identity |
+//! | [`service`], [`handover`] | what a service manager gives and is told; sockets for the process that follows |
 //! | [`reload`] | the next configuration: read, opened and proved beside the running one, then handed to the threads |
 //! | [`app`] | the composition root: opens, binds, then serves |
 //! | [`lifecycle`], [`cli`] | signals and the two-stage end; the command line |
@@ -61,6 +62,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod endpoints;
+pub mod handover;
 pub mod http;
 pub mod identity;
 pub mod keys;
@@ -76,6 +78,7 @@ pub mod reload;
 pub mod request;
 pub mod response;
 pub mod routing;
+pub mod service;
 pub mod sessions;
 pub mod snapshot;
 pub mod store;

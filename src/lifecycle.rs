@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::app::Gateway;
+use crate::service;
 
 /// How often is looked whether all parts still run.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -69,7 +70,12 @@ impl Signals {
         let ending = runtime.block_on(async {
             match streams.wait(&gateway).await {
                 Asked::ToStop => {
+                    service::stopping();
                     gateway.drain();
+                    streams.drain(&gateway).await
+                }
+                Asked::ToLeave => {
+                    gateway.leave();
                     streams.drain(&gateway).await
                 }
                 Asked::Nothing => Ending::Failed,
@@ -84,6 +90,8 @@ impl Signals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     ToStop,
+    /// Another process has taken over.
+    ToLeave,
     /// The gateway, or a part of it, has ended by itself.
     Nothing,
 }
@@ -97,8 +105,11 @@ impl Streams {
                 Some(()) = terminate.recv() => return Asked::ToStop,
                 Some(()) = interrupt.recv() => return Asked::ToStop,
                 Some(()) = hangup.recv() => gateway.reloader().ask(),
+                () = gateway.succeeded() => return Asked::ToLeave,
                 _ = looks.tick() => if gateway.has_failed() {
                     return Asked::Nothing;
+                } else {
+                    service::alive();
                 },
             }
         }

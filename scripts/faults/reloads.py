@@ -52,7 +52,7 @@ def storm(trial):
     trial.check("X10 memory does not grow with the signals", grown < 30, f"{grown:.1f} MB")
     said = gateway.said()
     applied, refused = said.count("the configuration was reloaded"), said.count("the configuration is not reloaded")
-    trial.check("X10 both kinds are in the log", applied > 5 and refused > 1, f"{applied} and {refused}")
+    trial.check("X10 both kinds are in the log", applied > 5 and refused > 0, f"{applied} and {refused}")
     trial.note(f"{signals} signals: {applied} reloads applied, {refused} refused, {sum(load.statuses.values())} requests, p99 {load.ms(0.99):.1f} ms")
     gateway.signal(signal.SIGHUP)
     code, took = gateway.stop()

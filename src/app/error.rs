@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 
 use crate::keys::KeyError;
 use crate::net::listener::BindError;
@@ -17,6 +18,8 @@ use crate::users::UsersOpenError;
 pub enum StartError {
     /// An address could not be bound.
     Bind(BindError),
+    /// The service manager has passed a socket for an address that the configuration does not name.
+    Inherited(SocketAddr),
     /// The store could not be opened.
     Store(StoreError),
     /// The users could not be read.
@@ -37,6 +40,10 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind(error) => error.fmt(f),
+            Self::Inherited(address) => write!(
+                f,
+                "the service manager passes a socket for {address}, which is none of server.listen, server.http_redirect and server.admin"
+            ),
             Self::Store(error) => error.fmt(f),
             Self::Users(error) => error.fmt(f),
             Self::Keys(error) => error.fmt(f),
@@ -51,6 +58,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Inherited(_) => None,
             Self::Bind(error) => Some(error),
             Self::Store(error) => Some(error),
             Self::Users(error) => Some(error),

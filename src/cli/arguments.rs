@@ -34,7 +34,11 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Start the gateway; this is what happens without a verb
-    Run,
+    Run {
+        /// Take the sockets of the gateway that runs with the same store; it finishes what is in flight and ends
+        #[arg(long)]
+        take_over: bool,
+    },
     /// Try it out: a gateway, a sample API and a user, on free ports
     Demo {
         /// Print one line {"url","username","password"} instead of the commands to try
@@ -323,7 +327,7 @@ mod tests {
     fn no_verb_is_run_and_the_configuration_stands_before_or_after_the_verb() {
         let bare = parsed("tollgate").unwrap();
         assert!(bare.verb.is_none() && bare.config.is_none());
-        assert!(matches!(parsed("tollgate run").unwrap().verb, Some(Verb::Run)));
+        assert!(matches!(parsed("tollgate run").unwrap().verb, Some(Verb::Run { take_over: false })));
         for line in ["tollgate --config a.toml check", "tollgate validate --config a.toml"] {
             let arguments = parsed(line).unwrap();
             assert!(matches!(arguments.verb, Some(Verb::Check)));

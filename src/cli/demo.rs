@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{CommandError, Exit};
 use super::{run, sample, user};
-use crate::app::{Gateway, StartError};
+use crate::app::{Gateway, Origin, StartError};
 use crate::base::clock::Clock;
 use crate::base::ids;
 use crate::base::secret::Secret;
@@ -37,7 +37,8 @@ pub fn demo(json: bool, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let config = configuration(upstream, &directory.0)?;
     let password = ids::random_id().map_err(|error| CommandError::System(io::Error::other(error)))?;
     runtime.block_on(add_user(&config, &password))?;
-    let gateway = Gateway::start(config, None, Clock::System, io::stderr()).map_err(CommandError::Start)?;
+    let gateway = Gateway::start(config, Origin::default(), Clock::System, io::stderr())
+        .map_err(CommandError::Start)?;
     let address = gateway.addresses().first().copied();
     let address = address.ok_or_else(|| CommandError::System(io::ErrorKind::AddrNotAvailable.into()))?;
     let text = if json { line(address, &password) } else { commands(address, upstream, &password) };

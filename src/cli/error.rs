@@ -87,6 +87,8 @@ pub enum CommandError {
     Input(io::Error),
     /// The result cannot be written.
     Output(io::Error),
+    /// The gateway that runs did not hand its sockets over.
+    TakeOver(io::Error),
     /// The gateway could not start.
     Start(StartError),
     /// The operating system refused a runtime, a signal handler or a socket.
@@ -122,7 +124,7 @@ impl CommandError {
             | Self::Input(_)
             | Self::Output(_) => Exit::Findings,
             Self::Upstream(..) => Exit::Usage,
-            Self::Start(_) | Self::System(_) | Self::Ended => Exit::NotStarted,
+            Self::TakeOver(_) | Self::Start(_) | Self::System(_) | Self::Ended => Exit::NotStarted,
         }
     }
 
@@ -184,6 +186,9 @@ impl fmt::Display for CommandError {
             Self::Reload(error) => error.fmt(f),
             Self::Input(error) => write!(f, "the token cannot be read: {error}"),
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
+            Self::TakeOver(error) => {
+                write!(f, "the gateway that runs does not hand its sockets over: {error}")
+            }
             Self::Start(error) => error.fmt(f),
             Self::System(error) => write!(f, "the operating system refused: {error}"),
             Self::Ended => f.write_str("a part of the gateway has ended by itself; the log says why"),
@@ -205,9 +210,11 @@ impl std::error::Error for CommandError {
             Self::Hash(error) => Some(error),
             Self::Health(error) => Some(error),
             Self::Reload(error) => Some(error),
-            Self::Write(_, error) | Self::Input(error) | Self::Output(error) | Self::System(error) => {
-                Some(error)
-            }
+            Self::Write(_, error)
+            | Self::Input(error)
+            | Self::Output(error)
+            | Self::TakeOver(error)
+            | Self::System(error) => Some(error),
             Self::Mint(error) => Some(error),
             Self::Start(error) => Some(error),
             Self::NoKeys(_)

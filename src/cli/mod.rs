@@ -55,8 +55,8 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
     let config = || load(&place, environment);
     // Not locked: the log of a running gateway goes there from another thread.
     let out = &mut io::stdout();
-    match arguments.verb.unwrap_or(Verb::Run) {
-        Verb::Run => run::run(place.path(), environment),
+    match arguments.verb.unwrap_or(Verb::Run { take_over: false }) {
+        Verb::Run { take_over } => run::run(place.path(), environment, take_over),
         Verb::Demo { json } => demo::demo(json, out),
         Verb::Init { upstream } => init::init(place.path(), &upstream, environment, out),
         Verb::Check => check::check(&place.path().display().to_string(), &config()?, out),

@@ -19,6 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
 
 use self::difference::{Change, Side};
 pub use self::error::ReloadError;
@@ -27,6 +28,7 @@ use self::watchers::{Kind, Watchers};
 use crate::admin::Asks;
 use crate::config::Environment;
 use crate::net::crowd::Crowd;
+use crate::service;
 use crate::snapshot::{Renewed, Snapshot};
 use crate::telemetry::events::Events;
 use crate::telemetry::reloads::Reloads;
@@ -166,8 +168,8 @@ impl Reloader {
     }
 
     /// Runs something beside what looks for changes, whose end is a failure as well.
-    pub fn run_beside(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.0.watchers.run(Kind::Beside, work);
+    pub fn run_beside(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.0.watchers.run(Kind::Beside, work)
     }
 
     /// Looks for no changes from here on.
@@ -199,18 +201,23 @@ impl Reloader {
     /// [`ReloadError`]; everything is as it was then.
     pub async fn reload(&self, mode: Mode, expected: Option<String>) -> Result<Report, ReloadError> {
         let _alone = self.0.alone.lock().await;
+        if mode == Mode::Apply {
+            service::reloading();
+        }
         let outcome = self.attempt(mode, expected).await;
         if mode == Mode::Apply {
             match &outcome {
                 // Who cannot read the file has asked for nothing.
-                Err(ReloadError::OtherFile(_)) => {}
+                Err(ReloadError::OtherFile(_)) => service::reloaded("serving"),
                 Ok(report) => {
                     self.0.reloads.apply(self.current().clock.now_unix_ms(), &report.digest);
                     report.log();
+                    service::reloaded("serving");
                 }
                 Err(error) => {
                     self.0.reloads.refuse();
                     error.log();
+                    service::reloaded("serving; the last reload was refused");
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::config::UserSource;
 use crate::snapshot::Snapshot;
@@ -82,14 +82,17 @@ impl Watchers {
     }
 
     /// Runs a task in the place of the one of the same kind.
-    pub(super) fn run(&self, kind: Kind, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn run(&self, kind: Kind, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut tasks = self.tasks();
         if kind != Kind::Beside {
             for (_, task) in tasks.extract_if(.., |(other, _)| *other == kind) {
                 task.abort();
             }
         }
-        tasks.push((kind, self.control.spawn(work)));
+        let task = self.control.spawn(work);
+        let handle = task.abort_handle();
+        tasks.push((kind, task));
+        handle
     }
 
     /// Whether one has ended, which none does unless it has panicked.

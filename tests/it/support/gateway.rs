@@ -288,12 +288,16 @@ impl Setup {
                     .change(async |store| user::disable(store, &person.name, &mut io::sink()).await.unwrap());
             }
         }
-        let running = app::Gateway::start(gateway.config.clone(), Some(source), clock, log);
+        let running = app::Gateway::start(gateway.config.clone(), origin(source), clock, log);
         let running = running.unwrap_or_else(|error| panic!("{error}"));
         gateway.address = running.addresses()[0];
         gateway.running = Some(running);
         gateway
     }
+}
+
+fn origin(source: Source) -> app::Origin {
+    app::Origin { source: Some(source), ..app::Origin::default() }
 }
 
 impl Gateway {
@@ -414,8 +418,8 @@ impl Gateway {
     /// Ends the gateway at once, without draining, and starts another one on the same store.
     pub(crate) fn restart(&mut self) {
         drop(self.running.take());
-        let (source, clock) = (Some(self.source.clone()), self.clock.clone());
-        let running = app::Gateway::start(self.config.clone(), source, clock, self.log.clone());
+        let (origin, clock) = (origin(self.source.clone()), self.clock.clone());
+        let running = app::Gateway::start(self.config.clone(), origin, clock, self.log.clone());
         let running = running.unwrap_or_else(|error| panic!("{error}"));
         self.address = running.addresses()[0];
         self.running = Some(running);
