@@ -45,6 +45,7 @@
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
 //! | [`rehearsal`], [`proof`] | that thread in memory, without sockets; the proof at the start that nobody can forge an identity |
+//! | [`trial`] | requests that people think up, sent through a rehearsal: for `explain` and `[[tests]]` |
 //! | [`service`], [`handover`] | what a service manager gives and is told; sockets for the process that follows |
 //! | [`reload`] | the next configuration: read, opened and proved beside the running one, then handed to the threads |
 //! | [`app`] | the composition root: opens, binds, then serves |
@@ -85,6 +86,7 @@ pub mod store;
 pub mod streams;
 pub mod telemetry;
 pub mod tokens;
+pub mod trial;
 pub mod upgrade;
 pub mod upstream;
 pub mod users;

@@ -306,6 +306,11 @@ impl Worker {
         }
     }
 
+    /// Hands the log what was logged of requests.
+    pub fn flush_log(&self) {
+        self.thread.access.flush();
+    }
+
     fn leave(&self, leaving: Leaving) {
         self.leaving.set(leaving);
         self.watchlist.wake_all();

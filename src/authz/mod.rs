@@ -39,6 +39,29 @@ impl<'a> Permitted<'a> {
     }
 }
 
+/// What a rule of a policy says of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The rule, for people.
+    pub rule: String,
+    /// What it refuses the request for; `None` when it lets it pass.
+    pub refusal: Option<Reason>,
+}
+
+/// What each rule of the route's policy says of a request, also behind the first that refuses it. There are none when the
+/// caller is not known.
+pub fn verdicts(identified: &Identified<'_>) -> Vec<Verdict> {
+    let (Caller::User(known), Some(policy)) = (identified.caller(), &identified.route().policy) else {
+        return Vec::new();
+    };
+    let path = identified.admitted().routed().exchange().path().path();
+    let verdict = |rule: Rule<'_>| Verdict {
+        rule: rule.to_string(),
+        refusal: rule.check(known, path).err().map(Rule::reason),
+    };
+    rules(policy).map(verdict).collect()
+}
+
 /// Why a request may not be forwarded.
 #[derive(Clone, Copy, Debug)]
 pub enum AuthzError<'a> {

@@ -51,9 +51,11 @@ pub enum Verb {
         #[arg(long, value_name = "URL", help = "The API to protect, such as http://127.0.0.1:9000")]
         upstream: String,
     },
-    /// Check the configuration and show who may use which route
+    /// Check the configuration, show who may use what, run its tests
     #[command(visible_alias = "validate")]
-    Check,
+    Check(CheckArguments),
+    /// Explain what becomes of a request, or why one was refused
+    Explain(ExplainArguments),
     /// Add, list and change users, also while the gateway runs
     #[command(subcommand)]
     User(UserVerb),
@@ -91,6 +93,56 @@ pub enum Verb {
         /// The shell
         shell: Shell,
     },
+}
+
+/// How to check.
+#[derive(Args, Debug, Default)]
+pub struct CheckArguments {
+    /// A finding that is known, such as T006, or T006:NAME for one route, key or file only; may be repeated
+    #[arg(long, value_name = "CODE", value_parser = config::Ignored::parse)]
+    pub ignore: Vec<config::Ignored>,
+    /// In which form to tell
+    #[arg(long, value_enum, default_value_t)]
+    pub format: CheckFormat,
+}
+
+/// In which form `tollgate check` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CheckFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// What to explain.
+#[derive(Args, Debug, Default)]
+pub struct ExplainArguments {
+    /// The method
+    #[arg(value_name = "METHOD")]
+    pub method: String,
+    /// The URL, or a path alone
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Who sends it: a user of the configuration
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["token", "token_file"])]
+    pub user: Option<String>,
+    /// A claim that the user's token has beside the usual ones; the value is JSON, or else text
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = super::mint::parse_claim, requires = "user")]
+    pub claims: Vec<(String, Value)>,
+    /// The token that is sent: "-" reads it from standard input, so that it is not seen in the list of processes
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// A file with the token that is sent
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A header field, such as "Accept: text/html"; may be repeated
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header_field)]
+    pub headers: Vec<(String, String)>,
+    /// The address that it comes from, which decides about trusted proxies
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<std::net::IpAddr>,
 }
 
 /// What to do with users.
@@ -280,6 +332,16 @@ pub struct NewCertificate {
     pub force: bool,
 }
 
+/// `NAME: VALUE`.
+fn header_field(text: &str) -> Result<(String, String), String> {
+    let wrong = || format!("{text:?} is not a header field: write one such as \"Accept: text/html\"");
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    let value = value.trim();
+    let sound =
+        http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok();
+    if sound { Ok((name.to_owned(), value.to_owned())) } else { Err(wrong()) }
+}
+
 /// Where the configuration is, and who said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigPath {
@@ -330,7 +392,7 @@ mod tests {
         assert!(matches!(parsed("tollgate run").unwrap().verb, Some(Verb::Run { take_over: false })));
         for line in ["tollgate --config a.toml check", "tollgate validate --config a.toml"] {
             let arguments = parsed(line).unwrap();
-            assert!(matches!(arguments.verb, Some(Verb::Check)));
+            assert!(matches!(arguments.verb, Some(Verb::Check(_))));
             assert_eq!(arguments.config, Some(PathBuf::from("a.toml")));
         }
         assert!(parsed("tollgate --config a.toml").unwrap().verb.is_none());
@@ -390,7 +452,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["explain", "bench"] {
+        for verb in ["bench", "serve"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
@@ -419,7 +481,8 @@ mod tests {
           run            Start the gateway; this is what happens without a verb
           demo           Try it out: a gateway, a sample API and a user, on free ports
           init           Write a commented configuration to start from
-          check          Check the configuration and show who may use which route [alias: validate]
+          check          Check the configuration, show who may use what, run its tests [alias: validate]
+          explain        Explain what becomes of a request, or why one was refused
           user           Add, list and change users, also while the gateway runs
           session        List and end sessions, also while the gateway runs
           token          Look into tokens, and make some without a login

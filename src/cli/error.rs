@@ -15,6 +15,7 @@ use crate::config::Failure;
 use crate::keys::KeyError;
 use crate::net::tls::TlsError;
 use crate::proof::ProofError;
+use crate::rehearsal::RehearsalError;
 use crate::store::StoreError;
 use crate::users::UsersOpenError;
 use crate::users::password::HashError;
@@ -30,6 +31,8 @@ pub enum Exit {
     Usage = 2,
     /// The gateway could not start, or ended by itself.
     NotStarted = 3,
+    /// A test of the configuration has failed.
+    TestFailed = 4,
 }
 
 impl From<Exit> for ExitCode {
@@ -51,6 +54,10 @@ pub enum CommandError {
     Tls(TlsError),
     /// The identity firewall has not proved itself.
     Identity(ProofError),
+    /// What is to be explained is no request, and what to write instead.
+    Request(String),
+    /// Requests could not be tried out.
+    Trial(RehearsalError),
     /// The user file cannot be used.
     Users(UsersOpenError),
     /// Users are in a file that is not changed from here.
@@ -123,8 +130,10 @@ impl CommandError {
             | Self::Reload(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::Findings,
-            Self::Upstream(..) => Exit::Usage,
-            Self::TakeOver(_) | Self::Start(_) | Self::System(_) | Self::Ended => Exit::NotStarted,
+            Self::Upstream(..) | Self::Request(_) => Exit::Usage,
+            Self::TakeOver(_) | Self::Start(_) | Self::System(_) | Self::Trial(_) | Self::Ended => {
+                Exit::NotStarted
+            }
         }
     }
 
@@ -147,6 +156,8 @@ impl fmt::Display for CommandError {
             ),
             Self::Tls(error) => error.fmt(f),
             Self::Identity(error) => error.fmt(f),
+            Self::Request(what) => f.write_str(what),
+            Self::Trial(error) => write!(f, "nothing could be tried out: {error}"),
             Self::Users(error) => error.fmt(f),
             Self::UsersInFile(path) => write!(
                 f,
@@ -203,6 +214,7 @@ impl std::error::Error for CommandError {
             Self::Keys(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Identity(error) => Some(error),
+            Self::Trial(error) => Some(error),
             Self::Users(error) => Some(error),
             Self::Store(error) => Some(error),
             Self::User(error) => Some(error),
@@ -218,6 +230,7 @@ impl std::error::Error for CommandError {
             Self::Mint(error) => Some(error),
             Self::Start(error) => Some(error),
             Self::NoKeys(_)
+            | Self::Request(_)
             | Self::UsersInFile(_)
             | Self::UsersInDjango
             | Self::Upstream(..)

@@ -56,7 +56,7 @@ pub(super) fn load(config: &Config) -> Result<KeyRing, CommandError> {
     KeyRing::load(&config.tokens, &Clock::System).map_err(CommandError::Keys)
 }
 
-fn holds_keys(directory: &Path) -> bool {
+pub(super) fn holds_keys(directory: &Path) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|extension| extension == "pem"))
 }

@@ -90,7 +90,7 @@ pub fn perform(
     Ok(Exit::Ok)
 }
 
-fn user(name: &str, lookup: Result<Lookup, UsersError>) -> Result<User, MintError> {
+pub(super) fn user(name: &str, lookup: Result<Lookup, UsersError>) -> Result<User, MintError> {
     match lookup.map_err(MintError::Users)? {
         Lookup::Active(account) => Ok(account.user),
         Lookup::Inactive => Err(MintError::InactiveUser(name.to_owned())),

@@ -5,6 +5,7 @@ pub mod cert;
 pub mod check;
 pub mod demo;
 pub mod error;
+pub mod explain;
 pub mod hash_password;
 pub mod health;
 pub mod import;
@@ -59,7 +60,8 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Run { take_over } => run::run(place.path(), environment, take_over),
         Verb::Demo { json } => demo::demo(json, out),
         Verb::Init { upstream } => init::init(place.path(), &upstream, environment, out),
-        Verb::Check => check::check(&place.path().display().to_string(), &config()?, out),
+        Verb::Check(how) => check::perform(&place.path().display().to_string(), config(), &how, out),
+        Verb::Explain(what) => explain::perform(&config()?, &what, out),
         Verb::User(verb) => user::perform(&config()?, verb, out),
         Verb::Session(verb) => session::perform(&config()?, verb, out),
         Verb::Token(TokenVerb::Inspect { token }) => token::perform(&config()?, token, out),

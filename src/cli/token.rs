@@ -84,14 +84,14 @@ fn claimed_id(token: &str, claim: &str) -> Option<String> {
 }
 
 /// Reads a little more than the longest token, so that one that is too long is seen to be.
-fn read_token(input: impl Read) -> io::Result<String> {
+pub(super) fn read_token(input: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     input.take(2 * bounds::MAX_TOKEN_BYTES as u64).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The token itself, also out of a copied header or a quoted JSON string.
-fn bare(text: &str) -> &str {
+pub(super) fn bare(text: &str) -> &str {
     let text = text.trim().trim_matches('"');
     let scheme = text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
     scheme.and_then(|_| text.get(7..)).unwrap_or(text).trim()
@@ -226,7 +226,7 @@ fn key_line(verifier: &Verifier, ring: &KeyRing, token: &str, header: Option<&Va
 }
 
 /// The text without what a terminal obeys or shows in another order.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         let reorders =

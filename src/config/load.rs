@@ -13,7 +13,7 @@ use super::excerpt::{Source, Span};
 use super::hidden;
 use super::problem::Failure;
 use super::reader::{Reader, Table};
-use super::{Config, limits, routes, server, tls, tokens, upstreams, users};
+use super::{Config, cases, limits, routes, server, tls, tokens, upstreams, users};
 use crate::base::bounds;
 
 /// Reads and checks a configuration file. Paths in it are relative to its directory.
@@ -112,7 +112,9 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let upstreams = upstreams::upstreams(&mut root);
     let routes = routes::routes(&mut root, &upstreams, &limits);
     let (log, otlp) = server::log(&mut root);
-    root.unsupported("tests", "remove it; \"tollgate check\" checks everything else");
+    let upstream_names: Vec<String> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+    let tests = cases::tests(&mut root, &routes, &upstream_names);
+    let check = cases::check(&mut root);
     for (key, missing, hint) in [
         (
             "upstreams",
@@ -130,7 +132,7 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
         }
     }
     root.finish();
-    Config { server, tls, store, tokens, users, limits, upstreams, routes, log, otlp }
+    Config { server, tls, store, tokens, users, limits, upstreams, routes, log, otlp, tests, check }
 }
 
 /// Whether a key is not there or holds nothing.

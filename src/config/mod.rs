@@ -2,6 +2,7 @@
 
 mod address;
 mod availability;
+mod cases;
 mod complaint;
 mod django;
 mod environment;
@@ -30,6 +31,7 @@ mod users;
 mod vocabulary;
 
 pub use self::availability::{Availability, Balance, Ejection, HashKey, HealthCheck, WeightedTarget};
+pub use self::cases::{Check, Expectation, Ignored, TestCaller, TestCase, TestRequest};
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
@@ -78,6 +80,10 @@ pub struct Config {
     pub log: Log,
     /// `[log.otlp]`
     pub otlp: Option<Otlp>,
+    /// `[[tests]]`, in the order of the file.
+    pub tests: Vec<TestCase>,
+    /// `[check]`
+    pub check: Check,
 }
 
 /// `[server]`: listeners, workers, limits.

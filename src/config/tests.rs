@@ -695,6 +695,10 @@ access = false
             server_timing: false,
         },
         otlp: None,
+        tests: [],
+        check: Check {
+            ignore: [],
+        },
     }
     "##
     );
@@ -2269,7 +2273,7 @@ fn every_unbuilt_key_of_the_contract_is_refused_by_name() {
     refused.sort_unstable();
     assert_eq!(
         refused.join(" ").replace('"', ""),
-        "accept cors request_headers response_headers strip_prefix tests"
+        "accept cors request_headers response_headers strip_prefix"
     );
     assert!(failure.problems().iter().all(|problem| problem.hint.is_some()));
 }

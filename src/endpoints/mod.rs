@@ -117,6 +117,20 @@ impl Endpoint {
     /// Every token route.
     pub const ALL: [Self; 5] = [Self::Login, Self::Refresh, Self::Verify, Self::Blacklist, Self::Jwks];
 
+    /// Which token route a path is where they are under `prefix`, with or without a slash at the end.
+    pub fn at(prefix: &str, path: &str) -> Option<Self> {
+        if path == JWKS_PATH {
+            return Some(Self::Jwks);
+        }
+        match path.strip_prefix(prefix)? {
+            "" | "/" => Some(Self::Login),
+            "/refresh" | "/refresh/" => Some(Self::Refresh),
+            "/verify" | "/verify/" => Some(Self::Verify),
+            "/blacklist" | "/blacklist/" => Some(Self::Blacklist),
+            _ => None,
+        }
+    }
+
     /// Its name in logs, in place of a route's.
     pub fn name(self) -> &'static str {
         match self {
@@ -171,16 +185,7 @@ impl TokenRoutes {
 
     /// Which token route this path is, with or without a slash at the end.
     pub fn matches(&self, path: &str) -> Option<Endpoint> {
-        if path == JWKS_PATH {
-            return Some(Endpoint::Jwks);
-        }
-        match path.strip_prefix(self.0.path.as_str())? {
-            "" | "/" => Some(Endpoint::Login),
-            "/refresh" | "/refresh/" => Some(Endpoint::Refresh),
-            "/verify" | "/verify/" => Some(Endpoint::Verify),
-            "/blacklist" | "/blacklist/" => Some(Endpoint::Blacklist),
-            _ => None,
-        }
+        Endpoint::at(&self.0.path, path)
     }
 
     /// Answers a request.

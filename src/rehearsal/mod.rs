@@ -5,24 +5,30 @@
 //! sees and answers every request with an empty 200. It has a store in memory without users, so that users are who their
 //! tokens say, and a key of its own, with which [`Rehearsal::token`] signs. TLS towards clients is left out, and nothing
 //! is logged. Nobody looks at deadlines.
+//!
+//! On a [`Stage`] of one's own, it is the configured users and keys that count, and what is logged can be read.
 
 mod recorder;
+mod walk;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, DuplexStream, ReadBuf, ReadHalf};
 use tokio::runtime::{Handle, LocalOptions, LocalRuntime};
 use tracing::subscriber::NoSubscriber;
 
 pub use self::recorder::{Field, Seen, SeenRequest};
+pub use self::walk::Walk;
 use crate::base::algorithm::Algorithm;
 use crate::base::clock::{Clock, EARLIEST_UNIX_MS};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
@@ -34,7 +40,7 @@ use crate::identity::Firewall;
 use crate::net::transport::Transport;
 use crate::snapshot::{AssemblyError, Opened, Snapshot};
 use crate::store::{Store, StoreError};
-use crate::telemetry::sink::Sink;
+use crate::telemetry::sink::{Sink, Writer};
 use crate::tokens::{Expected, IssueError, Issuer};
 use crate::upstream::{Memory, SharedUpstream};
 use crate::worker::Worker;
@@ -48,8 +54,34 @@ const QUIET_TURNS: u32 = 64;
 /// How long one sleeps while other threads are waited for.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// How long the log may take to be written, which is memory.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Life of a token, in seconds.
 const TOKEN_LIFETIME_SECONDS: i64 = 3600;
+
+/// What a rehearsal is surrounded by.
+pub struct Stage {
+    /// What is removed from requests.
+    pub firewall: Arc<Firewall>,
+    /// The time.
+    pub clock: Clock,
+    /// Which keys sign and verify tokens.
+    pub keys: Keys,
+    /// The store; without one it is in memory and empty.
+    pub store: Option<PathBuf>,
+    /// Where requests are logged to, if the configuration logs them.
+    pub output: Box<dyn io::Write + Send>,
+}
+
+/// Which keys sign and verify tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// One of the rehearsal's own, which signs; those that are configured verify beside it.
+    Own,
+    /// Those of the configuration only.
+    Configured,
+}
 
 /// A client that sends its bytes as fast as they are taken.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +157,8 @@ impl std::error::Error for RehearsalError {
 pub struct Rehearsal {
     worker: Rc<Worker>,
     issuer: Issuer,
+    clock: Clock,
+    log: Writer,
     seen: Rc<RefCell<Vec<Seen>>>,
     /// Last, so that it outlives what its tasks hold.
     runtime: LocalRuntime,
@@ -147,40 +181,52 @@ impl Rehearsal {
     ///
     /// [`RehearsalError`].
     pub fn behind(firewall: Arc<Firewall>, mut config: Config) -> Result<Self, RehearsalError> {
-        let secret = random_bytes::<32>().map_err(RehearsalError::Randomness)?;
-        config.tokens.keys = vec![Key {
-            kid: "rehearsal".to_owned(),
-            algorithm: Algorithm::HS256,
-            material: KeyMaterial::Secret(Secret::new(secret)),
-            verify_until: None,
-        }];
+        config.tokens.keys = Vec::new();
         config.tokens.claims = UserField::ALL.to_vec();
         config.users.source = UserSource::Store;
         config.log.access = false;
+        let output = Box::new(io::sink());
+        Self::on(Stage { firewall, clock: Self::clock(), keys: Keys::Own, store: None, output }, config)
+    }
+
+    /// The same on a given stage.
+    ///
+    /// # Errors
+    ///
+    /// [`RehearsalError`].
+    pub fn on(stage: Stage, mut config: Config) -> Result<Self, RehearsalError> {
+        let Stage { firewall, clock, keys, store, output } = stage;
+        if keys == Keys::Own {
+            config.tokens.keys.insert(0, own_key()?);
+        }
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_time().build_local(LocalOptions::default());
+        let runtime = builder.enable_all().build_local(LocalOptions::default());
         let runtime = runtime.map_err(RehearsalError::System)?;
+        // The sink's thread ends with its last user.
+        let (sink, log) = Sink::start(output).map_err(RehearsalError::System)?;
         let seen = Rc::new(RefCell::default());
-        let recording = Rc::clone(&seen);
+        let (recording, time) = (Rc::clone(&seen), clock.clone());
         let (worker, issuer) = runtime.block_on(async move {
             let (memory, target) = Memory::new();
             tokio::task::spawn_local(recorder::serve(target, recording));
             let upstreams = config.upstreams.iter();
             let upstreams = upstreams.map(|settings| Arc::new(SharedUpstream::in_memory(settings, &memory)));
             let upstreams = upstreams.collect();
-            let store = Store::in_memory().await.map_err(RehearsalError::Store)?;
+            let store = match store {
+                Some(path) => Store::open(&path).await,
+                None => Store::in_memory().await,
+            };
+            let store = store.map_err(RehearsalError::Store)?;
             let (metrics, spans) = (None, None);
             let opened = Opened { store, upstreams, firewall, tls: None, https_port: 443, metrics, spans };
             let tokens = config.tokens.clone();
-            // The sink's thread ends with its last user.
-            let (sink, _writer) = Sink::start(io::sink()).map_err(RehearsalError::System)?;
-            let snapshot = Snapshot::assemble(config, Self::clock(), sink, opened).await;
+            let snapshot = Snapshot::assemble(config, time, sink, opened).await;
             let snapshot = snapshot.map_err(RehearsalError::Assembly)?;
             let issuer = Issuer::new(Arc::clone(&snapshot.ring), &tokens);
             let worker = Worker::new(&snapshot, Handle::current(), Arc::default(), Arc::default());
             Ok((Rc::new(worker.map_err(RehearsalError::Randomness)?), issuer))
         })?;
-        Ok(Self { worker, issuer, seen, runtime })
+        Ok(Self { worker, issuer, clock, log, seen, runtime })
     }
 
     /// A clock that stands, because that of the machine may be wrong, and the proof does not depend on it.
@@ -194,9 +240,18 @@ impl Rehearsal {
     ///
     /// [`RehearsalError::Token`].
     pub fn token(&self, user: &User) -> Result<String, RehearsalError> {
-        let now = Self::clock().now_unix_seconds();
+        self.token_with(user, Vec::new())
+    }
+
+    /// The same with more claims.
+    ///
+    /// # Errors
+    ///
+    /// [`RehearsalError::Token`].
+    pub fn token_with(&self, user: &User, claims: Vec<(String, Value)>) -> Result<String, RehearsalError> {
+        let now = self.clock.now_unix_seconds();
         let times = (now, now.saturating_add(TOKEN_LIFETIME_SECONDS));
-        let minted = self.issuer.mint(Expected::Access, user, times, Vec::new());
+        let minted = self.issuer.mint(Expected::Access, user, times, claims);
         minted.map(|minted| minted.text).map_err(RehearsalError::Token)
     }
 
@@ -204,9 +259,12 @@ impl Rehearsal {
     /// and tells what came of it. Connections to the upstream are kept from one client to the next, as they always are.
     pub fn send(&self, client: Client, bytes: &[u8]) -> Outcome {
         // What would be logged tells of requests that nobody sent.
-        tracing::subscriber::with_default(NoSubscriber::default(), || {
+        let outcome = tracing::subscriber::with_default(NoSubscriber::default(), || {
             self.runtime.block_on(self.converse(client, bytes))
-        })
+        });
+        self.worker.flush_log();
+        self.log.flush(LOG_PATIENCE);
+        outcome
     }
 
     async fn converse(&self, client: Client, bytes: &[u8]) -> Outcome {
@@ -235,6 +293,17 @@ impl Rehearsal {
         serving.abort();
         Outcome { answer, seen: self.seen.take(), ended }
     }
+}
+
+/// A key that nobody else knows.
+fn own_key() -> Result<Key, RehearsalError> {
+    let secret = random_bytes::<32>().map_err(RehearsalError::Randomness)?;
+    Ok(Key {
+        kid: "rehearsal".to_owned(),
+        algorithm: Algorithm::HS256,
+        material: KeyMaterial::Secret(Secret::new(secret)),
+        verify_until: None,
+    })
 }
 
 impl fmt::Debug for Rehearsal {

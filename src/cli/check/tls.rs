@@ -1,7 +1,10 @@
 //! What there is to say about certificates.
 
 use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
 
+use super::findings::{Code, Finding};
 use crate::base::clock::Clock;
 use crate::cli::error::CommandError;
 use crate::cli::mint::shown_time;
@@ -15,10 +18,12 @@ const SOON_DAYS: i64 = 30;
 /// The certificates of a configuration, for people.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// A line for each certificate, and for what is to be said about it.
+    /// A line for each certificate.
     pub(super) text: String,
-    /// Certificates that every client refuses.
-    pub(super) problems: usize,
+    /// What is to be said about them.
+    pub(super) findings: Vec<Finding>,
+    /// The certificates.
+    pub(super) certificates: Vec<Arc<Certificate>>,
 }
 
 /// Loads all certificates, as the gateway would.
@@ -40,6 +45,7 @@ pub(super) fn report(config: &Config, clock: &Clock) -> Result<Report, CommandEr
     report.line("tls", &format!("versions {versions}{clients}"));
     for certificate in server.certificates() {
         report.add(&certificate, clock.now_unix_seconds());
+        report.certificates.push(certificate);
     }
     Ok(report)
 }
@@ -54,38 +60,64 @@ impl Report {
         let hosts: Vec<String> = certificate.hosts.iter().map(ToString::to_string).collect();
         let until = shown_time(certificate.not_after);
         self.line("", &format!("{} until {until} ({})", hosts.join(", "), certificate.path.display()));
-        if certificate.not_after < now {
-            self.problems += 1;
-            self.line("", "  problem: it has expired, and clients refuse it");
-        } else if certificate.not_before > now {
-            self.problems += 1;
-            let from = shown_time(certificate.not_before);
-            self.line("", &format!("  problem: it is not valid before {from}, and clients refuse it"));
-        } else if certificate.not_after.saturating_sub(now) < SOON_DAYS * DAY_SECONDS {
-            let days = certificate.not_after.saturating_sub(now) / DAY_SECONDS;
-            let within = match days {
-                0 => "a day".to_owned(),
-                days => format!("{} days", days.saturating_add(1)),
-            };
-            self.line("", &format!("  note: it expires within {within}"));
+        if let Some((code, message, help)) = time_finding(certificate, now) {
+            self.find(code, &certificate.path, message, help);
         }
         for host in certificate.unnamed_hosts() {
-            self.line(
-                "",
-                &format!("  note: the certificate does not name {host}, so clients refuse it there"),
+            self.find(
+                Code::CertificateUnnamed,
+                &certificate.path,
+                format!(
+                    "the certificate {} does not name {host}, so clients refuse it there",
+                    shown(&certificate.path)
+                ),
+                "get one that names the host, or take the host out of \"hosts\"",
             );
         }
         if let Some(key) = &certificate.exposed_key {
-            self.line(
-                "",
-                &format!("  note: everybody on this machine may read {}: chmod 600", key.display()),
+            self.find(
+                Code::ExposedKey,
+                key,
+                format!("everybody on this machine may read the private key {}", shown(key)),
+                "chmod 600 the file, and change the key if others have accounts here",
             );
         }
     }
+
+    fn find(&mut self, code: Code, subject: &Path, message: String, help: &str) {
+        self.findings.push(Finding::new(code, shown(subject), message, help));
+    }
+}
+
+/// What is to be said about the time of a certificate.
+fn time_finding(certificate: &Certificate, now: i64) -> Option<(Code, String, &'static str)> {
+    let path = shown(&certificate.path);
+    if certificate.not_after < now {
+        let message = format!("the certificate {path} has expired, and clients refuse it");
+        return Some((Code::CertificateInvalid, message, "renew it"));
+    }
+    if certificate.not_before > now {
+        let from = shown_time(certificate.not_before);
+        let message = format!("the certificate {path} is not valid before {from}, and clients refuse it");
+        return Some((Code::CertificateInvalid, message, "see that the clock is right, or wait"));
+    }
+    let days = certificate.not_after.saturating_sub(now) / DAY_SECONDS;
+    let within = match days {
+        SOON_DAYS.. => return None,
+        0 => "a day".to_owned(),
+        days => format!("{} days", days.saturating_add(1)),
+    };
+    Some((Code::CertificateExpires, format!("the certificate {path} expires within {within}"), "renew it"))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 #[cfg(test)]
 mod tests {
+    use Code::{CertificateExpires as Expires, CertificateInvalid as Invalid};
+
     use super::*;
 
     #[test]
@@ -99,18 +131,26 @@ mod tests {
             path: "c.pem".into(),
             exposed_key: None,
         };
-        for (from_days, until_days, problems, told) in [
-            (0, 100, 0, ""),
-            (0, 40, 0, ""),
-            (0, 39, 0, "note: it expires within 30 days"),
-            (0, 10, 0, "note: it expires within a day"),
-            (0, 9, 1, "problem: it has expired, and clients refuse it"),
-            (11, 100, 1, "problem: it is not valid before 1970-01-12T00:00:00Z, and clients refuse it"),
+        for (from_days, until_days, told) in [
+            (0, 100, &[][..]),
+            (0, 40, &[]),
+            (0, 39, &[(Expires, "the certificate c.pem expires within 30 days")]),
+            (0, 10, &[(Expires, "the certificate c.pem expires within a day")]),
+            (0, 9, &[(Invalid, "the certificate c.pem has expired, and clients refuse it")]),
+            (
+                11,
+                100,
+                &[(
+                    Invalid,
+                    "the certificate c.pem is not valid before 1970-01-12T00:00:00Z, and clients refuse it",
+                )],
+            ),
         ] {
             let mut report = Report::default();
             report.add(&certificate(from_days * DAY_SECONDS, until_days * DAY_SECONDS), 10 * DAY_SECONDS);
-            assert_eq!(report.problems, problems, "{until_days}");
-            assert_eq!(report.text.lines().nth(1).unwrap_or_default().trim(), told);
+            let found: Vec<_> =
+                report.findings.iter().map(|found| (found.code, found.message.as_str())).collect();
+            assert_eq!(found, told, "{until_days}");
         }
     }
 }
