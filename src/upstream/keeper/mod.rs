@@ -200,7 +200,8 @@ impl Record {
             }
             Err(error) => {
                 tracing::debug!(upstream = upstream.name(), upstream_target = %self.target, %error, "a target rests on");
-                self.rest(upstream, now);
+                // Trying costs nobody anything, so one that is dead is soon found when it is back.
+                self.phase = Phase::Out(now + upstream.settings.availability.ejection.duration);
             }
         }
     }
@@ -265,19 +266,26 @@ mod tests {
         assert!(!record.step(&upstream, at(0)));
         assert_eq!(record.phase, Phase::Out(at(1)));
         assert!(record.step(&upstream, at(1)) && !record.step(&upstream, at(2)), "it is tried once");
-        for (now, until) in [(2, 4), (4, 8), (8, 13), (13, 18)] {
+        // While it takes no connection, it is tried again and again.
+        for now in [2, 3, 9] {
             record.probed(&upstream, Err(ConnectError::TimedOut), at(now));
-            assert_eq!(record.phase, Phase::Out(at(until)));
-            assert!(record.step(&upstream, at(until)));
+            assert_eq!(record.phase, Phase::Out(at(now + 1)));
+            assert!(record.step(&upstream, at(now + 1)));
         }
-        record.probed(&upstream, Ok(()), at(20));
+        record.probed(&upstream, Ok(()), at(10));
         assert!(!target.standing.is_ejected());
-        record.step(&upstream, at(25));
+        record.step(&upstream, at(15));
         assert_eq!(target.standing.share(), 500);
         assert_eq!(target.standing.failed(), 5, "one more failure ejects it");
+        for (now, until) in [(16, 18), (18, 22), (22, 27)] {
+            target.standing.eject();
+            record.step(&upstream, at(now));
+            assert_eq!(record.phase, Phase::Out(at(until)), "it is not forgiven yet");
+            assert!(record.step(&upstream, at(until)));
+            record.probed(&upstream, Ok(()), at(until));
+        }
         target.standing.eject();
-        record.step(&upstream, at(26));
-        assert_eq!(record.phase, Phase::Out(at(31)), "it is not forgiven yet");
+        record.step(&upstream, at(27));
         // Somebody used it for want of another.
         assert!(target.standing.succeeded());
         record.step(&upstream, at(28));
