@@ -20,9 +20,7 @@ use crate::worker::Handed;
 const SPAN_FLUSH: Duration = Duration::from_millis(500);
 
 /// Tells what is served by at the time when it is asked.
-pub(super) fn current(
-    snapshots: &watch::Receiver<Handed>,
-) -> Box<dyn Fn() -> Arc<Snapshot> + Send + Sync> {
+pub(super) fn current(snapshots: &watch::Receiver<Handed>) -> Box<dyn Fn() -> Arc<Snapshot> + Send + Sync> {
     let snapshots = snapshots.clone();
     Box::new(move || Arc::clone(&snapshots.borrow().snapshot))
 }
