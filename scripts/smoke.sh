@@ -164,6 +164,21 @@ check "a refresh token is no access token" 401 "$(status "$url/" -H "Authorizati
 check "a wrong password" 401 "$(status "$url/api/token/" -d username=alice -d password=wrong)"
 check "an ambiguous path" 400 "$(status --path-as-is "$url/a/../b" -H "Authorization: Bearer $access")"
 
+# A load test, by a user who logs in.
+bench() { "$program" bench "$@" --duration 300ms --warm-up 100ms --connections 4; }
+echo 'correct horse' | bench "$url/things" --user alice --rate 100/s --compare "http://127.0.0.1:$upstream/things" \
+    --rounds 1 --format json --html report.html >answer 2>errors
+check "a load test passes" 0 $?
+check "it counts what was due" "30 30" "$(tr -d ' ,' <answer | sed -n 's/^"requests"://p' | paste -s -d ' ')"
+check "it writes a page with plots" 3 "$(grep -c '<svg ' report.html)"
+check "its progress goes elsewhere" 1 "$(grep -c '^gateway ' errors)"
+bench "$url/things" --quiet >answer 2>errors
+check "a load test that is refused" "1 tollgate: more than 1% failed" "$? $(cat errors)"
+echo wrong | bench "$url/things" --user alice >answer 2>errors
+check "a load test without a login" "1 1" "$? $(grep -c "the login of alice at $url/api/token/ failed: the answer was 401" errors)"
+bench "$url/things" --password x >answer 2>errors
+check "a password is no argument" 2 $?
+
 # A disabled user is refused within a second, on every thread.
 "$program" user disable alice >/dev/null
 since=$(date +%s%N)

@@ -41,6 +41,7 @@
 //! | [`limits`] | failed logins and what they lock; how many requests may come |
 //! | [`net`], [`http`] | listeners, peers, deadlines; hop-by-hop fields, bodies, refusals on the wire |
 //! | [`request`], [`routing`], [`admission`], [`authn`], [`authz`], [`identity`], [`upstream`], [`response`] | the stages above |
+//! | [`fixed`] | what routes without an upstream answer: redirects and fixed responses |
 //! | [`upgrade`] | The life of a WebSocket: its opening, its frames, the tunnel |
 //! | [`endpoints`], [`admin`] | what the gateway answers itself |
 //! | [`pipeline`], [`refusals`], [`last_words`], [`worker`], [`snapshot`] | the stages strung together, on a thread |
@@ -49,6 +50,7 @@
 //! | [`service`], [`handover`] | what a service manager gives and is told; sockets for the process that follows |
 //! | [`reload`] | the next configuration: read, opened and proved beside the running one, then handed to the threads |
 //! | [`app`] | the composition root: opens, binds, then serves |
+//! | [`bench`] | load on a URL, by clients, for `tollgate bench`; no part of the gateway |
 //! | [`lifecycle`], [`cli`] | signals and the two-stage end; the command line |
 //!
 //! Modules use only what stands above them in this table or beside them. `docs/architecture.md` has the reasons.
@@ -59,10 +61,12 @@ pub mod app;
 pub mod authn;
 pub mod authz;
 pub mod base;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod endpoints;
+pub mod fixed;
 pub mod handover;
 pub mod http;
 pub mod identity;

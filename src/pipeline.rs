@@ -17,10 +17,12 @@ use crate::authn::Caller;
 use crate::authz;
 use crate::base::bounds;
 use crate::base::ids::X_REQUEST_ID;
+use crate::base::path::Oddities;
 use crate::base::reason::Reason;
 use crate::connection::tunnel::Opened;
 use crate::connection::{Call, Purpose, Source};
 use crate::endpoints::{Endpoint, TokenRequest};
+use crate::fixed;
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
 use crate::identity::{self, Origin, UpstreamRequest};
@@ -30,6 +32,7 @@ use crate::net::peer::{Trust, client_of};
 use crate::net::tls::Session;
 use crate::request::{self, Exchange, IntakeError, Pieces};
 use crate::response::{Answer, ResponseBody};
+use crate::routing::AnswerRules;
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
 use crate::telemetry::account::Account;
@@ -56,7 +59,12 @@ pub fn serve(
     let id = request_id(source, &request);
     let record = generation.begin_account(source.connection, &request, &id);
     let dialect = Dialect::of(request.headers());
-    let taken = request::intake(request, generation.server.limits.max_headers);
+    // A redirect to HTTPS passes on what it was asked for, and so takes no path that only some routes do.
+    let accepted = match source.connection.purpose {
+        Purpose::Serve => generation.routes.accepted(),
+        Purpose::Redirect => Oddities::NONE,
+    };
+    let taken = request::intake_allowing(request, generation.server.limits.max_headers, accepted);
     finish(source, generation, taken, dialect, id, record)
 }
 
@@ -70,10 +78,16 @@ async fn finish(
 ) -> Response<ResponseBody> {
     let call = source.call(&generation);
     let Call { connection, progress, .. } = call;
-    let mut told = Told::default();
-    let outcome = unless_panicking(pin!(exchange(call, taken, dialect, &id, &mut record, &mut told))).await;
+    let (mut told, mut rules) = (Told::default(), AnswerRules::default());
+    let stages = exchange(call, taken, dialect, &id, &mut record, &mut told, &mut rules);
+    let outcome = unless_panicking(pin!(stages)).await;
     let answer = match outcome {
-        Ok(answer) => answer,
+        Ok(mut answer) => {
+            if let Answer::Upstream(response, _) = &mut answer {
+                rules.change(response.headers_mut());
+            }
+            answer
+        }
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
     connection.answers.set(connection.answers.get() + 1);
@@ -88,6 +102,7 @@ async fn finish(
         response.headers_mut().append(SERVER_TIMING, timing);
     }
     told.write(response.headers_mut());
+    rules.tell(response.headers_mut());
     response
 }
 
@@ -110,6 +125,7 @@ async fn exchange<'a>(
     id: &HeaderValue,
     record: &mut Account,
     told: &mut Told<'a>,
+    rules: &mut AnswerRules<'a>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, generation, connection, progress, .. } = call;
     let exchange = taken?;
@@ -124,9 +140,14 @@ async fn exchange<'a>(
         return Box::pin(token_route(call, endpoint, exchange, id, record, told)).await;
     }
 
+    if let Some((route, headers)) = generation.routes.preflight(&exchange) {
+        record.routed(route.place, &route.name);
+        return Ok(Answer::Own(StatusCode::NO_CONTENT, headers, Bytes::new()));
+    }
     let routed = generation.routes.route(exchange)?;
     let route = routed.route();
     record.routed(route.place, &route.name);
+    *rules = AnswerRules::of(route, routed.exchange().headers());
     if !request::fits(routed.exchange().length(), route.max_body) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
@@ -142,9 +163,12 @@ async fn exchange<'a>(
         worker.reported.note(&route.name, reason);
         record.reported(reason);
     }
+    if let Some((status, headers, body)) = fixed::answer(&permitted)? {
+        return Ok(Answer::Own(status, headers, body));
+    }
 
     let upstream = generation.upstream(route)?;
-    record.upstream(route.upstream, upstream.name());
+    record.upstream(route.action.upstream(), upstream.name());
     let origin = Origin {
         peer: &connection.peer,
         request_id: id,

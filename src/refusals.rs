@@ -41,6 +41,7 @@ impl From<RoutingError> for Refusal {
             RoutingError::MethodNotAllowed(allow) => {
                 Self::new(Reason::MethodNotAllowed, "This method is not allowed here.").with_allow(allow)
             }
+            RoutingError::PathAmbiguous(fault) => Self::new(Reason::PathAmbiguous, fault.text()),
         }
     }
 }

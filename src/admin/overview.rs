@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
-use crate::config::{Auth, Config, Enforce, Route, Terms};
+use crate::config::{Action, Auth, Config, Enforce, Route, Terms};
 use crate::net::tls::TlsServer;
 use crate::telemetry::metrics::counts::{RouteCounts, UpstreamCounts};
 use crate::upstream::{SharedUpstream, TargetReading};
@@ -58,7 +58,11 @@ pub(super) fn overview(admin: &Admin) -> Value {
 
 fn route(config: &Config, route: &Route, counts: Option<Arc<RouteCounts>>) -> Value {
     let (auth, exposure) = exposure(route);
-    let upstream = config.upstreams.get(route.upstream).map(|upstream| upstream.name.as_str());
+    let upstream = match &route.action {
+        Action::Forward(forward) => config.upstreams.get(forward.upstream).map(|upstream| upstream.name.as_str()),
+        Action::Redirect(_) => Some("(redirect)"),
+        Action::Respond(_) => Some("(respond)"),
+    };
     let mut shown = counted(&route.name, &counts.unwrap_or_default());
     for (name, value) in [
         ("host", host(&route.host)),

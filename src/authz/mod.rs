@@ -28,6 +28,16 @@ pub struct Permitted<'a> {
 }
 
 impl<'a> Permitted<'a> {
+    /// The request.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// The route.
+    pub fn route(&self) -> &'a Route {
+        self.route
+    }
+
     /// What the request would have been refused for, on a route that enforces nothing.
     pub fn would_refuse(&self) -> Option<Reason> {
         self.would_refuse

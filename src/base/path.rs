@@ -3,11 +3,14 @@
 //! A path with more than one reading is refused, not repaired. What remains is rewritten only where RFC 3986 calls two
 //! spellings the same: escapes of unreserved characters are decoded, hexadecimal digits are in upper case.
 
+mod legacy;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use unicode_normalization::UnicodeNormalization;
 
+pub use self::legacy::{Oddities, Oddity, readings};
 use super::bounds;
 
 /// Why a path has no normal form.
@@ -65,7 +68,26 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathFault> {
     if !path.starts_with('/') {
         return Err(PathFault::NotAbsolute);
     }
-    if is_plainly_normal(path.as_bytes()) { Ok(Cow::Borrowed(path)) } else { slowly(path) }
+    if is_plainly_normal(path.as_bytes()) {
+        return Ok(Cow::Borrowed(path));
+    }
+    slowly(path, Oddities::NONE).map(|(normal, _)| normal)
+}
+
+/// As [`normalise`], but some paths that may be read in more than one way have a normal form too: what is allowed stays as
+/// it is, and is told.
+///
+/// # Errors
+///
+/// A [`PathFault`] for everything else.
+pub fn normalise_allowing(path: &str, allowed: Oddities) -> Result<(Cow<'_, str>, Oddities), PathFault> {
+    if !path.starts_with('/') {
+        return Err(PathFault::NotAbsolute);
+    }
+    if is_plainly_normal(path.as_bytes()) {
+        return Ok((Cow::Borrowed(path), Oddities::NONE));
+    }
+    slowly(path, allowed)
 }
 
 /// A segment of a path in normal form without its escapes, as servers read it. Segments that differ only in what is
@@ -119,43 +141,46 @@ fn is_plainly_normal(path: &[u8]) -> bool {
     slashes <= bounds::MAX_PATH_SEGMENTS
 }
 
-fn slowly(path: &str) -> Result<Cow<'_, str>, PathFault> {
+fn slowly(path: &str, allowed: Oddities) -> Result<(Cow<'_, str>, Oddities), PathFault> {
     let mut normal = String::with_capacity(path.len());
     let mut decoded = Vec::with_capacity(path.len());
+    let mut found = Oddities::NONE;
     let mut rest = path.bytes();
     while let Some(byte) = rest.next() {
         match byte {
-            b'%' => escape(rest.next(), rest.next(), &mut normal, &mut decoded)?,
-            b';' => return Err(PathFault::Semicolon),
+            b'%' => {
+                let byte = hexadecimal(rest.next(), rest.next()).ok_or(PathFault::BadEscape)?;
+                escape(byte, allowed, &mut found, &mut normal)?;
+                decoded.push(byte);
+                continue;
+            }
+            b';' => found.meet(Oddity::Semicolon, allowed)?,
             b'\\' => return Err(PathFault::ForeignSeparator),
             b'?' | b'#' | 0..=0x20 | 0x7f.. => return Err(PathFault::ForbiddenByte),
-            _ => {
-                normal.push(char::from(byte));
-                decoded.push(byte);
-            }
+            _ => {}
         }
+        normal.push(char::from(byte));
+        decoded.push(byte);
     }
     let decoded = std::str::from_utf8(&decoded).map_err(|_| PathFault::NotUtf8)?;
-    check_segments(decoded)?;
-    Ok(if normal == path { Cow::Borrowed(path) } else { Cow::Owned(normal) })
+    check_segments(decoded, allowed, &mut found)?;
+    Ok((if normal == path { Cow::Borrowed(path) } else { Cow::Owned(normal) }, found))
 }
 
-/// Handles one `%XY`. A percent sign that stands for itself is `%25` and may not begin an escape once decoded.
-fn escape(
-    high: Option<u8>,
-    low: Option<u8>,
-    normal: &mut String,
-    decoded: &mut Vec<u8>,
-) -> Result<(), PathFault> {
-    let byte = hexadecimal(high, low).ok_or(PathFault::BadEscape)?;
+/// Handles what `%XY` stands for. A percent sign that stands for itself is `%25` and may not begin an escape once decoded.
+fn escape(byte: u8, allowed: Oddities, found: &mut Oddities, normal: &mut String) -> Result<(), PathFault> {
     match byte {
         0..=0x1f | 0x7f => return Err(PathFault::ForbiddenByte),
-        b'/' | b'\\' => return Err(PathFault::ForeignSeparator),
-        b';' => return Err(PathFault::Semicolon),
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => normal.push(char::from(byte)),
-        _ => push_escape(normal, byte),
+        b'\\' => return Err(PathFault::ForeignSeparator),
+        b'/' => found.meet(Oddity::EncodedSlash, allowed)?,
+        b';' => found.meet(Oddity::Semicolon, allowed)?,
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            normal.push(char::from(byte));
+            return Ok(());
+        }
+        _ => {}
     }
-    decoded.push(byte);
+    push_escape(normal, byte);
     Ok(())
 }
 
@@ -166,22 +191,14 @@ fn hexadecimal(high: Option<u8>, low: Option<u8>) -> Option<u8> {
 }
 
 /// Looks at the decoded path, segment by segment.
-fn check_segments(decoded: &str) -> Result<(), PathFault> {
+fn check_segments(decoded: &str, allowed: Oddities, found: &mut Oddities) -> Result<(), PathFault> {
     if has_double_escape(decoded.as_bytes()) {
         return Err(PathFault::BadEscape);
     }
-    let inner = decoded.strip_prefix('/').ok_or(PathFault::NotAbsolute)?;
-    let last = inner.matches('/').count();
-    if last >= bounds::MAX_PATH_SEGMENTS {
+    if decoded.matches('/').count() > bounds::MAX_PATH_SEGMENTS {
         return Err(PathFault::TooManySegments);
     }
-    for (index, segment) in inner.split('/').enumerate() {
-        if segment.is_empty() && index < last {
-            return Err(PathFault::EmptySegment);
-        }
-        check_segment(segment)?;
-    }
-    Ok(())
+    legacy::check_pieces(decoded, allowed, found, check_segment)
 }
 
 fn check_segment(segment: &str) -> Result<(), PathFault> {
@@ -367,6 +384,29 @@ mod tests {
                     if index == 0 { "/".to_owned() } else if byte == b'%' { "%25".to_owned() } else { char::from(byte).to_string() }
                 }).collect();
                 prop_assert!(normalise(&encoded).is_err());
+            }
+        }
+
+        #[test]
+        fn nothing_is_accepted_but_what_is_allowed(path in hostile(), bits in 0_u8..8) {
+            let all: Vec<Oddity> = Oddity::ALL.into_iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, oddity)| oddity).collect();
+            let allowed: Oddities = all.into_iter().collect();
+            let strict = normalise(&path).map(Cow::into_owned);
+            match normalise_allowing(&path, allowed) {
+                // What is not odd is what it always was.
+                Ok((normal, found)) if found.is_empty() => prop_assert_eq!(strict.as_deref(), Ok(&*normal)),
+                Ok((normal, found)) => {
+                    prop_assert!(strict.is_err() && allowed.has_all(found));
+                    let again = normalise_allowing(&normal, allowed);
+                    prop_assert_eq!(again, Ok((Cow::Borrowed(&*normal), found)));
+                    for reading in readings(&normal).unwrap() {
+                        prop_assert!(reading.starts_with('/') && !reading.starts_with("//"), "{}", reading);
+                        for piece in reading.split(['/', ';']).chain(reading.split('/')) {
+                            prop_assert!(!matches!(&*decoded(piece), "." | ".."), "{} is {}", path, reading);
+                        }
+                    }
+                }
+                Err(_) => prop_assert!(strict.is_err()),
             }
         }
 

@@ -71,6 +71,8 @@ pub enum Verb {
     /// Make a certificate to try TLS with
     #[command(subcommand)]
     Cert(CertVerb),
+    /// Test how much a URL bears, through the gateway and past it, by users who log in
+    Bench(Box<super::bench::BenchArguments>),
     /// Print the hash of a password, which is read from a prompt or standard input
     HashPassword,
     /// Have a running gateway read its configuration again, and say what changes
@@ -88,6 +90,8 @@ pub enum Verb {
         #[arg(long, value_name = "HOST:PORT")]
         address: Option<String>,
     },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -452,7 +456,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_verb() {
-        for verb in ["bench", "serve"] {
+        for verb in ["proxy", "serve"] {
             let error = parsed(&format!("tollgate {verb}")).unwrap_err();
             assert_eq!(error, ErrorKind::InvalidSubcommand, "{verb}");
         }
@@ -488,9 +492,11 @@ mod tests {
           token          Look into tokens, and make some without a login
           key            Make, list and export keys
           cert           Make a certificate to try TLS with
+          bench          Test how much a URL bears, through the gateway and past it, by users who log in
           hash-password  Print the hash of a password, which is read from a prompt or standard input
           reload         Have a running gateway read its configuration again, and say what changes
           health         Ask a running gateway whether it is ready; exit code 0 says that it is
+          schema         Print the JSON Schema of the configuration, for editors
           completions    Print a completion script for a shell
 
         Options:

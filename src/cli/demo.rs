@@ -111,8 +111,9 @@ fn line(address: SocketAddr, password: &str) -> String {
     format!("{{\"url\":{url},\"username\":{username},\"password\":{password}}}\n")
 }
 
-/// Commands that work as they are printed, in any shell and without tools other than curl and sed.
+/// Commands that work as they are printed, in any shell and without tools other than curl, sed and this program.
 fn commands(address: SocketAddr, upstream: SocketAddr, password: &str) -> String {
+    let program = program();
     let login = format!("curl -s http://{address}/api/token/ -d username={USERNAME} -d password={password}");
     format!(
         r#"The gateway is http://{address}, and a sample API is behind it on {upstream}.
@@ -131,10 +132,23 @@ Get another access token:
 Call without a token, which is refused, except where a route is public:
   curl -si http://{address}/api/user/
   curl -s http://{address}/public
+Test how much it bears, and what the gateway adds to the API:
+  echo {password} | {program} bench http://{address}/api/user/ --user {USERNAME} --compare http://{upstream}/api/user/ --rate 500/s
 
 Ctrl-C ends it, and nothing is left behind.
 "#
     )
+}
+
+/// This program as a shell finds it.
+fn program() -> String {
+    let path = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned));
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+".contains(letter);
+    match path {
+        Some(path) if path.chars().all(plain) => path,
+        Some(path) => format!("'{}'", path.replace('\'', "'\\''")),
+        None => "tollgate".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +167,17 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["url"], "http://127.0.0.1:9000");
         assert_eq!((&value["username"], &value["password"]), (&json!("demo"), &json!("secret")));
+    }
+
+    #[test]
+    fn the_password_is_never_an_argument_of_the_load_test() {
+        let address: SocketAddr = "127.0.0.1:9000".parse().unwrap();
+        let text = commands(address, address, "s3cret");
+        let line = text.lines().find(|line| line.contains(" bench ")).unwrap();
+        assert!(
+            line.trim_start().starts_with("echo s3cret | ") && line.matches("s3cret").count() == 1,
+            "{line}"
+        );
     }
 
     #[test]

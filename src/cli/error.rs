@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::bench::BenchCommandError;
 use super::hash_password::PasswordInputError;
 use super::health::HealthError;
 use super::mint::MintError;
@@ -88,6 +89,8 @@ pub enum CommandError {
     Write(PathBuf, io::Error),
     /// The gateway is not ready.
     Health(HealthError),
+    /// There is no result of a load test.
+    Bench(BenchCommandError),
     /// The gateway has not reloaded.
     Reload(ReloadCommandError),
     /// The token cannot be read.
@@ -130,6 +133,7 @@ impl CommandError {
             | Self::Reload(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::Findings,
+            Self::Bench(error) => error.exit(),
             Self::Upstream(..) | Self::Request(_) => Exit::Usage,
             Self::TakeOver(_) | Self::Start(_) | Self::System(_) | Self::Trial(_) | Self::Ended => {
                 Exit::NotStarted
@@ -194,6 +198,7 @@ impl fmt::Display for CommandError {
             Self::Mint(error) => write!(f, "no token was minted: {error}"),
             Self::Write(path, error) => write!(f, "{} cannot be written: {error}", path.display()),
             Self::Health(error) => error.fmt(f),
+            Self::Bench(error) => error.fmt(f),
             Self::Reload(error) => error.fmt(f),
             Self::Input(error) => write!(f, "the token cannot be read: {error}"),
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
@@ -221,6 +226,7 @@ impl std::error::Error for CommandError {
             Self::Password(error) => Some(error),
             Self::Hash(error) => Some(error),
             Self::Health(error) => Some(error),
+            Self::Bench(error) => Some(error),
             Self::Reload(error) => Some(error),
             Self::Write(_, error)
             | Self::Input(error)

@@ -1,6 +1,7 @@
 //! The command line: one file for each verb. What is asked for goes to standard output, errors go to standard error.
 
 pub mod arguments;
+pub mod bench;
 pub mod cert;
 pub mod check;
 pub mod demo;
@@ -16,6 +17,7 @@ mod people;
 pub mod reload;
 pub mod run;
 pub mod sample;
+pub mod schema;
 pub mod session;
 mod table;
 pub mod token;
@@ -68,10 +70,12 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Token(TokenVerb::Mint(mint)) => mint::perform(&config()?, &mint, out, &mut io::stderr()),
         Verb::Key(verb) => key::perform(config, verb, out, &mut io::stderr()),
         Verb::Cert(verb) => cert::perform(verb, out, &mut io::stderr()),
+        Verb::Bench(arguments) => bench::perform(&arguments, out, &mut io::stderr()),
         Verb::HashPassword => hash_password::perform(&place, environment, out),
         Verb::Reload { dry_run, address } => reload::reload(place.path(), environment, dry_run, address, out),
         Verb::Health { address: Some(address) } => health::health(&address, out),
         Verb::Health { address: None } => health::health(&health::configured(&config()?)?, out),
+        Verb::Schema => schema::print(out),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut script);

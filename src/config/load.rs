@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::complaint::Complaint;
 use super::environment::Environment;
 use super::excerpt::{Source, Span};
+use super::fields::OwnedFields;
 use super::hidden;
 use super::problem::Failure;
 use super::reader::{Reader, Table};
@@ -86,6 +87,16 @@ pub fn parse(
     if faults.is_empty() { Ok(config) } else { Err(invalid(faults)) }
 }
 
+/// Every key that is asked for when a text is read, whatever is wrong with it.
+#[cfg(test)]
+pub(super) fn keys_asked_for(text: &str) -> std::collections::BTreeSet<String> {
+    let (source, environment) = (Source::new(text), Environment::default());
+    let document = DeTable::parse(text).unwrap_or_else(|error| panic!("{error}"));
+    let reader = Reader::new(&source, &environment, Path::new(""));
+    let _read = sections(&reader, document.get_ref());
+    reader.asked.take()
+}
+
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(bounds::MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
@@ -110,7 +121,9 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let tokens = tokens::tokens(&mut root, &store, &mut limits, server.workers);
     let users = users::users(&mut root);
     let upstreams = upstreams::upstreams(&mut root);
-    let routes = routes::routes(&mut root, &upstreams, &limits);
+    let owned = OwnedFields::new(tls.as_ref());
+    let surroundings = routes::Surroundings { upstreams: &upstreams, limits: &limits, owned };
+    let routes = routes::routes(&mut root, &surroundings);
     let (log, otlp) = server::log(&mut root);
     let upstream_names: Vec<String> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
     let tests = cases::tests(&mut root, &routes, &upstream_names);

@@ -1,12 +1,16 @@
 //! The configuration: text becomes raw structs with positions, and those become [`Config`], which cannot be wrong.
 
+mod actions;
 mod address;
 mod availability;
 mod cases;
+mod catalogue;
 mod complaint;
+mod cors;
 mod django;
 mod environment;
 mod excerpt;
+mod fields;
 mod hidden;
 mod keys;
 mod kind;
@@ -30,10 +34,14 @@ mod upstreams;
 mod users;
 mod vocabulary;
 
+pub use self::actions::{Action, Forward, Redirect, Respond};
 pub use self::availability::{Availability, Balance, Ejection, HashKey, HealthCheck, WeightedTarget};
 pub use self::cases::{Check, Expectation, Ignored, TestCaller, TestCase, TestRequest};
+pub use self::catalogue::schema;
+pub use self::cors::{Cors, OriginPattern, Origins};
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
+pub use self::fields::{Condition, Field, HeaderRules};
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{Text, load, parse};
 pub use self::otlp::Otlp;
@@ -45,7 +53,7 @@ pub use self::tls::{
     CertificateFiles, CertificateHeader, CertificateHost, CertificatePart, ClientAuth, ClientAuthMode, Tls,
     TlsVersion,
 };
-pub use self::units::lifetime;
+pub use self::units::{lifetime, span, span_or_none};
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -53,6 +61,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::algorithm::Algorithm;
+use crate::base::path::Oddities;
 use crate::base::pattern::{HostPattern, PathPattern};
 use crate::base::secret::Secret;
 use crate::base::user::UserField;
@@ -325,18 +334,28 @@ pub struct Route {
     pub path: PathPattern,
     /// Which methods; `None` is any. Never empty, upper case as written, no `CONNECT` or `TRACE`.
     pub methods: Option<Vec<String>>,
+    /// Which header fields a request has; none is any request.
+    pub headers: Vec<Condition>,
     /// Who may pass.
     pub auth: Auth,
     /// Who of those who are known may pass.
     pub policy: Policy,
-    /// Index into [`Config::upstreams`].
-    pub upstream: usize,
+    /// What becomes of a request that may pass.
+    pub action: Action,
     /// Overrides `server.limits.max_body`: `Some(None)` is no limit.
     pub max_body: Option<Option<NonZeroU64>>,
     /// Overrides the upstream's `response_timeout`.
     pub timeout: Option<Duration>,
     /// Indices into [`Config::limits`], each one once.
     pub limits: Vec<usize>,
+    /// What becomes of the header fields of a request.
+    pub request_headers: Option<HeaderRules>,
+    /// What becomes of the header fields of an answer.
+    pub response_headers: Option<HeaderRules>,
+    /// Which scripts of other origins may use it.
+    pub cors: Option<Cors>,
+    /// What its paths may have that is refused elsewhere.
+    pub accept: Oddities,
 }
 
 /// `auth`: who may use a route.

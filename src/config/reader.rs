@@ -39,11 +39,22 @@ pub(super) struct Reader<'a> {
     pub(super) base_dir: &'a Path,
     faults: RefCell<Vec<(Span, Complaint)>>,
     expansions: Expansions,
+    /// Every key that was asked for, as the catalogue calls it.
+    #[cfg(test)]
+    pub(super) asked: RefCell<std::collections::BTreeSet<String>>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a Source<'a>, environment: &'a Environment, base_dir: &'a Path) -> Self {
-        Self { source, environment, base_dir, faults: RefCell::default(), expansions: Expansions::default() }
+        Self {
+            source,
+            environment,
+            base_dir,
+            faults: RefCell::default(),
+            expansions: Expansions::default(),
+            #[cfg(test)]
+            asked: RefCell::default(),
+        }
     }
 
     /// Notes a fault.
@@ -77,6 +88,8 @@ pub(super) struct Table<'a> {
     pub(super) span: Span,
     entries: Option<&'a DeTable<'a>>,
     path: String,
+    /// The path without what the file chooses: `upstreams.*`, `routes[]`.
+    shape: String,
     repeats: bool,
     known: Vec<&'static str>,
     refused: Vec<&'static str>,
@@ -91,11 +104,16 @@ struct Entry<'a> {
 impl<'a> Table<'a> {
     /// The whole document.
     pub(super) fn root(reader: &'a Reader<'a>, entries: &'a DeTable<'a>) -> Self {
-        Self::new(reader, 0..0, Some(entries), String::new())
+        Self::new(reader, 0..0, Some(entries), [String::new(), String::new()])
     }
 
-    fn new(reader: &'a Reader<'a>, span: Span, entries: Option<&'a DeTable<'a>>, path: String) -> Self {
-        Self { reader, span, entries, path, repeats: false, known: Vec::new(), refused: Vec::new() }
+    fn new(
+        reader: &'a Reader<'a>,
+        span: Span,
+        entries: Option<&'a DeTable<'a>>,
+        [path, shape]: [String; 2],
+    ) -> Self {
+        Self { reader, span, entries, path, shape, repeats: false, known: Vec::new(), refused: Vec::new() }
     }
 
     /// How messages call the table: `[server]`, `[[routes]]`.
@@ -264,7 +282,8 @@ impl<'a> Table<'a> {
             Some(entries) => Some(entries),
             None => self.wrong_kind(key, Kind::Table, &entry),
         });
-        Table::new(self.reader, span, entries, path)
+        let shape = child_of(&self.shape, key);
+        Table::new(self.reader, span, entries, [path, shape])
     }
 
     /// A table that may stand several times.
@@ -285,7 +304,8 @@ impl<'a> Table<'a> {
                     .report(&span, Complaint::new(message).hint(format!("write [[{path}]] once for each")));
                 continue;
             };
-            let table = Table::new(self.reader, span, Some(entries), path.clone());
+            let shape = child_of(&self.shape, key) + "[]";
+            let table = Table::new(self.reader, span, Some(entries), [path.clone(), shape]);
             tables.push(Table { repeats: true, ..table });
         }
         tables
@@ -312,19 +332,22 @@ impl<'a> Table<'a> {
             };
             let path = format!("{path}.{}", self.reader.source.slice(&name.span()));
             let name = Located { value: name.get_ref().clone().into_owned(), span: name.span() };
-            tables.push((name, Table::new(self.reader, value.span(), Some(entries), path)));
+            let shape = child_of(&self.shape, key) + ".*";
+            tables.push((name, Table::new(self.reader, value.span(), Some(entries), [path, shape])));
         }
         tables
     }
 
     fn take(&mut self, key: &'static str) -> Option<Entry<'a>> {
+        #[cfg(test)]
+        self.reader.asked.borrow_mut().insert(child_of(&self.shape, key));
         self.known.push(key);
         let (key, value) = self.entries?.get_key_value(key)?;
         Some(Entry { key_span: key.span(), span: value.span(), value: value.get_ref() })
     }
 
     fn child_path(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        child_of(&self.path, key)
     }
 
     fn parse<T>(
@@ -367,4 +390,8 @@ impl<'a> Table<'a> {
         self.reader.report(span, complaint);
         None
     }
+}
+
+fn child_of(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

@@ -2,27 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::complaint::{Complaint, alternatives, choose, nearest, quoted};
+use super::actions::action;
+use super::complaint::{Complaint, choose, quoted};
+use super::cors::cors;
+use super::fields::{self, Condition, OwnedFields};
 use super::kind::Kind;
 use super::limits;
 use super::policy;
-use super::reader::{Located, Table};
+use super::reader::{Located, Table, values};
 use super::units;
 use super::upstreams::check_name;
-use super::{Auth, RateLimit, Route, Upstream};
+use super::{Auth, Policy, RateLimit, Route, Upstream};
+use crate::base::path::{Oddities, Oddity};
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
-
-/// Keys of the contract that this version does not have, and what holds without them.
-const UNSUPPORTED: [(&str, &str); 8] = [
-    ("strip_prefix", "remove it; the upstream gets the path that the client sent"),
-    ("accept", "remove it; ambiguous paths are refused"),
-    ("cors", "remove it; a preflight request is a request like any other"),
-    ("request_headers", "remove it; request headers are forwarded as the client sent them"),
-    ("response_headers", "remove it; response headers are forwarded as the upstream sent them"),
-    ("rewrite", "remove it; the upstream gets the path that the client sent"),
-    ("header", "remove it; routes are told apart by host, path and method"),
-    ("headers", "remove it; routes are told apart by host, path and method"),
-];
 
 /// The problem with a value is noted.
 struct Faulty;
@@ -30,65 +22,100 @@ struct Faulty;
 /// Where a name was used first.
 type Lines = HashMap<String, usize>;
 
+/// What routes refer to.
+pub(super) struct Surroundings<'a> {
+    /// `[upstreams.*]`
+    pub(super) upstreams: &'a [Upstream],
+    /// `[limits.*]`
+    pub(super) limits: &'a [RateLimit],
+    /// What the gateway owns besides what it always does.
+    pub(super) owned: OwnedFields,
+}
+
 /// Reads every route. One with a problem is left out.
-pub(super) fn routes(root: &mut Table<'_>, upstreams: &[Upstream], limits: &[RateLimit]) -> Vec<Route> {
+pub(super) fn routes(root: &mut Table<'_>, surroundings: &Surroundings<'_>) -> Vec<Route> {
     let mut routes = Vec::new();
     let mut names = Lines::new();
     let mut ties = Ties::default();
     for (index, mut table) in root.tables("routes").into_iter().enumerate() {
         let name = name(&mut table, index, &mut names);
-        let host = host(&mut table);
-        table.require(
-            "path",
-            "add path = \"/\" for every path, path = \"/x\" for a prefix or path = \"=/x\" for one path",
-        );
-        let path = table.located("path", Kind::Text, |text| {
-            PathPattern::parse(text).map_err(|error| {
-                Complaint::new(format!("{} is not a path pattern", quoted(text))).hint(error.text())
-            })
-        });
-        let methods = methods(&mut table);
-        let auth = auth(&mut table);
-        let policy = policy::policy(&mut table, auth, path.as_ref().map(|path| &path.value));
-        let upstream = upstream(&mut table, upstreams);
-        let max_body = table.parsed_or_zero("max_body", Kind::Size, units::size_limit);
-        let timeout = table.parsed("timeout", Kind::Duration, units::duration);
-        let limits = limits::of_route(&mut table, limits);
-        for (key, hint) in UNSUPPORTED {
-            table.unsupported(key, hint);
-        }
-        if let (Some(host), Some(path), Ok(methods)) = (&host, &path, &methods) {
-            let complaint = ties.enter(
-                table.reader.source.position(table.span.start).0,
-                &name,
-                host,
-                &path.value,
-                methods.as_deref(),
-            );
-            if let Some(complaint) = complaint {
-                table.reader.report(&path.span, complaint);
-            }
-        }
-        table.finish();
-        if let (Some(host), Some(path), Ok(methods), Some(auth), Some(upstream)) =
-            (host, path, methods, auth, upstream)
-        {
-            let path = path.value;
-            routes.push(Route {
-                name,
-                host,
-                path,
-                methods,
-                auth,
-                policy,
-                upstream,
-                max_body,
-                timeout,
-                limits,
-            });
-        }
+        routes.extend(route(table, name, &mut ties, surroundings));
     }
     routes
+}
+
+fn route(
+    mut table: Table<'_>,
+    name: String,
+    ties: &mut Ties,
+    surroundings: &Surroundings<'_>,
+) -> Option<Route> {
+    let Surroundings { upstreams, limits, owned } = surroundings;
+    let host = host(&mut table);
+    table.require(
+        "path",
+        "add path = \"/\" for every path, path = \"/x\" for a prefix or path = \"=/x\" for one path",
+    );
+    let path = table.located("path", Kind::Text, |text| {
+        PathPattern::parse(text).map_err(|error| {
+            Complaint::new(format!("{} is not a path pattern", quoted(text))).hint(error.text())
+        })
+    });
+    let methods = methods(&mut table);
+    let headers = fields::conditions(&mut table, owned);
+    let auth = auth(&mut table);
+    let policy = policy::policy(&mut table, auth, path.as_ref().map(|path| &path.value));
+    let action = action(&mut table, upstreams, path.as_ref().map(|path| &path.value), owned);
+    let max_body = table.parsed_or_zero("max_body", Kind::Size, units::size_limit);
+    let timeout = table.parsed("timeout", Kind::Duration, units::duration);
+    let limits = limits::of_route(&mut table, limits);
+    let request_headers = fields::of_requests(&mut table, owned);
+    let response_headers = fields::of_answers(&mut table, owned);
+    let of_route = methods.as_ref().ok().and_then(|methods| methods.as_deref());
+    let cors = cors(&mut table, of_route, owned);
+    let accept = accept(&mut table, &policy);
+    if let (Some(host), Some(path), Ok(methods)) = (&host, &path, &methods) {
+        let line = table.reader.source.position(table.span.start).0;
+        let complaint = ties.enter((&name, line), host, &path.value, methods.as_deref(), &headers);
+        if let Some(complaint) = complaint {
+            table.reader.report(&path.span, complaint);
+        }
+    }
+    table.finish();
+    Some(Route {
+        name,
+        host: host?,
+        path: path?.value,
+        methods: methods.ok()?,
+        headers,
+        auth: auth?,
+        policy,
+        action: action?,
+        max_body,
+        timeout,
+        limits,
+        request_headers,
+        response_headers,
+        cors,
+        accept,
+    })
+}
+
+/// What the paths of a route may have that is refused elsewhere.
+fn accept(table: &mut Table<'_>, policy: &Policy) -> Oddities {
+    let choices = Oddity::ALL.map(|oddity| (oddity.name(), oddity));
+    let accepted = values(table.list("accept", |text| choose(text, &choices)).unwrap_or_default());
+    if let Some(place) = table.key_span("accept").filter(|_| !accepted.is_empty()) {
+        let terms = policy.allow.iter().chain(&policy.deny);
+        let other = if table.has("rewrite") { Some("rewrite") } else { None };
+        let other = other.or_else(|| terms.flat_map(|terms| &terms.matches).next().map(|_| "match"));
+        if let Some(other) = other {
+            let complaint = Complaint::new(format!("\"accept\" and \"{other}\" exclude each other"));
+            let hint = "a parameter of such a path may be another one to the upstream; use a route of its own without it";
+            table.reader.report(&place, complaint.hint(hint));
+        }
+    }
+    accepted.into_iter().collect()
 }
 
 fn name(table: &mut Table<'_>, index: usize, names: &mut Lines) -> String {
@@ -143,7 +170,7 @@ fn methods(table: &mut Table<'_>) -> Result<Option<Vec<String>>, Faulty> {
 }
 
 /// A method (RFC 9110 section 9.1: a token, of which case matters).
-fn method(text: &str) -> Result<String, Complaint> {
+pub(super) fn method(text: &str) -> Result<String, Complaint> {
     let fault = Complaint::new(format!("{} is not a method", quoted(text)));
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     match text {
@@ -170,32 +197,6 @@ fn auth(table: &mut Table<'_>) -> Option<Auth> {
     })
 }
 
-/// The index of the upstream.
-fn upstream(table: &mut Table<'_>, upstreams: &[Upstream]) -> Option<usize> {
-    let names = || upstreams.iter().map(|upstream| upstream.name.as_str());
-    table.require(
-        "upstream",
-        match names().next() {
-            Some(name) => format!("add upstream = \"{name}\", or the name of another [upstreams.NAME]"),
-            None => "add upstream = \"api\", and [upstreams.api] with its targets".to_owned(),
-        },
-    );
-    let name = table.located("upstream", Kind::Text, |text| Ok(text.to_owned()))?;
-    let index = names().position(|known| known == name.value);
-    // Without any upstream there is a problem already, which says more.
-    if index.is_none() && !upstreams.is_empty() {
-        let hint = match nearest(&name.value, names()) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("write {}, or add an upstream of that name", alternatives(names())),
-        };
-        table.reader.report(
-            &name.span,
-            Complaint::new(format!("no upstream is named {}", quoted(&name.value))).hint(hint),
-        );
-    }
-    index
-}
-
 /// What decides which of two routes is more specific, with parameters without their names, and one method.
 #[derive(PartialEq, Eq, Hash)]
 struct Claim {
@@ -205,21 +206,28 @@ struct Claim {
     method: Option<String>,
 }
 
-/// What the routes so far have claimed, and the name and line of who did.
+/// What the routes so far have claimed.
 #[derive(Default)]
 struct Ties {
-    claims: HashMap<Claim, (String, usize)>,
+    claims: HashMap<Claim, Vec<Claimant>>,
+}
+
+/// The name and the line of a route, and under which conditions it takes a request.
+struct Claimant {
+    name: String,
+    line: usize,
+    conditions: Vec<Condition>,
 }
 
 impl Ties {
     /// Enters a route, and says with which earlier one it ties.
     fn enter(
         &mut self,
-        line: usize,
-        name: &str,
+        (name, line): (&str, usize),
         host: &HostPattern,
         path: &PathPattern,
         methods: Option<&[String]>,
+        conditions: &[Condition],
     ) -> Option<Complaint> {
         let each: Vec<Option<&String>> =
             methods.map_or_else(|| vec![None], |methods| methods.iter().map(Some).collect());
@@ -227,19 +235,38 @@ impl Ties {
         for method in each {
             let claim =
                 Claim { host: host.clone(), shape: shape(path), end: path.end, method: method.cloned() };
-            if let Some((other, other_line)) = self.claims.get(&claim) {
+            let claimants = self.claims.entry(claim).or_default();
+            if let Some(other) = claimants.iter().find(|other| ties(&other.conditions, conditions)) {
                 let shared =
                     method.map_or("without \"methods\"".to_owned(), |method| format!("for {method}"));
+                let Claimant { name: other, line: other_line, conditions: others } = other;
                 let message = format!(
                     "route \"{name}\" ties with route \"{other}\" in line {other_line}: same host and path, {shared}"
                 );
-                complaint = complaint.or_else(|| Some(Complaint::new(message).hint("nothing says which of the two is meant: change the host, the path or the methods of one, or remove it")));
+                let hint = if conditions.is_empty() && others.is_empty() {
+                    "nothing says which of the two is meant: change the host, the path or the methods of one, or remove it"
+                } else {
+                    "a request may fit the \"headers\" of both: give one of them a header more, or both the same header with different values"
+                };
+                complaint = complaint.or_else(|| Some(Complaint::new(message).hint(hint)));
             } else {
-                self.claims.insert(claim, (name.to_owned(), line));
+                let (name, conditions) = (name.to_owned(), conditions.to_vec());
+                claimants.push(Claimant { name, line, conditions });
             }
         }
         complaint
     }
+}
+
+/// Whether neither of two lists of conditions is more specific, and a request may fulfil both.
+fn ties(one: &[Condition], other: &[Condition]) -> bool {
+    let excludes = |condition: &Condition| {
+        let same = other.iter().find(|other| other.name == condition.name);
+        same.is_some_and(|same| {
+            same.value.is_some() && condition.value.is_some() && same.value != condition.value
+        })
+    };
+    Condition::rank(one) == Condition::rank(other) && !one.iter().any(excludes)
 }
 
 fn shape(path: &PathPattern) -> Vec<Option<Box<str>>> {
@@ -249,3 +276,6 @@ fn shape(path: &PathPattern) -> Vec<Option<Box<str>>> {
     };
     path.segments.iter().map(segment).collect()
 }
+
+#[cfg(test)]
+mod tests;

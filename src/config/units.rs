@@ -49,10 +49,32 @@ pub(super) fn duration(text: &str) -> Result<Duration, Complaint> {
 ///
 /// What is wrong and what would be right, in words.
 pub fn lifetime(text: &str) -> Result<Duration, String> {
-    whole_seconds(text).map_err(|Complaint { message, hint }| match hint {
+    whole_seconds(text).map_err(in_words)
+}
+
+/// A duration of the command line, written as in the configuration: `"30s"`. It is longer than zero.
+///
+/// # Errors
+///
+/// What is wrong and what would be right, in words.
+pub fn span(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(in_words)
+}
+
+/// As [`span`], from zero on.
+///
+/// # Errors
+///
+/// As [`span`].
+pub fn span_or_none(text: &str) -> Result<Duration, String> {
+    duration_or_zero(text).map_err(in_words)
+}
+
+fn in_words(Complaint { message, hint }: Complaint) -> String {
+    match hint {
         Some(hint) => format!("{message}: {hint}"),
         None => message,
-    })
+    }
 }
 
 /// As [`duration`], in whole seconds, since tokens count in them.

@@ -6,6 +6,7 @@
 
 use http::{HeaderMap, HeaderName};
 
+use crate::base::fields::{FORWARDED, OWNED};
 use crate::config::Tls;
 use crate::http::hop;
 use crate::net::peer::Trust;
@@ -13,137 +14,6 @@ use crate::net::peer::Trust;
 /// Longest owned name, in letters and digits: the longest that a configuration may have, with `http` in front of it. A
 /// longer name is owned by no one.
 const LONGEST: usize = 44;
-
-/// Removed from everybody: identity headers of every preset, credentials, and what frames or routes a message.
-const OWNED: &[&str] = &[
-    // The presets default, forwarded, remote-user and webauth.
-    "x-user-id",
-    "x-user-name",
-    "x-user-email",
-    "x-user-groups",
-    "x-forwarded-user",
-    "x-forwarded-email",
-    "x-forwarded-groups",
-    "x-forwarded-preferred-username",
-    "remote-user",
-    "remote-groups",
-    "remote-name",
-    "remote-email",
-    "x-webauth-user",
-    "x-webauth-name",
-    "x-webauth-email",
-    "x-webauth-groups",
-    "x-webauth-role",
-    // Identity headers of other gateways, which an upstream may have learned to believe.
-    "x-remote-user",
-    "x-auth-request-user",
-    "x-auth-request-email",
-    "x-auth-request-groups",
-    "x-auth-request-preferred-username",
-    "x-authenticated-user",
-    "x-forwarded-access-token",
-    "x-forwarded-client-cert",
-    "x-forwarded-tls-client-cert",
-    "x-ssl-client-cert",
-    "x-client-cert",
-    "x-tollgate-assertion",
-    // Credentials for the gateway.
-    "authorization",
-    "proxy-authorization",
-    // Framing and routing: made anew for the upstream.
-    "host",
-    "content-length",
-    "transfer-encoding",
-    // Hop by hop (RFC 9110 section 7.6.1).
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "te",
-    "trailer",
-    "upgrade",
-    "http2-settings",
-    "expect",
-    // A second method beside the one that was authorised.
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-];
-
-/// Believed from a trusted proxy, removed from everybody else.
-const FORWARDED: &[&str] = &[
-    "forwarded",
-    "forwarded-for",
-    "forwarded-for-ip",
-    "x-forwarded",
-    "x-forwarded-by",
-    "x-forwarded-client-ip",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-method",
-    "x-forwarded-path",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-protocol",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-forwarded-uri",
-    "x-forwarded-url",
-    "x-real-ip",
-    "x-real-host",
-    "x-host",
-    "x-http-host",
-    "x-http-destinationurl",
-    "x-envoy-external-address",
-    "x-envoy-original-host",
-    "x-envoy-original-path",
-    "x-appengine-user-ip",
-    "x-azure-clientip",
-    "x-proxyuser-ip",
-    "x-remote-addr",
-    "x-remote-ip",
-    "x-forwarded-remote-addr",
-    "remote-addr",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-forwarded-for",
-    "x-original-host",
-    "x-original-method",
-    "x-original-uri",
-    "x-original-url",
-    "x-originating-ip",
-    "x-rewrite-url",
-    "x-request-id",
-    "x-scheme",
-    "x-url-scheme",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "cf-connecting-ipv6",
-    "cf-pseudo-ipv4",
-    "fastly-client-ip",
-    "fly-client-ip",
-    "proxy-client-ip",
-    "wl-proxy-client-ip",
-    "front-end-https",
-    "client-ip",
-    // What a cloud's own gateway says of the user or of the client's certificate.
-    "x-ssl-client-verify",
-    "ssl-client-cert",
-    "ssl-client-verify",
-    "x-amzn-oidc-accesstoken",
-    "x-amzn-oidc-data",
-    "x-amzn-oidc-identity",
-    "x-goog-authenticated-user-email",
-    "x-goog-authenticated-user-id",
-    "x-goog-iap-jwt-assertion",
-    "x-ms-client-principal",
-    "x-ms-client-principal-id",
-    "x-ms-client-principal-name",
-    "cf-access-authenticated-user-email",
-    "cf-access-jwt-assertion",
-];
 
 /// What becomes of a client's field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

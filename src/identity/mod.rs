@@ -17,7 +17,7 @@ use crate::http::hop;
 use crate::http::incoming::Incoming;
 use crate::net::peer::{Peer, Trust};
 use crate::net::tls::{ClientCertificate, UnfitPart};
-use crate::request::{Host, Pieces};
+use crate::request::{Host, IntakeError, Pieces};
 use crate::routing::Route;
 use crate::telemetry::trace::{self, TRACEPARENT, TRACESTATE};
 use crate::upgrade::Offer;
@@ -77,6 +77,8 @@ pub enum SealError {
     Unfit(&'static str),
     /// A part of the client's certificate cannot.
     CertificateUnfit(UnfitPart),
+    /// No path in normal form comes of what the route makes of the client's.
+    Path(IntakeError),
 }
 
 impl SealError {
@@ -84,6 +86,7 @@ impl SealError {
     pub fn reason(self) -> Reason {
         match self {
             Self::Unfit(_) | Self::CertificateUnfit(_) => Reason::IdentityUnfit,
+            Self::Path(error) => error.reason(),
         }
     }
 }
@@ -93,6 +96,7 @@ impl fmt::Display for SealError {
         match self {
             Self::Unfit(field) => write!(f, "The user's {field} does not fit a header."),
             Self::CertificateUnfit(_) => f.write_str("The client certificate does not fit a header."),
+            Self::Path(error) => error.fmt(f),
         }
     }
 }
@@ -111,7 +115,7 @@ pub fn seal(
     preset: IdentityPreset,
     origin: &Origin<'_>,
 ) -> Result<(UpstreamRequest, Caller), SealError> {
-    let (exchange, _, caller): (_, &Route, _) = permitted.into_pieces();
+    let (exchange, route, caller): (_, &Route, _) = permitted.into_pieces();
     let mut pieces = exchange.into_pieces();
     let headers = &mut pieces.headers;
     let trailers = hop::takes_trailers(headers);
@@ -131,6 +135,12 @@ pub fn seal(
     match (preset, &caller) {
         (IdentityPreset::Default, Caller::User(known)) => set_identity(headers, &known.principal)?,
         (IdentityPreset::Default, Caller::Anonymous) | (IdentityPreset::None, _) => {}
+    }
+    if let Some(rules) = &route.request_headers {
+        rules.apply(headers);
+    }
+    if let Some(path) = route.forwarded(&pieces.path).map_err(SealError::Path)? {
+        pieces.path = path;
     }
     Ok((UpstreamRequest(pieces), caller))
 }

@@ -17,7 +17,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Version, header}
 pub use self::framing::BodyLength;
 pub use self::host::Host;
 pub use self::target::NormalPath;
-use crate::base::path::PathFault;
+use crate::base::path::{Oddities, PathFault};
 use crate::base::reason::Reason;
 use crate::upgrade::{Asked, Offer, UpgradeFault};
 
@@ -153,6 +153,20 @@ impl std::error::Error for IntakeError {}
 ///
 /// An [`IntakeError`] that names what is wrong.
 pub fn intake(request: Request<Incoming>, max_headers: usize) -> Result<Exchange, IntakeError> {
+    intake_allowing(request, max_headers, Oddities::NONE)
+}
+
+/// As [`intake`], but takes paths that some route may accept. Whoever reads the path of such a request has to look at what
+/// is odd in it.
+///
+/// # Errors
+///
+/// An [`IntakeError`] that names what is wrong.
+pub fn intake_allowing(
+    request: Request<Incoming>,
+    max_headers: usize,
+    allowed: Oddities,
+) -> Result<Exchange, IntakeError> {
     let (Parts { mut method, uri, version, mut headers, extensions, .. }, body) = request.into_parts();
     if extensions.get::<BareLineFeed>().is_some() {
         return Err(IntakeError::LineEndBare);
@@ -170,7 +184,7 @@ pub fn intake(request: Request<Incoming>, max_headers: usize) -> Result<Exchange
     }
     let length = framing::body_length(&headers, version, &body)?;
     let host = Host::of(&headers, &uri, version)?;
-    let path = NormalPath::of(uri)?;
+    let path = NormalPath::allowing(uri, allowed)?;
     check_expectation(&headers)?;
     Ok(Exchange(Box::new(Pieces { method, host, path, headers, body, length, opening })))
 }

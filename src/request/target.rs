@@ -7,11 +7,15 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 use super::IntakeError;
+use crate::base::path::Oddities;
 use crate::base::{bounds, path};
 
 /// A path in normal form with its query. Matching, policies, logs and the upstream all read this.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NormalPath(PathAndQuery);
+pub struct NormalPath {
+    target: PathAndQuery,
+    oddities: Oddities,
+}
 
 impl NormalPath {
     /// Checks a request target in origin or absolute form (RFC 9112 section 3.2).
@@ -20,6 +24,15 @@ impl NormalPath {
     ///
     /// An [`IntakeError`] when it is too long, or could be read in more than one way.
     pub fn of(uri: Uri) -> Result<Self, IntakeError> {
+        Self::allowing(uri, Oddities::NONE)
+    }
+
+    /// As [`NormalPath::of`], but some paths that could be read in more than one way are taken, and tell so.
+    ///
+    /// # Errors
+    ///
+    /// An [`IntakeError`] for all others.
+    pub fn allowing(uri: Uri, allowed: Oddities) -> Result<Self, IntakeError> {
         let Some(target) = uri.into_parts().path_and_query else { return Err(IntakeError::TargetMalformed) };
         if target.as_str().len() > bounds::MAX_TARGET_BYTES {
             return Err(IntakeError::TargetTooLong);
@@ -27,32 +40,58 @@ impl NormalPath {
         if !target.query().is_none_or(is_plain_query) {
             return Err(IntakeError::TargetMalformed);
         }
-        let normal = path::normalise(target.path()).map_err(IntakeError::PathAmbiguous)?;
+        let (normal, oddities) =
+            path::normalise_allowing(target.path(), allowed).map_err(IntakeError::PathAmbiguous)?;
         // An empty path is "/" here, which the text of the target does not show.
         if let (Cow::Borrowed(_), true) = (&normal, target.as_str().starts_with('/')) {
-            return Ok(Self(target));
+            return Ok(Self { target, oddities });
         }
-        let text = match target.query() {
-            Some(query) => format!("{normal}?{query}"),
-            None => normal.into_owned(),
-        };
-        PathAndQuery::from_maybe_shared(Bytes::from(text)).map(Self).map_err(|_| IntakeError::TargetMalformed)
+        let target = joined(&normal, target.query())?;
+        Ok(Self { target, oddities })
+    }
+
+    /// Another path with the same query. It has to be in normal form, and has nothing odd that this one has not.
+    ///
+    /// # Errors
+    ///
+    /// An [`IntakeError`], as for a request that asks for that path.
+    pub fn with_path(&self, path: &str) -> Result<Self, IntakeError> {
+        let (normal, oddities) =
+            path::normalise_allowing(path, self.oddities).map_err(IntakeError::PathAmbiguous)?;
+        let target = joined(&normal, self.target.query())?;
+        if target.as_str().len() > bounds::MAX_TARGET_BYTES {
+            return Err(IntakeError::TargetTooLong);
+        }
+        Ok(Self { target, oddities })
     }
 
     /// The path, in normal form.
     pub fn path(&self) -> &str {
-        self.0.path()
+        self.target.path()
+    }
+
+    /// What the path has that only some routes accept.
+    pub fn oddities(&self) -> Oddities {
+        self.oddities
     }
 
     /// The query, as it came, without the question mark.
     pub fn query(&self) -> Option<&str> {
-        self.0.query()
+        self.target.query()
     }
 
     /// As the target of a request to an upstream.
     pub fn into_target(self) -> PathAndQuery {
-        self.0
+        self.target
     }
+}
+
+fn joined(path: &str, query: Option<&str>) -> Result<PathAndQuery, IntakeError> {
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| IntakeError::TargetMalformed)
 }
 
 /// A query is not read here, only passed on; but it may hold nothing that no target may hold.

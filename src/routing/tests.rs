@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::path::{Oddity, normalise_allowing};
 use crate::base::pattern::{PathEnd, PathPattern, Segment};
+use crate::base::template::PathChange;
+use crate::config::{Environment, Forward, parse};
 
 /// A route as a test states it: host, path, methods.
 type Stated = (&'static str, &'static str, &'static [&'static str]);
@@ -29,23 +32,27 @@ fn table(stated: &[Stated]) -> RouteTable {
             auth: Auth::Public,
             policy: None,
             is_enforced: true,
-            upstream: index,
+            action: Action::Forward(Forward { upstream: index, path: PathChange::None }),
             max_body: None,
             timeout_ms: 0,
             limit: None,
+            accept: Oddities::NONE,
+            request_headers: None,
+            response_headers: None,
+            cors: None,
         });
         let trie = match &route.host {
             HostPattern::Exact(name) => table.exact.entry(name.clone()).or_default(),
             HostPattern::Suffix(suffix) => table.suffixes.entry(suffix.clone()).or_default(),
             HostPattern::Any => &mut table.any,
         };
-        trie.insert(&route.path, (!route.methods.is_empty()).then_some(&route.methods), index);
+        trie.insert(&route.path, (!route.methods.is_empty()).then_some(&route.methods), &[], index);
     }
     table
 }
 
 fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> Result<usize, RoutingError> {
-    table.find(host, path, &method.parse().unwrap()).map(|route| route.upstream)
+    table.find(host, path, &method.parse().unwrap()).map(|route| route.action.upstream().unwrap())
 }
 
 #[test]
@@ -288,4 +295,182 @@ proptest! {
         let table = table(STATED);
         prop_assert_eq!(find(&table, "GET", host, &path).ok(), oracle(STATED, host, &path));
     }
+}
+
+/// The table of some routes, each with its lines, in the order of their upstreams.
+fn configured(routes: &[&str]) -> RouteTable {
+    let mut text = "[upstreams.api]\ntargets = [\"http://127.0.0.1:9\"]\n".to_owned();
+    for route in routes {
+        text.extend(["[[routes]]\nauth = \"public\"\nupstream = \"api\"\n", route, "\n"]);
+    }
+    let config = parse(&text, "gateway.toml", std::path::Path::new(""), &Environment::default());
+    RouteTable::new(&config.unwrap_or_else(|failure| panic!("{failure}")))
+}
+
+/// The number of the route, counted from 1, that a request with these fields takes.
+fn taken(table: &RouteTable, method: &str, path: &str, fields: &[(&'static str, &'static str)]) -> usize {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(*name, http::HeaderValue::from_static(value));
+    }
+    let route = table.find_with("h", path, &method.parse().unwrap(), &headers);
+    route.map_or(0, |route| route.name.strip_prefix("route-").unwrap().parse().unwrap())
+}
+
+#[test]
+fn conditions_decide_after_methods_and_the_most_specific_of_them_wins() {
+    let table = configured(&[
+        "path = '/'",
+        "path = '/a'",
+        "path = '/a'\nheaders = { X-Version = '2' }",
+        "path = '/a'\nheaders = { X-Version = '*' }",
+        "path = '/a'\nheaders = { X-Version = '2', X-Beta = '*' }",
+        "path = '/a'\nmethods = ['GET']",
+        "path = '/b'\nheaders = { X-Version = '2' }",
+        "path = '=/c'\nmethods = ['PUT']\nheaders = { X-Version = '2' }",
+        "path = '=/c'\nmethods = ['POST']",
+    ]);
+    let (two, beta) = (("x-version", "2"), ("x-beta", ""));
+    for (method, path, fields, route) in [
+        ("PUT", "/a", &[][..], 2),
+        ("PUT", "/a", &[two][..], 3),
+        ("PUT", "/a/b", &[("x-version", "3")], 4),
+        ("PUT", "/a", &[two, beta], 5),
+        ("PUT", "/a", &[beta], 2),
+        // A value that comes twice is no exact one, whatever the second is.
+        ("PUT", "/a", &[two, two], 4),
+        ("PUT", "/a", &[two, ("x-version", "3")], 4),
+        // Who names the method comes before who asks for a field.
+        ("GET", "/a", &[two, beta], 6),
+        ("HEAD", "/a", &[two], 6),
+        ("PUT", "/b", &[two], 7),
+        ("PUT", "/b", &[("x-version", "02")], 1),
+        ("PUT", "/b", &[], 1),
+        ("PUT", "/c", &[two], 8),
+        ("PUT", "/c", &[], 1),
+    ] {
+        assert_eq!(taken(&table, method, path, fields), route, "{method} {path} {fields:?}");
+    }
+    let table = configured(&[
+        "path = '=/c'\nmethods = ['PUT']\nheaders = { X-Version = '2' }",
+        "path = '=/c'\nmethods = ['POST']",
+        "path = '=/d'\nheaders = { X-Version = '2' }",
+    ]);
+    let find = |path: &str| table.find("h", path, &Method::PUT).map(|route| route.name.clone());
+    // A method that is there for other requests only is not told.
+    assert_eq!(find("/c"), Err(RoutingError::MethodNotAllowed(vec![Method::POST])));
+    assert_eq!(find("/d"), Err(RoutingError::NotFound));
+}
+
+/// A legacy place, and what lies in it that is not for everybody.
+fn legacy() -> RouteTable {
+    let all = "accept = ['encoded_slash', 'semicolon', 'empty_segment']";
+    configured(&[
+        "path = '/'",
+        &format!("path = '/old'\n{all}"),
+        "path = '/old/admin'",
+        "path = '/old/{id}/secret'",
+        "path = '/slashes'\naccept = ['encoded_slash']",
+        "path = '/slashes/{id}/own'\naccept = ['encoded_slash']",
+        &format!("path = '=/exact/{{id}}'\n{all}"),
+        &format!("path = '/api'\n{all}"),
+    ])
+}
+
+/// The number of the route that a path takes as a client writes it; 0 when it is refused.
+fn taken_by_odd(table: &RouteTable, path: &str) -> usize {
+    let Ok((_, oddities)) = normalise_allowing(path, table.accepted()) else { return 0 };
+    let Ok(path) = NormalPath::allowing(path.parse().unwrap(), table.accepted()) else { return 0 };
+    let asked = Asked { method: &Method::GET, headers: &HeaderMap::new() };
+    let index = match oddities.fault() {
+        None => table.position("h", path.path(), asked),
+        Some(fault) => table.position_of_odd("h", &path, asked, fault),
+    };
+    index.map_or(0, |index| index + 1)
+}
+
+#[test]
+fn what_is_odd_is_accepted_only_where_every_reading_is_of_one_route() {
+    for (path, route) in [
+        ("/old/a%2fb", 2),
+        ("/old/a%2Fb;v=1//c", 2),
+        ("/old/a;admin", 2),
+        ("/old/a;x=%2Fadmin", 2),
+        ("/old//a", 2),
+        ("/old/a//", 2),
+        ("/slashes/a%2Fb", 5),
+        // Somebody may read another route's path.
+        ("/old/admin;x", 0),
+        ("/old%2fadmin", 0),
+        ("/old/%2fadmin", 0),
+        ("/old//admin", 0),
+        ("/old/;/admin", 0),
+        ("/old/x;/admin", 2),
+        ("/old;x/a", 0),
+        ("/old/admin%3bx", 0),
+        ("/old/7%2fsecret", 0),
+        ("/old/7;x/secret", 0),
+        ("/old/7//secret", 0),
+        ("/old/7/secret;x", 0),
+        ("/slashes/a%2Fown", 0),
+        ("/slashes/a/own/b%2Fc", 6),
+        ("/exact/a%2Fb", 0),
+        ("/exact/a;b", 7),
+        // Dots are never accepted, however they are cut off from what stands beside them.
+        ("/old/..;/a", 0),
+        ("/old/a/..%2fadmin", 0),
+        ("/old/.;x/a", 0),
+        ("/old/%2e%2e%2fa", 0),
+        ("/old/a\u{5c}b", 0),
+        ("/old/a%5cb", 0),
+        ("/old/a%252fb", 0),
+        // What a route accepts it accepts for itself.
+        ("/a;b", 0),
+        ("/a%2Fb", 0),
+        ("//a", 0),
+        ("//old/a", 0),
+        ("/;/old/a", 0),
+        ("/%2Fold/a", 0),
+        ("/slashes/a;b", 0),
+        ("/slashes//b", 0),
+        // The token routes stand before all others.
+        ("/api/x;y", 8),
+        ("/api/token;x", 0),
+        ("/api%2Ftoken", 0),
+        ("/api//token/refresh", 0),
+    ] {
+        assert_eq!(taken_by_odd(&legacy(), path), route, "{path}");
+    }
+}
+
+proptest! {
+    /// Whatever is done to a path that an accepting route takes, it stays a path of that route.
+    #[test]
+    fn no_reading_of_an_accepted_path_is_another_routes(pieces in prop::collection::vec(prop::sample::select(vec![
+        "/", "/", "/old", "old", "admin", "/admin", "secret", "/secret", "7", "a", ";", "%3b", "%2f", "%2F", "..", ".", "%2e",
+        "//", "%25", "%5c", ";x=", "%252f", "/slashes", "own", "exact", "api", "token",
+    ]), 0..9)) {
+        let path = format!("/{}", pieces.concat());
+        let table = legacy();
+        let route = taken_by_odd(&table, &path);
+        if let Ok((normal, _)) = normalise_allowing(&path, table.accepted()) && route != 0 {
+            // What is forwarded is what was decided about.
+            let again = normalise_allowing(&normal, table.accepted()).unwrap();
+            prop_assert_eq!(&*again.0, &*normal);
+            prop_assert_eq!(taken_by_odd(&table, &normal), route);
+            for reading in readings(&normal) {
+                if reading.starts_with('/') {
+                    let name = table.find("h", &reading, &Method::GET).map(|route| route.name.to_string());
+                    prop_assert_eq!(name, Ok(format!("route-{route}")), "{} read as {}", path, reading);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_route_that_accepts_something_nothing_odd_is_taken_in() {
+    let table = configured(&["path = '/'"]);
+    assert!(table.accepted().is_empty());
+    assert!(legacy().accepted().has(Oddity::Semicolon));
 }

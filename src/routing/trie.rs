@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
 use crate::base::path;
 use crate::base::pattern::{PathEnd, PathPattern, Segment};
+use crate::config::Condition;
 
 /// A tree of path segments without their escapes. Its root is `/`.
 #[derive(Debug, Default)]
@@ -19,8 +20,16 @@ pub(super) struct PathTrie {
 /// The routes that end at one node, by method.
 #[derive(Debug, Default)]
 struct Methods {
-    named: Vec<(Method, usize)>,
-    any: Option<usize>,
+    named: Vec<(Method, Choices)>,
+    any: Choices,
+}
+
+/// The routes that end at one node and take one method, or any.
+#[derive(Debug, Default)]
+struct Choices {
+    /// Those with conditions, the most specific first.
+    conditional: Vec<(Vec<Condition>, usize)>,
+    plain: Option<usize>,
 }
 
 /// What a path has come to.
@@ -34,16 +43,29 @@ pub(super) enum Found {
     Nothing,
 }
 
+/// What besides the path decides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Method,
+    pub(super) headers: &'a HeaderMap,
+}
+
 /// The best route on the way so far.
 struct Search<'a> {
-    method: &'a Method,
+    asked: Asked<'a>,
     best: Option<(usize, usize)>,
     other_methods: Vec<Method>,
 }
 
 impl PathTrie {
     /// Adds a route by its index.
-    pub(super) fn insert(&mut self, pattern: &PathPattern, methods: Option<&[String]>, index: usize) {
+    pub(super) fn insert(
+        &mut self,
+        pattern: &PathPattern,
+        methods: Option<&[String]>,
+        conditions: &[Condition],
+        index: usize,
+    ) {
         let mut node = self;
         for segment in &pattern.segments {
             node = match segment {
@@ -55,19 +77,15 @@ impl PathTrie {
             PathEnd::Exact => &mut node.exact,
             PathEnd::Prefix => &mut node.prefix,
         };
-        match methods {
-            None => end.any = Some(index),
-            Some(names) => {
-                end.named.extend(
-                    names.iter().filter_map(|name| Some((Method::from_bytes(name.as_bytes()).ok()?, index))),
-                );
-            }
+        let Some(names) = methods else { return end.any.insert(conditions, index) };
+        for method in names.iter().filter_map(|name| Method::from_bytes(name.as_bytes()).ok()) {
+            end.named_mut(method).insert(conditions, index);
         }
     }
 
     /// Finds the best route for a path in normal form.
-    pub(super) fn find(&self, path: &str, method: &Method) -> Found {
-        let mut search = Search { method, best: None, other_methods: Vec::new() };
+    pub(super) fn find(&self, path: &str, asked: Asked<'_>) -> Found {
+        let mut search = Search { asked, best: None, other_methods: Vec::new() };
         let inner = path.strip_prefix('/').unwrap_or(path);
         self.walk((!inner.is_empty()).then_some(inner), 1, &mut search);
         match search.best {
@@ -115,26 +133,71 @@ impl Search<'_> {
         if self.best.is_some_and(|(best, _)| best >= depth) {
             return;
         }
-        match methods.pick(self.method) {
+        match methods.pick(self.asked) {
             Some(index) => self.best = Some((depth, index)),
-            None => self.other_methods.extend(methods.named.iter().flat_map(|(method, _)| {
-                let head = (*method == Method::GET).then_some(Method::HEAD);
-                std::iter::once(method.clone()).chain(head)
-            })),
+            None => self.other_methods.extend(methods.others(self.asked)),
         }
     }
 }
 
 impl Methods {
-    /// A route that names the method, then one that names GET for a HEAD (RFC 9110 section 9.3.2), then one for any.
-    fn pick(&self, method: &Method) -> Option<usize> {
-        let named =
-            |wanted: &Method| self.named.iter().find(|(name, _)| name == wanted).map(|(_, index)| *index);
-        if self.named.is_empty() {
-            return self.any;
+    fn named_mut(&mut self, method: Method) -> &mut Choices {
+        let place = self.named.iter().position(|(name, _)| *name == method);
+        let place = place.unwrap_or(self.named.len());
+        if place == self.named.len() {
+            self.named.push((method, Choices::default()));
         }
-        named(method)
-            .or_else(|| if *method == Method::HEAD { named(&Method::GET) } else { None })
-            .or(self.any)
+        // It is there.
+        self.named.get_mut(place).map_or(&mut self.any, |(_, choices)| choices)
+    }
+
+    /// A route that names the method, then one that names GET for a HEAD (RFC 9110 section 9.3.2), then one for any.
+    fn pick(&self, asked: Asked<'_>) -> Option<usize> {
+        if self.named.is_empty() {
+            return self.any.pick(asked.headers);
+        }
+        let named = |wanted: &Method| {
+            let (_, choices) = self.named.iter().find(|(name, _)| name == wanted)?;
+            choices.pick(asked.headers)
+        };
+        named(asked.method)
+            .or_else(|| if *asked.method == Method::HEAD { named(&Method::GET) } else { None })
+            .or_else(|| self.any.pick(asked.headers))
+    }
+
+    /// The methods with which there would be a route.
+    fn others(&self, asked: Asked<'_>) -> impl Iterator<Item = Method> {
+        let open = self.named.iter().filter(move |(_, choices)| choices.pick(asked.headers).is_some());
+        open.flat_map(|(method, _)| {
+            let head = (*method == Method::GET).then_some(Method::HEAD);
+            std::iter::once(method.clone()).chain(head)
+        })
+    }
+}
+
+impl Choices {
+    fn insert(&mut self, conditions: &[Condition], index: usize) {
+        if conditions.is_empty() {
+            self.plain = Some(index);
+            return;
+        }
+        self.conditional.push((conditions.to_vec(), index));
+        self.conditional.sort_by_key(|(conditions, _)| std::cmp::Reverse(Condition::rank(conditions)));
+    }
+
+    fn pick(&self, headers: &HeaderMap) -> Option<usize> {
+        let fits = |conditions: &[Condition]| conditions.iter().all(|condition| is_met(condition, headers));
+        let conditional = self.conditional.iter().find(|(conditions, _)| fits(conditions));
+        conditional.map(|(_, index)| *index).or(self.plain)
+    }
+}
+
+/// Whether a request has what a route asks for. A value that comes more than once is no exact one.
+fn is_met(condition: &Condition, headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(&condition.name).iter();
+    match (&condition.value, values.next(), values.next()) {
+        (Some(wanted), Some(value), None) => wanted.as_bytes() == value.as_bytes(),
+        (None, Some(_), _) => true,
+        (Some(_), _, _) | (None, None, _) => false,
     }
 }

@@ -118,7 +118,7 @@ impl Account {
     }
 
     /// Its upstream, by its place in the configuration and by name.
-    pub fn upstream(&mut self, place: usize, name: &str) {
+    pub fn upstream(&mut self, place: Option<usize>, name: &str) {
         self.note(|record| record.upstream = Some(name.to_owned()));
         if let Some(span) = &mut self.span {
             span.upstream(name);
@@ -225,7 +225,7 @@ mod tests {
         let mut account = begin(&meter, &Method::POST);
         account.routed(0, "one");
         account.permitted(PermittedFor::User);
-        account.upstream(0, "a");
+        account.upstream(Some(0), "a");
         account.upstream_begins();
         account.upstream_answered();
         account.answered(201);

@@ -118,6 +118,7 @@ impl Generation {
     /// A refusal when the route names none, which no checked configuration does.
     pub fn upstream(&self, route: &Route) -> Result<&Upstream, Refusal> {
         let missing = || Refusal::new(Reason::InternalError, "The route has no upstream.");
-        self.upstreams.get(route.upstream).map(Rc::as_ref).ok_or_else(missing)
+        let upstream = route.action.upstream().and_then(|upstream| self.upstreams.get(upstream));
+        upstream.map(Rc::as_ref).ok_or_else(missing)
     }
 }

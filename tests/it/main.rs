@@ -15,12 +15,15 @@
 
 mod support;
 
+mod actions;
 mod admin;
 mod authn;
 mod availability;
+mod bench;
 mod client_certificates;
 mod contract;
 mod corpora;
+mod cors;
 mod django;
 mod grpc;
 mod http2;

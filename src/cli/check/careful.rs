@@ -116,8 +116,8 @@ pub(super) fn unused(config: &Config) -> Vec<Finding> {
         Finding::new(Code::LimitUnused, &limit.name, message, "name it in \"limit\" of a route, or remove it")
     });
     let upstreams = config.upstreams.iter().enumerate();
-    let upstreams =
-        upstreams.filter(|(index, _)| !config.routes.iter().any(|route| route.upstream == *index));
+    let upstreams = upstreams
+        .filter(|(index, _)| !config.routes.iter().any(|route| route.action.upstream() == Some(*index)));
     let upstreams = upstreams.map(|(_, upstream)| {
         let message = format!("nothing goes to upstream \"{}\": no route names it", upstream.name);
         Finding::new(Code::UpstreamUnused, &upstream.name, message, "name it in a route, or remove it")

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::base::pattern::HostPattern;
 use crate::cli::table;
-use crate::config::{Auth, Config, Enforce, Route, Terms};
+use crate::config::{Action, Auth, Config, Enforce, Route, Terms};
 
 /// The table for people.
 pub(super) fn table(config: &Config) -> String {
@@ -17,7 +17,7 @@ pub(super) fn table(config: &Config) -> String {
 pub(super) fn json(config: &Config) -> Value {
     let routes = config.routes.iter().map(|route| {
         let [name, host, path, methods, who, _] = row(config, route);
-        let upstream = config.upstreams.get(route.upstream);
+        let upstream = route.action.upstream().and_then(|index| config.upstreams.get(index));
         let targets = upstream.into_iter().flat_map(|upstream| &upstream.targets).map(|one| one.target.to_string());
         json!({
             "name": name, "host": host, "path": path, "methods": methods, "who_may": who,
@@ -34,11 +34,21 @@ fn row(config: &Config, route: &Route) -> [String; 6] {
         HostPattern::Any => "any".to_owned(),
     };
     let methods = route.methods.as_ref().map_or_else(|| "any".to_owned(), |methods| methods.join(","));
-    let upstream = config.upstreams.get(route.upstream).map_or_else(String::new, |upstream| {
-        let targets: Vec<String> = upstream.targets.iter().map(|one| one.target.to_string()).collect();
-        format!("{} ({})", upstream.name, targets.join(", "))
-    });
-    [route.name.clone(), host, route.path.to_string(), methods, who(route), upstream]
+    [route.name.clone(), host, route.path.to_string(), methods, who(route), goes_to(config, &route.action)]
+}
+
+fn goes_to(config: &Config, action: &Action) -> String {
+    match action {
+        Action::Forward(forward) => {
+            config.upstreams.get(forward.upstream).map_or_else(String::new, |upstream| {
+                let targets: Vec<String> =
+                    upstream.targets.iter().map(|one| one.target.to_string()).collect();
+                format!("{} ({})", upstream.name, targets.join(", "))
+            })
+        }
+        Action::Redirect(redirect) => format!("none: redirect {}", redirect.status.as_u16()),
+        Action::Respond(respond) => format!("none: answer {}", respond.status.as_u16()),
+    }
 }
 
 fn auth(route: &Route) -> &'static str {

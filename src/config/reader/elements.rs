@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Entry, Table};
+use super::{Entry, Table, child_of};
 use crate::config::complaint::Complaint;
 use crate::config::kind::{Kind, name_of};
 
@@ -29,7 +29,8 @@ impl<'a> Table<'a> {
             if let Some(text) = element.get_ref().as_str() {
                 values.extend(self.parse(text, span, &parse).map(|located| located.value));
             } else if let Some(entries) = element.get_ref().as_table() {
-                let table = Table::new(self.reader, span, Some(entries), path.clone());
+                let shape = child_of(&self.shape, key) + "[]";
+                let table = Table::new(self.reader, span, Some(entries), [path.clone(), shape]);
                 values.extend(read(Table { repeats: true, ..table }));
             } else {
                 let kind = name_of(element.get_ref());

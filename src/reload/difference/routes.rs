@@ -19,14 +19,19 @@ struct Told {
 
 impl Told {
     fn new(config: &Config, number: usize, route: &Route) -> Self {
-        let upstream = config.upstreams.get(route.upstream).map(|upstream| upstream.name.clone());
+        let upstream = route.action.upstream().and_then(|upstream| config.upstreams.get(upstream));
         let limits = route.limits.iter().filter_map(|index| config.limits.get(*index));
         let is_own = route.name != format!("route-{}", number + 1);
         Self {
             label: label(route),
-            upstream: upstream.unwrap_or_default(),
+            upstream: upstream.map_or_else(|| "none".to_owned(), |upstream| upstream.name.clone()),
             limits: limits.map(|limit| limit.name.clone()).collect(),
-            route: Route { name: String::new(), upstream: 0, limits: Vec::new(), ..route.clone() },
+            route: Route {
+                name: String::new(),
+                action: route.action.clone().with_upstream(0),
+                limits: Vec::new(),
+                ..route.clone()
+            },
             name: is_own.then(|| route.name.clone()),
         }
     }
@@ -34,7 +39,8 @@ impl Told {
     /// Whether it takes the same requests.
     fn matches_as(&self, other: &Self) -> bool {
         let (one, other) = (&self.route, &other.route);
-        (&one.host, &one.path, &one.methods) == (&other.host, &other.path, &other.methods)
+        let same_place = (&one.host, &one.path) == (&other.host, &other.path);
+        same_place && (&one.methods, &one.headers) == (&other.methods, &other.headers)
     }
 
     /// As it would be if nothing that has words of its own had changed.
@@ -45,6 +51,7 @@ impl Told {
             host: other.route.host.clone(),
             path: other.route.path.clone(),
             methods: other.route.methods.clone(),
+            headers: other.route.headers.clone(),
             ..self.route.clone()
         };
         let (label, name) = (other.label.clone(), other.name.clone());
@@ -59,7 +66,11 @@ pub(super) fn label(route: &Route) -> String {
         HostPattern::Any => String::new(),
         HostPattern::Exact(_) | HostPattern::Suffix(_) => route.host.to_string(),
     };
-    format!("{methods}{host}{}", route.path)
+    let mut label = format!("{methods}{host}{}", route.path);
+    for condition in &route.headers {
+        label.extend([" with ", condition.name.as_str()]);
+    }
+    label
 }
 
 /// Compares the routes of two configurations.

@@ -136,8 +136,8 @@ impl Tally {
     }
 
     /// The place of its upstream in the configuration.
-    pub(in crate::telemetry) fn upstream(&mut self, place: usize) {
-        self.upstream = Some(place);
+    pub(in crate::telemetry) fn upstream(&mut self, place: Option<usize>) {
+        self.upstream = place;
     }
 
     /// What its route would have refused it for, if the route did not only report.

@@ -213,6 +213,11 @@ impl Talk {
         }
     }
 
+    /// What has been read of the request's body.
+    pub(crate) fn last_body(&self) -> Vec<u8> {
+        self.shared.requests.lock().unwrap()[self.number].body.clone()
+    }
+
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // A gateway that has gone away is seen by the test at its other end.
         let _ = self.try_send(bytes);
