@@ -36,7 +36,6 @@ use crate::routing::AnswerRules;
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
 use crate::telemetry::account::Account;
-use crate::telemetry::metrics::PermittedFor;
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
 use crate::upstream::{Limits, Sender, UpgradeAnswer, Upstream, UpstreamResponse};
 use crate::worker::Generation;
@@ -155,10 +154,9 @@ async fn exchange<'a>(
     let trusted = &generation.server.trusted_proxies;
     let admitted = admission::admit(routed, &connection.peer, trusted, &generation.rates, told)?;
     let identified = generation.authenticator.identify(admitted, connection.certified.as_ref()).await?;
-    note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
-    let whom = identified.caller().user_id().map_or(PermittedFor::Anybody, |_| PermittedFor::User);
+    record.identified(identified.caller().user_id());
     let permitted = authz::permit(identified, &generation.rates, told)?;
-    record.permitted(whom);
+    record.permitted();
     if let Some(reason) = permitted.would_refuse() {
         worker.reported.note(&route.name, reason);
         record.reported(reason);

@@ -59,7 +59,9 @@ pub(super) fn overview(admin: &Admin) -> Value {
 fn route(config: &Config, route: &Route, counts: Option<Arc<RouteCounts>>) -> Value {
     let (auth, exposure) = exposure(route);
     let upstream = match &route.action {
-        Action::Forward(forward) => config.upstreams.get(forward.upstream).map(|upstream| upstream.name.as_str()),
+        Action::Forward(forward) => {
+            config.upstreams.get(forward.upstream).map(|upstream| upstream.name.as_str())
+        }
         Action::Redirect(_) => Some("(redirect)"),
         Action::Respond(_) => Some("(respond)"),
     };

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::access::{Ended, Record};
 use super::metrics::meter::{Tally, Took};
-use super::metrics::{Meter, PermittedFor, StreamKind};
+use super::metrics::{Meter, StreamKind};
 use super::trace::{Facts, Say, Span, Told, Tracer};
 use crate::base::reason::Reason;
 
@@ -102,10 +102,18 @@ impl Account {
         }
     }
 
-    /// It may pass.
-    pub fn permitted(&mut self, whom: PermittedFor) {
+    /// It is known who has sent it, or that nobody in particular has.
+    pub fn identified(&mut self, user_id: Option<&str>) {
+        self.note(|record| record.user = user_id.map(str::to_owned));
         if let Some(tally) = &mut self.tally {
-            tally.permitted(whom);
+            tally.has_user = user_id.is_some();
+        }
+    }
+
+    /// It may pass.
+    pub fn permitted(&mut self) {
+        if let Some(tally) = &mut self.tally {
+            tally.permitted = true;
         }
     }
 
@@ -224,7 +232,8 @@ mod tests {
         let meter = meter(&metrics);
         let mut account = begin(&meter, &Method::POST);
         account.routed(0, "one");
-        account.permitted(PermittedFor::User);
+        account.identified(Some("1"));
+        account.permitted();
         account.upstream(Some(0), "a");
         account.upstream_begins();
         account.upstream_answered();

@@ -57,15 +57,6 @@ impl Meter {
     }
 }
 
-/// Whom a request was permitted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PermittedFor {
-    /// A user.
-    User,
-    /// Nobody in particular.
-    Anybody,
-}
-
 /// A stream that a request has become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamKind {
@@ -85,7 +76,9 @@ pub(in crate::telemetry) struct Tally {
     route: usize,
     upstream: Option<usize>,
     endpoint: Option<usize>,
-    permitted: Option<PermittedFor>,
+    /// Whether a user has sent it, and not just anybody.
+    pub(in crate::telemetry) has_user: bool,
+    pub(in crate::telemetry) permitted: bool,
     stream: Option<StreamKind>,
     /// Why it was refused.
     pub(in crate::telemetry) reason: Option<Reason>,
@@ -113,7 +106,8 @@ impl Tally {
             route: NO_ROUTE,
             upstream: None,
             endpoint: None,
-            permitted: None,
+            has_user: false,
+            permitted: false,
             stream: None,
             reason: None,
             status: 0,
@@ -129,10 +123,6 @@ impl Tally {
     pub(in crate::telemetry) fn endpoint(&mut self, place: usize) {
         self.route = NO_ROUTE + 1 + place;
         self.endpoint = Some(place);
-    }
-
-    pub(in crate::telemetry) fn permitted(&mut self, whom: PermittedFor) {
-        self.permitted = Some(whom);
     }
 
     /// The place of its upstream in the configuration.
@@ -179,12 +169,12 @@ impl Tally {
             counts.overhead.observe(time);
         }
         match (self.permitted, self.reason) {
-            (Some(PermittedFor::User), _) => counts.allowed.add(1),
-            (Some(PermittedFor::Anybody), _) => counts.anonymous.add(1),
-            (None, Some(reason)) if self.endpoint.is_none() && reason.is_about_the_caller() => {
+            (true, _) if self.has_user => counts.allowed.add(1),
+            (true, _) => counts.anonymous.add(1),
+            (false, Some(reason)) if self.endpoint.is_none() && reason.is_about_the_caller() => {
                 counts.unauthorised.add(reason);
             }
-            (None, _) => {}
+            (false, _) => {}
         }
         if let Some(endpoint) = self.endpoint.and_then(|place| counts.endpoints.get(place)) {
             match self.reason {

@@ -9,7 +9,7 @@ pub mod meter;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::counts::Counts;
-pub use self::meter::{Meter, PermittedFor, StreamKind};
+pub use self::meter::{Meter, StreamKind};
 
 /// The counts of all data-plane threads. They outlive every configuration.
 #[derive(Debug, Default)]
