@@ -15,7 +15,9 @@ use crate::net::tls::TlsServer;
 use crate::routing::{AskedClaims, RouteTable};
 use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::Sink;
+use crate::telemetry::trace::SpanSink;
 use crate::tokens::{Asserter, Issuer, Verifier};
 use crate::upstream::SharedUpstream;
 use crate::users::{Directory, UsersOpenError};
@@ -55,6 +57,10 @@ pub struct Snapshot {
     pub clock: Clock,
     /// Where log lines go.
     pub sink: Sink,
+    /// What data-plane threads count in; `None` where nobody can ask.
+    pub metrics: Option<Arc<Metrics>>,
+    /// Where spans go; `None` where nobody wants any.
+    pub spans: Option<SpanSink>,
 }
 
 /// What a token is checked by.
@@ -97,6 +103,10 @@ pub struct Opened {
     pub tls: Option<TlsServer>,
     /// The port of HTTPS.
     pub https_port: u16,
+    /// What data-plane threads count in; `None` where nobody can ask.
+    pub metrics: Option<Arc<Metrics>>,
+    /// Where spans go; `None` where nobody wants any.
+    pub spans: Option<SpanSink>,
 }
 
 /// Why a snapshot cannot be put together.
@@ -142,7 +152,7 @@ impl Snapshot {
         sink: Sink,
         opened: Opened,
     ) -> Result<Self, AssemblyError> {
-        let Opened { store, upstreams, firewall, tls, https_port } = opened;
+        let Opened { store, upstreams, firewall, tls, https_port, metrics, spans } = opened;
         let directory = Directory::open(&config.users, Some(&store), clock.clone()).await;
         let directory = directory.map_err(AssemblyError::Users)?;
         let sessions = Sessions::open(store.clone(), clock.clone(), &config.tokens).await;
@@ -172,6 +182,8 @@ impl Snapshot {
             store,
             clock,
             sink,
+            metrics,
+            spans,
         })
     }
 
@@ -212,6 +224,8 @@ impl Snapshot {
             store: self.store.clone(),
             clock: clock.clone(),
             sink: self.sink.clone(),
+            metrics: self.metrics.clone(),
+            spans: self.spans.clone(),
         }
     }
 }

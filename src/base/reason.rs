@@ -126,6 +126,50 @@ impl Reason {
         Self::InternalError,
     ];
 
+    /// Whether it is a decision about who sent the request: who that is, whether that can be told, and what they may.
+    pub fn is_about_the_caller(self) -> bool {
+        match self {
+            Self::CredentialsMissing
+            | Self::HeaderMalformed
+            | Self::CredentialsInvalid
+            | Self::LockedOut
+            | Self::TokenInvalid
+            | Self::TokenExpired
+            | Self::TokenNotYetValid
+            | Self::TokenWrongType
+            | Self::TokenRevoked
+            | Self::UserInactive
+            | Self::UserNotFound
+            | Self::GroupMissing
+            | Self::ScopeMissing
+            | Self::ClaimMismatch
+            | Self::PolicyDenied
+            | Self::StoreUnavailable => true,
+            Self::RequestMalformed
+            | Self::HostInvalid
+            | Self::PathAmbiguous
+            | Self::FramingAmbiguous
+            | Self::TargetTooLong
+            | Self::HeaderTooLarge
+            | Self::BodyTooLarge
+            | Self::RequestTimeout
+            | Self::ExpectationFailed
+            | Self::MisdirectedRequest
+            | Self::UpgradeRequired
+            | Self::MediaTypeUnsupported
+            | Self::RouteNotFound
+            | Self::MethodNotAllowed
+            | Self::RateLimited
+            | Self::IdentityUnfit
+            | Self::IdentityTooLarge
+            | Self::UpstreamRefused
+            | Self::UpstreamTimeout
+            | Self::UpstreamUnavailable
+            | Self::Overloaded
+            | Self::InternalError => false,
+        }
+    }
+
     /// The stable word.
     pub fn word(self) -> &'static str {
         match self {

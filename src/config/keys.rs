@@ -179,10 +179,11 @@ pub(super) fn secret_of_environment(
     name: Located<String>,
 ) -> Option<Located<Secret>> {
     let value = match reader.environment.variable(&name.value) {
-        _ if !is_variable_name(&name.value) => Err(Complaint::new(format!(
-            "\"{key}\" is not the name of an environment variable"
-        ))
-        .hint(format!("\"{key}\" names the variable that holds the secret; it is not the secret itself"))),
+        _ if !is_variable_name(&name.value) => {
+            let hint =
+                format!("\"{key}\" names the variable that holds the secret; it is not the secret itself");
+            Err(Complaint::new(format!("\"{key}\" is not the name of an environment variable")).hint(hint))
+        }
         Some(value) => Ok(Secret::new(value)),
         None => Err(not_set(&name.value).hint("set it before the gateway starts")),
     };

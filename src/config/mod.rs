@@ -19,6 +19,7 @@ mod keys;
 mod kind;
 mod limits;
 mod load;
+mod otlp;
 mod policy;
 mod problem;
 mod reader;
@@ -48,6 +49,7 @@ pub use self::fields::{Condition, Field, HeaderRules};
 pub use self::identity::{Assertion, Identity, IdentityEncoding, IdentityHeader, IdentitySource, PRESETS};
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{Text, load, parse};
+pub use self::otlp::Otlp;
 pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
 pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
@@ -90,6 +92,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[log]`
     pub log: Log,
+    /// `[log.otlp]`
+    pub otlp: Option<Otlp>,
     /// `[[tests]]`, in the order of the file.
     pub tests: Vec<TestCase>,
     /// `[check]`
@@ -105,6 +109,10 @@ pub struct Server {
     pub http_redirect: Option<SocketAddr>,
     /// Address of health and readiness; `None` is off.
     pub admin: Option<SocketAddr>,
+    /// With which the admin page shows sessions and ends them; `None` is not at all.
+    pub admin_token: Option<Secret>,
+    /// Names under which a browser may reach the admin listener, beside addresses and `localhost`.
+    pub admin_hosts: Vec<String>,
     /// Networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<Network>,
     /// Data-plane threads.
@@ -366,6 +374,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Whether there is a line for every request.
     pub access: bool,
+    /// Whether every answer says how long it took, in `Server-Timing`.
+    pub server_timing: bool,
 }
 
 /// `log.level`

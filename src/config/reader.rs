@@ -2,6 +2,7 @@
 
 mod elements;
 mod named;
+mod ratio;
 mod unknown;
 
 use std::cell::RefCell;

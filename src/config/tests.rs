@@ -139,7 +139,60 @@ fn the_smallest_file_has_every_default() {
         max_queue: 256,
     };
     assert_eq!(config.users.hashing, hashing);
-    assert_eq!(config.log, Log { level: LogLevel::Info, format: LogFormat::Json, access: true });
+    assert_eq!(
+        config.log,
+        Log { level: LogLevel::Info, format: LogFormat::Json, access: true, server_timing: false }
+    );
+}
+
+#[test]
+fn an_admin_token_is_long_and_stands_elsewhere() {
+    let environment = |token: &str| Environment::from_pairs([("ADMIN_TOKEN", token)]);
+    let text =
+        format!("[server]\nadmin_token_env = \"ADMIN_TOKEN\"\nadmin_hosts = [\"Gate.Internal\"]\n{SMALLEST}");
+    let read = |token: &str| super::parse(&text, "gateway.toml", ".".as_ref(), &environment(token));
+    let config = read("0123456789abcdef0123456789abcdef").unwrap();
+    assert!(config.server.admin_token.is_some());
+    assert_eq!(config.server.admin_hosts, ["gate.internal"]);
+    for token in ["0123456789abcdef0123456789abcde", "0123456789abcdef 0123456789abcdef", ""] {
+        let told = read(token).unwrap_err().to_string();
+        assert!(told.contains("the admin token is not at least 32"), "{told}");
+        assert!(token.is_empty() || !told.contains(token), "{told}");
+    }
+    let plain = format!("[server]\nadmin_token = \"x\"\n{SMALLEST}");
+    let told = parsed(&plain).unwrap_err().to_string();
+    assert!(told.contains("unknown key \"admin_token\"") && !told.contains("= \"x\""), "{told}");
+}
+
+#[test]
+fn a_collector_is_read_and_its_headers_are_secret() {
+    let text = format!(
+        "{SMALLEST}\n[log.otlp]\nendpoint = \"https://otlp.example/otlp/\"\nsample = 0.25\nheaders_env = \"OTEL_HEADERS\"\n"
+    );
+    let environment = |headers: &str| Environment::from_pairs([("OTEL_HEADERS", headers)]);
+    let read = |headers: &str| super::parse(&text, "gateway.toml", ".".as_ref(), &environment(headers));
+    let otlp = read("api-key=tell-nobody, x-scope=a=b").unwrap().otlp.unwrap();
+    assert_eq!(
+        (otlp.target.to_string().as_str(), otlp.path.path()),
+        ("https://otlp.example:443", "/otlp/v1/traces")
+    );
+    assert_eq!((otlp.sample_millionths, otlp.service_name.as_str()), (250_000, "tollgate"));
+    assert_eq!(otlp.headers.len(), 2);
+    assert!(!format!("{otlp:?}").contains("tell-nobody"));
+    for headers in ["tell-nobody", "a b=tell-nobody", "a=tell\nnobody"] {
+        let told = read(headers).unwrap_err().to_string();
+        assert!(told.contains("not a list of header fields") && !told.contains("nobody"), "{told}");
+    }
+    for (lines, wanted) in [
+        ("", "has no \"endpoint\""),
+        ("endpoint = \"127.0.0.1:4318\"", "is not the address of a collector"),
+        ("endpoint = \"h2c://127.0.0.1:4318\"", "is not the address of a collector"),
+        ("endpoint = \"http://127.0.0.1:4318\"\nsample = 2", "must be a number from 0 to 1"),
+        ("endpoint = \"http://127.0.0.1:4318\"\nsample = \"1\"", "must be a number from 0 to 1"),
+    ] {
+        let told = parsed(&format!("{SMALLEST}\n[log.otlp]\n{lines}\n")).unwrap_err().to_string();
+        assert!(told.contains(wanted), "{told}");
+    }
 }
 
 #[test]
@@ -268,6 +321,8 @@ access = false
             ],
             http_redirect: None,
             admin: None,
+            admin_token: None,
+            admin_hosts: [],
             trusted_proxies: [
                 Network {
                     address: 10.0.0.0,
@@ -738,7 +793,9 @@ access = false
             level: Debug,
             format: Pretty,
             access: false,
+            server_timing: false,
         },
+        otlp: None,
         tests: [],
         check: Check {
             ignore: [],
@@ -965,7 +1022,7 @@ fn unknown_keys_are_put_right() {
       |
     6 | colour = ***
       | ^^^^^^
-      = help: [server] has listen, admin, http_redirect, trusted_proxies, workers, drain_timeout, watch_config, limits
+      = help: [server] has listen, admin, admin_token_file, admin_token_env, admin_hosts, http_redirect, trusted_proxies, workers, drain_timeout, watch_config, limits
 
     gateway.toml:8:1: unknown key "max_headrs" in [server.limits]
       |

@@ -3,10 +3,21 @@
 use super::complaint::nearest;
 
 /// Keys, and the table where each belongs.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: [(&str, &[&str]); 17] = [
     (
         "[server]",
-        &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout", "watch_config"],
+        &[
+            "listen",
+            "http_redirect",
+            "admin",
+            "admin_token_file",
+            "admin_token_env",
+            "admin_hosts",
+            "trusted_proxies",
+            "workers",
+            "drain_timeout",
+            "watch_config",
+        ],
     ),
     (
         "[server.limits]",
@@ -88,6 +99,8 @@ const HOMES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("allow or deny of [[routes]]", &["scopes", "match"]),
+    ("[log]", &["server_timing", "otlp"]),
+    ("[log.otlp]", &["endpoint", "sample", "headers_file", "headers_env", "service_name"]),
 ];
 
 /// Keys that have several homes, or such common names that nothing is said about their home.

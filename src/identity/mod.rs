@@ -26,6 +26,7 @@ use crate::http::incoming::Incoming;
 use crate::net::peer::{Peer, Trust};
 use crate::net::tls::{ClientCertificate, UnfitPart};
 use crate::request::{Host, IntakeError, Pieces};
+use crate::telemetry::trace::{self, TRACEPARENT, TRACESTATE};
 use crate::tokens::{Asserter, IssueError, Statement};
 use crate::upgrade::Offer;
 
@@ -37,7 +38,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// How many fields the gateway usually adds at most.
-const ADDED_FIELDS: usize = 10;
+const ADDED_FIELDS: usize = 11;
 
 /// A request that an upstream may see: permitted, cleaned and signed with who sent it. Only [`Sealer::seal`] makes one.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub struct Origin<'a> {
     pub scheme: &'static str,
     /// The certificate that the client showed.
     pub certificate: Option<&'a ClientCertificate>,
+    /// What the upstream is told of the trace, where the gateway takes part in it; otherwise what the client says passes.
+    pub trace: Option<&'a trace::Told>,
 }
 
 /// Why no request can be made for the upstream.
@@ -176,6 +179,9 @@ impl Sealer {
         self.firewall.clean(headers, trust);
         headers.extend(trailers.map(|trailers| (header::TE, trailers)));
         set_origin(headers, &pieces.host, trust, origin);
+        if let Some(told) = origin.trace {
+            set_trace(headers, told);
+        }
         if let Some(certificate) = origin.certificate {
             for (name, value) in certificate.headers().map_err(SealError::CertificateUnfit)? {
                 headers.insert(name, value.clone());
@@ -268,5 +274,14 @@ fn set_origin(headers: &mut HeaderMap, host: &Host, trust: Trust, origin: &Origi
             headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(origin.scheme));
             headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.value().clone());
         }
+    }
+}
+
+/// Says where the request stands in its trace. What others have to say of it holds only for the client's own trace (W3C
+/// Trace Context section 3.4).
+fn set_trace(headers: &mut HeaderMap, told: &trace::Told) {
+    headers.insert(TRACEPARENT, told.traceparent.clone());
+    if !told.continues {
+        headers.remove(TRACESTATE);
     }
 }

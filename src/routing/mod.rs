@@ -33,6 +33,8 @@ use crate::request::{Exchange, IntakeError, NormalPath};
 pub struct Route {
     /// Its name, for logs.
     pub name: Box<str>,
+    /// Its place in the configuration.
+    pub place: usize,
     /// Who may pass.
     pub auth: Auth,
     /// Who of those who are known may pass; `None` is everybody.
@@ -129,6 +131,7 @@ impl RouteTable {
             let timeout = route.timeout.or(upstream_timeout).unwrap_or_default();
             table.routes.push(Route {
                 name: route.name.as_str().into(),
+                place: index,
                 auth: route.auth,
                 policy: Policy::compile(&route.policy, &route.path, &config.tokens.user_id_claim, &mut asked),
                 is_enforced: policy::is_enforced(&route.policy),

@@ -28,6 +28,7 @@ fn table(stated: &[Stated]) -> RouteTable {
     for (index, route) in stated.iter().map(naive).enumerate() {
         table.routes.push(Route {
             name: index.to_string().into(),
+            place: index,
             auth: Auth::Public,
             policy: None,
             is_enforced: true,

@@ -16,6 +16,7 @@
 mod support;
 
 mod actions;
+mod admin;
 mod authn;
 mod availability;
 mod bench;
@@ -32,6 +33,7 @@ mod identity_headers;
 mod intake;
 mod limits;
 mod login;
+mod metrics;
 mod panics;
 mod policies;
 mod postgres;
@@ -45,6 +47,7 @@ mod streams;
 mod tidy;
 mod tls;
 mod tokens;
+mod traces;
 mod upstreams;
 mod websocket;
 mod websocket_http2;
