@@ -198,7 +198,7 @@ fn database(table: &mut Table<'_>) -> Option<DjangoDatabase> {
     let secret = match (url, file, env) {
         (Some(url), ..) => Located { value: Secret::new(url.value), span: url.span },
         (_, Some(file), _) => secret_of_file(reader, file)?,
-        (.., Some(name)) => secret_of_environment(reader, name)?,
+        (.., Some(name)) => secret_of_environment(reader, "url_env", name)?,
         (None, None, None) => return None,
     };
     let Located { value, span } = secret;

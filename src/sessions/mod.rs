@@ -19,6 +19,7 @@ use crate::tokens::{Claims, Expected, Grant, NewRefresh};
 use crate::users::CredentialMark;
 
 mod exchange;
+mod operator;
 mod revoked;
 mod store;
 mod watch;

@@ -321,7 +321,7 @@ fn the_admin_listener_answers_what_it_has_and_no_more() {
     let gateway = Setup::public(&upstream).start();
     assert_eq!(gateway.admin("/healthz"), (200, "ok\n".to_owned()));
     assert_eq!(gateway.admin("/readyz"), (200, "ready\n".to_owned()));
-    for path in ["/", "/healthz/", "/api/token/", "/x"] {
+    for path in ["/index.html", "/healthz/", "/api/token/", "/api", "/x"] {
         assert_eq!(gateway.admin(path).0, 404, "{path}");
     }
     // Clients cannot reach it through the gateway.

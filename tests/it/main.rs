@@ -16,6 +16,7 @@
 mod support;
 
 mod actions;
+mod admin;
 mod authn;
 mod availability;
 mod bench;
@@ -28,9 +29,11 @@ mod grpc;
 mod http2;
 mod http2_limits;
 mod identity;
+mod identity_headers;
 mod intake;
 mod limits;
 mod login;
+mod metrics;
 mod panics;
 mod policies;
 mod postgres;
@@ -44,6 +47,7 @@ mod streams;
 mod tidy;
 mod tls;
 mod tokens;
+mod traces;
 mod upstreams;
 mod websocket;
 mod websocket_http2;
