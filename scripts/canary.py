@@ -218,6 +218,11 @@ JSON = [("Content-Type", "application/json")]
 PASSWORD = secrets.new("password", "pass {}ä\"\\&=%+/{}")
 WRONG = secrets.new("wrong password", "wrong {}<>#?@:{}")
 LONG = secrets.new("long password", "{}" + "x" * 1100 + "{}")
+BACKEND = secrets.new("password of a backend")
+BEARER = secrets.new("token of a backend")
+API_KEY = secrets.new("key of a backend")
+# Every command reads the configuration that names it.
+os.environ["CANARY_KEY"] = API_KEY
 BROKEN_ANSWER = secrets.new("secret of the upstream")
 QUERY = secrets.new("secret of a query")
 COOKIE = secrets.new("cookie")
@@ -493,10 +498,46 @@ def private_key(path):
     return pem, der
 
 
+def backends(port, place):
+    """Upstreams that the gateway has credentials for, with a route to each, and one that gets signed statements."""
+    with open(os.open(place, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        file.write(BEARER + "\n")
+    more = ""
+    for name, lines in {
+        "basic": f'credentials = {{ basic = {{ username = "gateway", password = "{BACKEND}" }} }}',
+        "bearer": f'credentials = {{ bearer_file = "{place}" }}',
+        "header": 'credentials = { header = "X-Api-Key", value_env = "CANARY_KEY" }\nforward_token = true',
+        "stated": "assertion = true",
+    }.items():
+        auth = "required" if name == "stated" else "public"
+        more += f'[upstreams.{name}]\ntargets = ["http://127.0.0.1:{port}"]\n{lines}\n[[routes]]\npath = "/{name}"\nauth = "{auth}"\nupstream = "{name}"\n'
+    return more
+
+
+def credentials(gateway, backend, access):
+    """The gateway shows backends who it is, and says of it nothing to anybody else."""
+    for name in ("basic", "bearer", "header"):
+        for path in (f"/{name}", f"/{name}/broken"):
+            gateway.ask(f"a backend with {name}", "GET", path, fields=[("X-Api-Key", QUERY), ("X-Tollgate-Assertion", QUERY)])
+    for _ in range(2):
+        gateway.ask("a backend with statements", "GET", "/stated", fields=[("Authorization", f"Bearer {access}")])
+    basic = base64.b64encode(f"gateway:{BACKEND}".encode())
+    for what, shown in (("Basic", b"Basic " + basic), ("a token", f"Bearer {BEARER}".encode()), ("a key", API_KEY.encode())):
+        check(f"a backend gets {what}", shown in backend.seen)
+    statements = re.findall(rb"x-tollgate-assertion: (\S+)", backend.seen)
+    check("a backend gets a statement", len(statements) == 2 and statements[0] == statements[1], statements)
+    for statement in statements[:1]:
+        secrets.keep_token("statement", statement.decode())
+    check("what a client sends in such a field reaches no backend", QUERY.encode() not in backend.seen)
+
+
 def life(upstream, log_format, trusted):
     """A gateway from its first start to its end."""
     name = f"life-{log_format}"
-    gateway = Gateway(name, upstream, log_format, trusted=trusted)
+    backend = Upstream()
+    backend.start()
+    more = backends(backend.port, os.path.join(work, f"bearer-{log_format}"))
+    gateway = Gateway(name, upstream, log_format, more, trusted=trusted)
     umask = os.umask(0)
     config = ["--config", gateway.config]
     command("user", "add", "alice", "--email", "alice@example.com", "--group", "staff", *config, stdin=PASSWORD + "\n", code=0)
@@ -532,6 +573,7 @@ def life(upstream, log_format, trusted):
         time.sleep(max(0, born + 1.1 - time.monotonic()))
         command("token", "inspect", *config, stdin=minted + "\n", code=1)
         tokens(gateway, access, refresh, minted)
+        credentials(gateway, backend, other)
         nasty(gateway, other)
         command("session", "revoke", "--user", "alice", *config, code=0)
         modes(gateway.place)
@@ -627,6 +669,13 @@ MISTAKES = {
     "a target with a query": '[upstreams.b]\ntargets = ["http://127.0.0.1:1/?key=«secret»"]',
     "a target with a blank": '[upstreams.b]\ntargets = ["http://u:x «secret»@127.0.0.1:1"]',
     "headers": '[[routes]]\npath = "/h"\nauth = "public"\nupstream = "api"\nrequest_headers = { set = { "X-Api-Key" = "«secret»" } }',
+    "credentials of a typo": '[upstreams.b]\ntargets = ["http://a"]\ncredental = { header = "X-Key", value = "«secret»" }',
+    "credentials with a typo": '[upstreams.b]\ntargets = ["http://a"]\ncredentials = { header = "X-Key", valu = "«secret»" }',
+    "credentials that do not fit": '[upstreams.b]\ntargets = ["http://a"]\ncredentials = { bearer = "«secret» x" }',
+    "credentials twice": '[upstreams.b]\ntargets = ["http://a"]\ncredentials = { bearer = "«secret»", basic = { username = "a", password = "«secret»" } }',
+    "credentials in a variable": '[upstreams.b]\ntargets = ["http://a"]\ncredentials = { header = "Host", value_env = "CANARY_SECRET" }',
+    "credentials that are expanded": '[upstreams.b]\ntargets = ["http://a"]\nidentity = { "X-A" = "${CANARY_SECRET}" }',
+    "credentials as the name of a file": '[upstreams.b]\ntargets = ["http://a"]\ncredentials = { bearer_file = "«secret»" }',
     "headers of a typo": '[[routes]]\npath = "/h"\nauth = "public"\nupstream = "api"\nheader = { "Authorization" = "Basic «secret»" }',
 }
 

@@ -50,15 +50,19 @@ fi
 if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql; } || true
 fi
+# A browser for the admin page, and a load for the metrics; both tests do without where there is none.
+if ! { command -v chromium && command -v wrk; } >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium wrk; } || true
+fi
 # Clients of TLS and HTTP/2, and a server of it.
 if ! { command -v curl && command -v openssl && command -v h2load && command -v nghttpd; } >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl openssl nghttp2-client nghttp2-server; } || true
 fi
 python=python3
-if ! python3 -c 'import requests, h2, websockets, cryptography, jsonschema' 2>/dev/null; then
+if ! python3 -c 'import requests, h2, websockets, cryptography, jsonschema, prometheus_client' 2>/dev/null; then
     python=target/venv/bin/python3
     [[ -x $python ]] || python3 -m venv target/venv
-    "$python" -c 'import requests, h2, websockets, cryptography, jsonschema' 2>/dev/null || "$python" -m pip install -q requests h2 websockets cryptography jsonschema
+    "$python" -c 'import requests, h2, websockets, cryptography, jsonschema, prometheus_client' 2>/dev/null || "$python" -m pip install -q requests h2 websockets cryptography jsonschema prometheus_client
 fi
 # The Autobahn test suite runs on Python 2.7 only; where there is none, the matrix of websocket_clients.py stands alone.
 wstest=()
@@ -94,12 +98,14 @@ step "build" cargo build --locked --bins --tests
 {
     beside "attacks" "$python" scripts/attacks.py target/debug/tollgate
     beside "canary" "$python" scripts/canary.py target/debug/tollgate
+    beside "admin page" "$python" scripts/admin_page.py target/debug/tollgate
 } &
 wait
 # These measure, and want the machine for themselves.
 step "faults" "$python" scripts/faults --quick target/debug/tollgate
 step "upstream chaos" "$python" scripts/upstream_chaos.py target/debug/tollgate 8
 step "flood" "$python" scripts/login_flood.py target/debug/tollgate
+step "metrics under load" "$python" scripts/metrics_load.py target/debug/tollgate 3 2
 step "slow clients" "$python" scripts/slow_clients.py target/debug/tollgate 600 10
 step "reload" "$python" scripts/reload_load.py 40 target/debug/tollgate
 step "restart" "$python" scripts/restart_load.py 8 target/debug/tollgate

@@ -2,6 +2,7 @@
 
 mod bound;
 mod error;
+mod outward;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -17,7 +18,7 @@ use tokio::task::AbortHandle;
 
 use self::bound::Bound;
 pub use self::error::StartError;
-use crate::admin::{self, Freshness};
+use crate::admin;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::connection::Purpose;
@@ -27,7 +28,6 @@ use crate::net::crowd::Crowd;
 use crate::net::tls::TlsServer;
 use crate::proof;
 use crate::reload::{self, Reloader, Source};
-use crate::sessions::Sessions;
 use crate::snapshot::{Opened, Snapshot};
 use crate::store::Store;
 use crate::telemetry::events;
@@ -101,7 +101,7 @@ impl Gateway {
         clock: Clock,
         output: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
-        let firewall = Firewall::new(config.tls.as_ref());
+        let firewall = Firewall::new(&config);
         Self::start_behind(Arc::new(firewall), config, origin, clock, output)
     }
 
@@ -142,8 +142,16 @@ impl Gateway {
             control: control.handle().clone(),
         });
         let ready = Arc::new(AtomicBool::new(false));
-        let (admin, admin_task) = serve_admin(&control, &reloader, &ready, admin)?.unzip();
-        let shared = Shared { snapshots, control: control.handle().clone(), crowd, stop };
+        let connections = Arc::new(AtomicUsize::new(0));
+        let told = admin::Parts {
+            ready: Arc::clone(&ready),
+            current: outward::current(&snapshots),
+            connections: Arc::clone(&connections),
+            reloads: reloader.reloads(),
+            asks: reloader.asks(),
+        };
+        let (admin, admin_task) = outward::serve_admin(&control, &reloader, told, admin)?.unzip();
+        let shared = Shared { snapshots, control: control.handle().clone(), connections, crowd, stop };
         let threads = spawn_workers(&shared, workers)?;
         let (offered, succeeded) = (Arc::new(Offered::new(offered)), Arc::default());
         if let Some(place) = handover {
@@ -255,6 +263,7 @@ impl Gateway {
             }
         }
         if let Some(control) = self.control.take() {
+            outward::flush_spans(&self.reloader.current());
             // Nobody looks for changes any more when the store is closed. Who ended before has panicked, and that was told.
             self.reloader.stop();
             self.close_store(&control);
@@ -306,34 +315,14 @@ async fn assemble(
     let store = Store::connect(&config.store).await.map_err(StartError::Store)?;
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
-    let opened = Opened { store, upstreams, firewall, tls, https_port };
+    let metrics = config.server.admin.map(|_| Arc::default());
+    let spans = config.otlp.clone().map(outward::export_spans);
+    let opened = Opened { store, upstreams, firewall, tls, https_port, metrics, spans };
     let snapshot = Snapshot::assemble(config, clock, sink, opened).await?;
     for key in snapshot.ring.keys().filter(|key| key.is_exposed()) {
         tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");
     }
     Ok(snapshot)
-}
-
-/// How far the gateway is behind its store, whatever configuration it serves by.
-fn freshness(sessions: &Sessions) -> admin::AskFreshness {
-    let sessions = sessions.clone();
-    Arc::new(move || Freshness { behind: sessions.behind(), is_stale: sessions.revocations().is_stale() })
-}
-
-/// Serves the admin listener, when there is one: its address, and what accepts on it.
-fn serve_admin(
-    control: &Runtime,
-    reloader: &Reloader,
-    ready: &Arc<AtomicBool>,
-    admin: Option<(TcpListener, SocketAddr)>,
-) -> Result<Option<(SocketAddr, AbortHandle)>, StartError> {
-    let Some((listener, address)) = admin else { return Ok(None) };
-    let _entered = control.enter();
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
-    let asks = reloader.asks();
-    let freshness = freshness(&reloader.current().authentication.sessions);
-    let task = reloader.run_beside(admin::serve(listener, Arc::clone(ready), freshness, asks));
-    Ok(Some((address, task)))
 }
 
 /// Lets another process of this user ask for the sockets. A gateway serves without that as well.
@@ -360,6 +349,8 @@ fn offer(
 struct Shared {
     snapshots: watch::Receiver<Handed>,
     control: Handle,
+    /// Client connections of the whole process.
+    connections: Arc<AtomicUsize>,
     crowd: Arc<Crowd>,
     stop: watch::Receiver<Stopping>,
 }
@@ -369,7 +360,6 @@ fn spawn_workers(
     shared: &Shared,
     listeners: Vec<Vec<(TcpListener, Purpose)>>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
-    let connections = Arc::new(AtomicUsize::new(0));
     let (serving, served) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
@@ -377,7 +367,7 @@ fn spawn_workers(
             snapshots: shared.snapshots.clone(),
             listeners,
             control: shared.control.clone(),
-            connections: Arc::clone(&connections),
+            connections: Arc::clone(&shared.connections),
             crowd: Arc::clone(&shared.crowd),
             stopping: shared.stop.clone(),
         };
@@ -408,7 +398,7 @@ mod tests {
                     [upstreams.a]\ntargets = [\"http://127.0.0.1:9\"]\n\
                     [[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\"\n";
         let config = parse(text, "gateway.toml", &scratch.path(""), &Environment::default()).unwrap();
-        let leaking = Arc::new(Firewall::ignorant_of(None, "x-user-email"));
+        let leaking = Arc::new(Firewall::ignorant_of(&config, "x-user-email"));
         let refused =
             Gateway::start_behind(leaking, config.clone(), Origin::default(), Clock::System, io::sink());
         let Err(error) = refused else { panic!("it started") };
@@ -417,7 +407,7 @@ mod tests {
         let told = error.to_string();
         assert!(told.contains("a client's x-user-email reaches the upstream when it is sent as "), "{told}");
         assert!(!scratch.path("data").exists(), "nothing was made");
-        let sound = Arc::new(Firewall::new(None));
+        let sound = Arc::new(Firewall::new(&config));
         Gateway::start_behind(sound, config, Origin::default(), Clock::System, io::sink()).unwrap().stop();
     }
 }

@@ -25,14 +25,15 @@ impl LastWords for LastAnswer {
         let id = id.to_str().unwrap_or_default();
         let generation = self.worker.generation();
         let (headers, body) = refusal.render(id, &generation.realm);
-        if let Some(mut record) = generation.begin_last_record() {
+        let mut account = generation.begin_last_account();
+        account.refused(Some(refusal.reason()));
+        account.answered(refusal.status().as_u16());
+        account.note(|record| {
             id.clone_into(&mut record.request_id);
             record.client = Some(self.connection.peer.address());
-            record.status = Some(refusal.status().as_u16());
-            record.reason = Some(refusal.reason());
             record.sent_bytes = body.len() as u64;
             record.ended = Ended::Complete;
-        }
+        });
         let mut answer = format!("HTTP/1.1 {}\r\n{X_REQUEST_ID}: {id}\r\n", refusal.status()).into_bytes();
         for (name, value) in &headers {
             answer.extend_from_slice(name.as_str().as_bytes());

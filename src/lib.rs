@@ -20,7 +20,7 @@
 //!   -admission->             Admitted    within the limits by network and by header         429
 //!   -authn->                 Identified  the token, and the user as it is now         401 503
 //!   -authz->                 Permitted   the one decision, and the limits by user     401 403 429
-//!   -identity::seal->        UpstreamRequest  what the gateway owns is removed, then set   502
+//!   -identity::Sealer->      UpstreamRequest  what the gateway owns is removed, then set   502
 //!   -upstream->              UpstreamResponse                                         502 503 504
 //!   -response->              the answer, with exactly one access record, also when it is cut off
 //! ```

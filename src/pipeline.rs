@@ -9,7 +9,7 @@ use crate::http::hop;
 use crate::http::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use crate::admission;
@@ -25,7 +25,7 @@ use crate::endpoints::{Endpoint, TokenRequest};
 use crate::fixed;
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
-use crate::identity::{self, Origin, UpstreamRequest};
+use crate::identity::{Origin, UpstreamRequest};
 use crate::limits::rates::{self, Told, Turn};
 use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
@@ -35,14 +35,18 @@ use crate::response::{Answer, ResponseBody};
 use crate::routing::AnswerRules;
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
+use crate::telemetry::account::Account;
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
 use crate::upstream::{Limits, Sender, UpgradeAnswer, Upstream, UpstreamResponse};
 use crate::worker::Generation;
 
+/// How long an answer took (W3C Server Timing).
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Serves one request. There is always an answer, and always one record. The request is taken in before anything is
+/// Serves one request. There is always an answer, and always one account. The request is taken in before anything is
 /// waited for, so that the future need not hold it.
 pub fn serve(
     source: Source<'_>,
@@ -52,7 +56,7 @@ pub fn serve(
     // Taken once: whatever is reloaded meanwhile, the request ends as it has begun.
     let generation = source.worker.generation();
     let id = request_id(source, &request);
-    let record = generation.begin_record(source.connection, &request, &id);
+    let record = generation.begin_account(source.connection, &request, &id);
     let dialect = Dialect::of(request.headers());
     // A redirect to HTTPS passes on what it was asked for, and so takes no path that only some routes do.
     let accepted = match source.connection.purpose {
@@ -69,7 +73,7 @@ async fn finish(
     taken: Result<Exchange, IntakeError>,
     dialect: Dialect,
     id: HeaderValue,
-    mut record: Option<Box<Record>>,
+    mut record: Account,
 ) -> Response<ResponseBody> {
     let call = source.call(&generation);
     let Call { connection, progress, .. } = call;
@@ -88,10 +92,14 @@ async fn finish(
     connection.answers.set(connection.answers.get() + 1);
     if let Some(mut opened) = call.tunnel.take() {
         // Its exchange ends with the tunnel.
-        opened.record = record.take();
+        opened.account = std::mem::take(&mut record);
         call.tunnel.set(Some(opened));
     }
+    let timing = generation.tells_times().then(|| record.server_timing()).flatten();
     let mut response = answer.complete(id, progress, record);
+    if let Some(timing) = timing {
+        response.headers_mut().append(SERVER_TIMING, timing);
+    }
     told.write(response.headers_mut());
     rules.tell(response.headers_mut());
     response
@@ -114,13 +122,14 @@ async fn exchange<'a>(
     taken: Result<Exchange, IntakeError>,
     dialect: Dialect,
     id: &HeaderValue,
-    record: &mut Option<Box<Record>>,
+    record: &mut Account,
     told: &mut Told<'a>,
     rules: &mut AnswerRules<'a>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, generation, connection, progress, .. } = call;
     let exchange = taken?;
     note(record, |record| record.took_in(&exchange));
+    let trace = generation.begin_trace(connection, &exchange, id, record);
     if connection.purpose == Purpose::Redirect {
         return redirect(worker.https_port, exchange);
     }
@@ -131,12 +140,12 @@ async fn exchange<'a>(
     }
 
     if let Some((route, headers)) = generation.routes.preflight(&exchange) {
-        note(record, |record| record.route = Some(route.name.to_string()));
+        record.routed(route.place, &route.name);
         return Ok(Answer::Own(StatusCode::NO_CONTENT, headers, Bytes::new()));
     }
     let routed = generation.routes.route(exchange)?;
     let route = routed.route();
-    note(record, |record| record.route = Some(route.name.to_string()));
+    record.routed(route.place, &route.name);
     *rules = AnswerRules::of(route, routed.exchange().headers());
     if !request::fits(routed.exchange().length(), route.max_body) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
@@ -145,25 +154,27 @@ async fn exchange<'a>(
     let trusted = &generation.server.trusted_proxies;
     let admitted = admission::admit(routed, &connection.peer, trusted, &generation.rates, told)?;
     let identified = generation.authenticator.identify(admitted, connection.certified.as_ref()).await?;
-    note(record, |record| record.user = identified.caller().user_id().map(str::to_owned));
+    record.identified(identified.caller().user_id());
     let permitted = authz::permit(identified, &generation.rates, told)?;
+    record.permitted();
     if let Some(reason) = permitted.would_refuse() {
         worker.reported.note(&route.name, reason);
-        note(record, |record| record.would_refuse = Some(reason));
+        record.reported(reason);
     }
     if let Some((status, headers, body)) = fixed::answer(&permitted)? {
         return Ok(Answer::Own(status, headers, body));
     }
 
     let upstream = generation.upstream(route)?;
-    note(record, |record| record.upstream = Some(upstream.name().to_owned()));
+    record.upstream(route.action.upstream(), upstream.name());
     let origin = Origin {
         peer: &connection.peer,
         request_id: id,
         scheme: connection.scheme(),
         certificate: connection.tls.as_ref().and_then(Session::client),
+        trace: trace.as_ref(),
     };
-    let (mut sealed, caller) = identity::seal(permitted, &generation.firewall, upstream.identity(), &origin)?;
+    let (mut sealed, caller) = generation.sealer.seal(permitted, &origin).await?;
     // Where nothing is enforced, nothing ends with its token.
     let caller = if route.is_enforced { caller } else { Caller::Anonymous };
 
@@ -172,7 +183,7 @@ async fn exchange<'a>(
         progress.take_time();
     }
     progress.wait(route.timeout_ms);
-    note(record, Record::upstream_begins);
+    record.upstream_begins();
     let affinity = upstream.affinity(|| sender(call, &caller, sealed.headers()));
     let (max_body, interim) = (route.max_body, call.interim.cloned());
     let limits = Limits { max_body, progress: Rc::clone(progress), interim, affinity };
@@ -185,8 +196,11 @@ async fn exchange<'a>(
         // When the client's body was at fault, the upstream's connection broke because of it.
         progress.body_fault().map_or_else(|| worker.upstream_failed(upstream, error), Refusal::from)
     })?;
-    note(record, Record::upstream_answered);
+    record.upstream_answered();
     let stream = open_stream(call, &response, &caller);
+    if let Some(kind) = stream.as_ref().and_then(|(kind, _)| kind.counted()) {
+        record.streams(kind);
+    }
     Ok(Answer::Upstream(Box::new(response), stream))
 }
 
@@ -215,7 +229,8 @@ async fn websocket(
             hop::remove_from_response(&mut head.headers);
             switched.client_fields(&mut head.headers);
             let stream = caller.token().map(|token| call.worker.streams().open(token.clone(), call.progress));
-            let opened = Opened { upstream: io, read_ahead, client, stream, record: None };
+            let account = Account::default();
+            let opened = Opened { upstream: io, read_ahead, client, stream, account };
             call.tunnel.set(Some(Box::new(opened)));
             Ok(Answer::Own(switched.status(), head.headers, Bytes::new()))
         }
@@ -267,11 +282,11 @@ async fn token_route<'a>(
     endpoint: Endpoint,
     exchange: Exchange,
     id: &HeaderValue,
-    record: &mut Option<Box<Record>>,
+    record: &mut Account,
     told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
     let Call { worker, generation, connection, progress, .. } = call;
-    note(record, |record| record.route = Some(endpoint.name().to_owned()));
+    record.endpoint(endpoint as usize, endpoint.name());
     if !request::fits(exchange.length(), max_token_request()) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
     }
@@ -288,10 +303,8 @@ async fn token_route<'a>(
     let request = TokenRequest { endpoint, method, content_type, authorization, body, client };
     let answer = worker.control().spawn(async move { routes.answer(request).await }).await;
     let answer = answer.map_err(|_| Refusal::new(Reason::InternalError, "The gateway failed."))?;
-    note(record, |record| {
-        record.reason = answer.reason;
-        record.user.clone_from(&answer.user);
-    });
+    record.refused(answer.reason);
+    note(record, |record| record.user.clone_from(&answer.user));
     let (status, headers, body) = answer.render(id.to_str().unwrap_or_default());
     Ok(Answer::Own(status, headers, body))
 }
@@ -320,12 +333,12 @@ fn refuse(
     dialect: Dialect,
     refusal: &Refusal,
     id: &HeaderValue,
-    record: &mut Option<Box<Record>>,
+    record: &mut Account,
 ) -> Answer {
     // What was overdue has become this refusal; the connection may still carry it.
     call.progress.forgive();
+    record.refused(Some(refusal.reason()));
     note(record, |record| {
-        record.reason = Some(refusal.reason());
         // Who broke off in the middle of a body will hardly read this answer.
         let left = call.progress.body_fault() == Some(BodyFault::Broken);
         record.ended = if left { Ended::Client } else { Ended::Complete };
@@ -347,8 +360,6 @@ fn request_id(source: Source<'_>, request: &Request<Incoming>) -> HeaderValue {
     source.worker.next_request_id()
 }
 
-fn note(record: &mut Option<Box<Record>>, write: impl FnOnce(&mut Record)) {
-    if let Some(record) = record {
-        write(record);
-    }
+fn note(record: &mut Account, write: impl FnOnce(&mut Record)) {
+    record.note(write);
 }

@@ -1,4 +1,4 @@
-//! Answers on their way to the client, each with its one access record.
+//! Answers on their way to the client, each with the account of its request.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,11 +13,12 @@ use crate::base::reason::Reason;
 use crate::http::grpc;
 use crate::net::deadline::{Phase, Progress};
 use crate::streams::{Kind, OpenStream};
-use crate::telemetry::access::{Ended, Record};
+use crate::telemetry::access::Ended;
+use crate::telemetry::account::Account;
 use crate::upgrade::tunnel::Ending;
 use crate::upstream::{AnswerError, UpstreamBody, UpstreamResponse};
 
-/// An answer that has no connection and no record yet.
+/// An answer that has no connection and no account yet.
 pub enum Answer {
     /// One that the gateway made.
     Own(StatusCode, HeaderMap, Bytes),
@@ -25,11 +26,11 @@ pub enum Answer {
     Upstream(Box<UpstreamResponse>, Option<(Kind, Rc<OpenStream>)>),
 }
 
-/// The body of an answer. When it is dropped, the exchange is over and its record is written.
+/// The body of an answer. When it is dropped, the exchange is over and its account is closed.
 pub struct ResponseBody {
     source: Source,
     progress: Rc<Progress>,
-    record: Option<Box<Record>>,
+    account: Account,
     whole: bool,
     /// What ends the answer before its time.
     stream: Option<(Kind, Rc<OpenStream>)>,
@@ -41,12 +42,12 @@ enum Source {
 }
 
 impl Answer {
-    /// Completes the answer: the request id, and the record that ends with the body.
+    /// Completes the answer: the request id, and the account that ends with the body.
     pub fn complete(
         self,
         request_id: HeaderValue,
         progress: &Rc<Progress>,
-        mut record: Option<Box<Record>>,
+        mut account: Account,
     ) -> Response<ResponseBody> {
         let (status, mut headers, source, stream) = match self {
             Self::Own(status, headers, body) => (status, headers, Source::Own(body), None),
@@ -56,13 +57,11 @@ impl Answer {
             }
         };
         headers.insert(X_REQUEST_ID, request_id);
-        if let Some(record) = &mut record {
-            record.status = Some(status.as_u16());
-        }
+        account.answered(status.as_u16());
         progress.enter(Phase::Answering);
         let whole = source.is_end();
         let progress = Rc::clone(progress);
-        let mut response = Response::new(ResponseBody { source, progress, record, whole, stream });
+        let mut response = Response::new(ResponseBody { source, progress, account, whole, stream });
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
@@ -81,12 +80,11 @@ impl Source {
 impl ResponseBody {
     fn note(&mut self, frame: Option<&Result<Frame<Bytes>, AnswerError>>) {
         self.whole = frame.is_none() || self.source.is_end();
-        let Some(record) = &mut self.record else { return };
-        match frame {
+        self.account.note(|record| match frame {
             Some(Ok(frame)) => record.sent_bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
             Some(Err(_)) => record.ended = Ended::Upstream,
             None => {}
-        }
+        });
     }
 }
 
@@ -101,10 +99,8 @@ impl ResponseBody {
             Ending::Revoked => (Some(Reason::TokenRevoked), "Token is blacklisted"),
             Ending::GoingAway | Ending::Overdue => (None, ""),
         };
-        if let Some(record) = &mut self.record {
-            record.ended = Ended::Gateway;
-            record.reason = reason;
-        }
+        self.account.note(|record| record.ended = Ended::Gateway);
+        self.account.refused(reason);
         match kind {
             Kind::Grpc => Some(Frame::trailers(grpc::unauthenticated(message))),
             Kind::Events | Kind::Answer => None,
@@ -150,12 +146,6 @@ impl Body for ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.progress.enter(Phase::Idle);
-        // The body of an answer to HEAD is not asked for, and its answer is whole all the same.
-        if let Some(record) = &mut self.record
-            && (self.whole || record.method == "HEAD")
-            && record.ended == Ended::Client
-        {
-            record.ended = Ended::Complete;
-        }
+        self.account.completed(self.whole);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::clock::Clock;
 use crate::config::{Config, Tokens};
 use crate::endpoints::TokenRoutes;
-use crate::identity::Firewall;
+use crate::identity::{Firewall, Plans};
 use crate::keys::{KeyError, KeyRing};
 use crate::limits::Lockout;
 use crate::limits::rates::Rates;
@@ -15,8 +15,10 @@ use crate::net::tls::TlsServer;
 use crate::routing::{AskedClaims, RouteTable};
 use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::Sink;
-use crate::tokens::{Issuer, Verifier};
+use crate::telemetry::trace::SpanSink;
+use crate::tokens::{Asserter, Issuer, Verifier};
 use crate::upstream::SharedUpstream;
 use crate::users::{Directory, UsersOpenError};
 
@@ -32,6 +34,10 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<SharedUpstream>>,
     /// What is removed from requests.
     pub firewall: Arc<Firewall>,
+    /// What is set in them.
+    pub plans: Arc<Plans>,
+    /// Signs statements for upstreams.
+    pub asserter: Arc<Asserter>,
     /// TLS towards clients.
     pub tls: Option<TlsServer>,
     /// The port of HTTPS.
@@ -51,6 +57,10 @@ pub struct Snapshot {
     pub clock: Clock,
     /// Where log lines go.
     pub sink: Sink,
+    /// What data-plane threads count in; `None` where nobody can ask.
+    pub metrics: Option<Arc<Metrics>>,
+    /// Where spans go; `None` where nobody wants any.
+    pub spans: Option<SpanSink>,
 }
 
 /// What a token is checked by.
@@ -93,6 +103,10 @@ pub struct Opened {
     pub tls: Option<TlsServer>,
     /// The port of HTTPS.
     pub https_port: u16,
+    /// What data-plane threads count in; `None` where nobody can ask.
+    pub metrics: Option<Arc<Metrics>>,
+    /// Where spans go; `None` where nobody wants any.
+    pub spans: Option<SpanSink>,
 }
 
 /// Why a snapshot cannot be put together.
@@ -138,7 +152,7 @@ impl Snapshot {
         sink: Sink,
         opened: Opened,
     ) -> Result<Self, AssemblyError> {
-        let Opened { store, upstreams, firewall, tls, https_port } = opened;
+        let Opened { store, upstreams, firewall, tls, https_port, metrics, spans } = opened;
         let directory = Directory::open(&config.users, Some(&store), clock.clone()).await;
         let directory = directory.map_err(AssemblyError::Users)?;
         let sessions = Sessions::open(store.clone(), clock.clone(), &config.tokens).await;
@@ -149,11 +163,14 @@ impl Snapshot {
         let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
         let routes = Arc::new(RouteTable::new(&config));
         let asked = routes.asked_claims();
+        let plans = Arc::new(Plans::new(&config, &asked));
         let authentication = Arc::new(Authentication { verifier, directory, sessions, asked });
         Ok(Self {
             routes,
             rates: Arc::new(Rates::new(&config, &clock)),
             token_routes: token_routes(&config, &authentication, &ring, &lockout),
+            plans,
+            asserter: asserter(&config, &ring),
             config,
             upstreams,
             firewall,
@@ -165,6 +182,8 @@ impl Snapshot {
             store,
             clock,
             sink,
+            metrics,
+            spans,
         })
     }
 
@@ -176,6 +195,7 @@ impl Snapshot {
         let (clock, before) = (&self.clock, &self.authentication);
         let routes = Arc::new(RouteTable::new(&config));
         let asked = routes.asked_claims();
+        let plans = Arc::new(Plans::new(&config, &asked));
         let same = Arc::ptr_eq(&ring, &self.ring)
             && asked == before.asked
             && directory.is_same(&before.directory)
@@ -191,6 +211,8 @@ impl Snapshot {
             routes,
             rates: Arc::new(self.rates.renewed(&config)),
             token_routes: token_routes(&config, &authentication, &ring, &self.lockout),
+            plans,
+            asserter: asserter(&config, &ring),
             config,
             upstreams,
             firewall,
@@ -202,6 +224,8 @@ impl Snapshot {
             store: self.store.clone(),
             clock: clock.clone(),
             sink: self.sink.clone(),
+            metrics: self.metrics.clone(),
+            spans: self.spans.clone(),
         }
     }
 }
@@ -215,6 +239,10 @@ fn deciding(tokens: &Tokens) -> Tokens {
         limits: Vec::new(),
         ..tokens.clone()
     }
+}
+
+fn asserter(config: &Config, ring: &Arc<KeyRing>) -> Arc<Asserter> {
+    Arc::new(Asserter::new(Arc::clone(ring), &config.tokens))
 }
 
 fn token_routes(

@@ -8,6 +8,7 @@ use http::{HeaderMap, header};
 use crate::authn::{Authenticator, Standing, TokenLife};
 use crate::http::grpc;
 use crate::net::deadline::Progress;
+use crate::telemetry::metrics::StreamKind;
 use crate::upgrade::tunnel::Ending;
 
 /// What kind of stream an answer is.
@@ -22,6 +23,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As what it is counted while it is open; an ordinary answer is none.
+    pub fn counted(self) -> Option<StreamKind> {
+        match self {
+            Self::Answer => None,
+            Self::Events => Some(StreamKind::Events),
+            Self::Grpc => Some(StreamKind::Grpc),
+        }
+    }
+
     /// What an answer with these fields is.
     pub fn of(headers: &HeaderMap) -> Self {
         const EVENTS: &[u8] = b"text/event-stream";

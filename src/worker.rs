@@ -1,6 +1,7 @@
 //! One data-plane thread: its listeners, connections, pools and memory. A request never leaves it.
 
 mod accept;
+mod accounts;
 mod generation;
 mod renewal;
 
@@ -33,7 +34,9 @@ use crate::request::Exchange;
 use crate::snapshot::Snapshot;
 use crate::streams::Streams;
 use crate::telemetry::access::{AccessLog, Record};
+use crate::telemetry::metrics::Counts;
 use crate::telemetry::reported::{Passed, Reported};
+use crate::telemetry::trace::Tracer;
 use crate::upstream::{Upstream, UpstreamError};
 
 /// How far the gateway has come in stopping.
@@ -96,6 +99,9 @@ struct Thread {
     control: Handle,
     clock: Rc<TickClock>,
     access: Rc<AccessLog>,
+    /// What it counts in; nobody can ask without an admin listener.
+    counts: Option<Arc<Counts>>,
+    tracer: Option<Rc<Tracer>>,
 }
 
 /// What a thread is given to begin with.
@@ -191,7 +197,10 @@ impl Worker {
     ) -> Result<Self, RandomnessUnavailable> {
         let (clock, format) = (Clock::clone(&snapshot.clock), snapshot.config.log.format);
         let access = Rc::new(AccessLog::new(snapshot.sink.clone(), clock.clone(), format));
-        let thread = Thread { control, clock: Rc::new(TickClock::default()), access };
+        let counts = snapshot.metrics.as_ref().map(|metrics| metrics.thread());
+        let tracer = snapshot.spans.as_ref().map(|spans| Tracer::new(spans.clone(), clock.clone()));
+        let tracer = tracer.transpose()?.map(Rc::new);
+        let thread = Thread { control, clock: Rc::new(TickClock::default()), access, counts, tracer };
         let generation = Generation::new(snapshot, &thread, None)?;
         Ok(Self {
             thread,
@@ -310,6 +319,9 @@ impl Worker {
     fn end(&self) {
         self.thread.access.stop();
         self.thread.access.flush();
+        if let Some(tracer) = &self.thread.tracer {
+            tracer.flush();
+        }
     }
 }
 
@@ -320,7 +332,7 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         interval.tick().await;
         let generation = worker.generation();
-        let Thread { clock, access, .. } = &worker.thread;
+        let Thread { clock, access, tracer, .. } = &worker.thread;
         clock.tick();
         let limits = &generation.server.limits;
         worker.watchlist.check(limits);
@@ -336,6 +348,9 @@ async fn tick(worker: Rc<Worker>) {
             upstream.tick();
         }
         access.flush();
+        if let Some(tracer) = tracer {
+            tracer.flush();
+        }
     }
 }
 

@@ -123,7 +123,7 @@ static FIREWALL: LazyLock<Firewall> = LazyLock::new(|| {
         upstream = "api"
     "#;
     let config = config::parse(text, "gateway.toml", Path::new(""), &Environment::default()).unwrap();
-    Firewall::new(config.tls.as_ref())
+    Firewall::new(&config)
 });
 
 fn check_clean(before: &HeaderMap, trust: Trust) {

@@ -2,6 +2,7 @@
 
 mod cache;
 mod certified;
+mod claimed;
 pub mod credentials;
 mod standing;
 
@@ -11,11 +12,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde_json::Value;
 use tokio::runtime::Handle;
 
 use self::cache::{Entry, Epochs, TokenCache};
 pub use self::certified::Certified;
+use self::claimed::claimed_user;
 use self::credentials::{Credentials, CredentialsMalformed};
 use crate::admission::Admitted;
 use crate::base::bounds;
@@ -28,7 +29,7 @@ use crate::config::Auth;
 use crate::request::Exchange;
 use crate::routing::{AskedClaims, HeldClaims, Route};
 use crate::sessions::{Binding, Revocations, SessionError, Sessions};
-use crate::tokens::{Claims, Expected, TokenFault, Verifier};
+use crate::tokens::{Expected, TokenFault, Verifier};
 use crate::users::{Directory, Lookup};
 
 /// Who a request is from.
@@ -68,6 +69,13 @@ pub struct TokenLife {
     valid_until_ms: i64,
     binding: Rc<Binding>,
     revocations_seen: u64,
+}
+
+impl TokenLife {
+    /// Until when the token passes, in milliseconds since 1970.
+    pub fn valid_until_ms(&self) -> i64 {
+        self.valid_until_ms
+    }
 }
 
 /// Whether a token that passed still holds.
@@ -321,7 +329,11 @@ impl Authenticator {
         }
         match self.look_up(entry.principal.user().id.clone(), Binding::clone(&entry.binding)).await {
             Ok(Looked { user, binding }) => {
-                let principal = user.map_or(entry.principal, |user| Rc::new(Principal::new(user)));
+                let known = &entry.principal;
+                let principal = match user.filter(|user| user != known.user()) {
+                    Some(user) => Rc::new(Principal::new(user)),
+                    None => Rc::clone(known),
+                };
                 let binding = Rc::new(binding);
                 let renewed = Entry { principal, binding, seen: now, ..entry };
                 let known = renewed.known();
@@ -365,20 +377,4 @@ struct Looked {
     /// The record; `None` where the gateway has no users of its own.
     user: Option<User>,
     binding: Binding,
-}
-
-/// The user that a token speaks of, where there is no record to ask.
-fn claimed_user(claims: &Claims) -> User {
-    let text = |name: &str| claims.other.get(name).and_then(Value::as_str).map(str::to_owned);
-    let groups = claims.other.get("groups").and_then(Value::as_array);
-    let mut groups: Vec<String> =
-        groups.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    User {
-        id: claims.user_id.clone(),
-        name: text("username").unwrap_or_default(),
-        email: text("email"),
-        groups,
-    }
 }

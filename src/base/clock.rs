@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// No token is issued by a clock that shows an earlier time than this, in milliseconds since 1970: 2026-11-01T00:00:00Z,
 /// when there was no such version yet.
@@ -76,6 +76,16 @@ impl Clock {
         }
     }
 
+    /// Nanoseconds since 1970, as finely as the clock shows them.
+    pub fn now_unix_ns(&self) -> u64 {
+        match self {
+            Self::System => u64::try_from(system_time().as_nanos()).unwrap_or(u64::MAX),
+            Self::Manual(_) | Self::Scripted(_) => {
+                u64::try_from(self.now_unix_ms()).unwrap_or(0).saturating_mul(1_000_000)
+            }
+        }
+    }
+
     /// Whole seconds since 1970 (RFC 7519 `NumericDate`), rounded down.
     pub fn now_unix_seconds(&self) -> i64 {
         self.now_unix_ms().div_euclid(1000)
@@ -113,13 +123,14 @@ impl Stopwatch {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clock")]
 fn system_unix_ms() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|elapsed| i64::try_from(elapsed.as_millis()).ok())
-        .unwrap_or(0)
+    i64::try_from(system_time().as_millis()).unwrap_or(0)
+}
+
+/// The time since 1970; nothing on a machine that is set before.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clock")]
+fn system_time() -> Duration {
+    std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub const OWNED: &[&str] = &[
     "x-webauth-user",
     "x-webauth-name",
     "x-webauth-email",
+    "x-webauth-fullname",
     "x-webauth-groups",
     "x-webauth-role",
     // Identity headers of other gateways, which an upstream may have learned to believe.

@@ -62,8 +62,13 @@ impl RequestIds {
 
     /// The next id: 32 lower-case hexadecimal digits.
     pub fn next_id(&mut self) -> [u8; 32] {
+        hex(self.next_number())
+    }
+
+    /// The next id as a number.
+    pub fn next_number(&mut self) -> u128 {
         self.next = self.next.wrapping_add(self.step);
-        hex(self.next)
+        self.next
     }
 }
 

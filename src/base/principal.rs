@@ -1,82 +1,57 @@
-//! Somebody who was authenticated, with what is known of them in the form of header values.
+//! Somebody who was authenticated, and what upstreams were told of them.
 
-use http::HeaderValue;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use http::{HeaderName, HeaderValue};
 
 use super::user::User;
+
+/// How many introductions are kept of somebody who is told of to more sorts of upstreams.
+const MAX_INTRODUCTIONS: usize = 8;
 
 /// An authenticated user. Made once per token, then shared by every request with it.
 #[derive(Debug)]
 pub struct Principal {
     user: User,
-    id: FieldValue,
-    name: FieldValue,
-    email: FieldValue,
-    groups: FieldValue,
+    introductions: RefCell<Vec<Rc<Introduction>>>,
 }
 
-/// A field of a user as a header value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FieldValue {
-    /// There is nothing to say.
-    Absent,
-    /// This value, which is the field unchanged; text beyond ASCII is UTF-8.
-    Fits(HeaderValue),
-    /// The field has a control character, white space at an end, or a separator inside a list: no header can say it.
-    Unfit,
+/// The header fields in which upstreams of one sort are told of somebody.
+#[derive(Debug)]
+pub struct Introduction {
+    /// Which sort: no two in the life of the process have the same number.
+    pub sort: u64,
+    /// The fields.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// When they have to be made anew, in milliseconds since 1970.
+    pub renewed_at_ms: i64,
 }
 
 impl Principal {
-    /// Prepares the header values of a user.
+    /// Somebody of whom nobody was told yet.
     pub fn new(user: User) -> Self {
-        let id = FieldValue::of(&user.id);
-        let name = FieldValue::of(&user.name);
-        let email = user.email.as_deref().map_or(FieldValue::Absent, FieldValue::of);
-        let groups = FieldValue::of_list(&user.groups);
-        Self { user, id, name, email, groups }
+        Self { user, introductions: RefCell::default() }
     }
 
-    /// The record that the values come from.
+    /// The record of the user.
     pub fn user(&self) -> &User {
         &self.user
     }
 
-    /// The user id.
-    pub fn id(&self) -> &FieldValue {
-        &self.id
+    /// The introduction that was kept for upstreams of a sort.
+    pub fn introduction(&self, sort: u64) -> Option<Rc<Introduction>> {
+        self.introductions.borrow().iter().find(|kept| kept.sort == sort).map(Rc::clone)
     }
 
-    /// The login name.
-    pub fn name(&self) -> &FieldValue {
-        &self.name
-    }
-
-    /// The e-mail address.
-    pub fn email(&self) -> &FieldValue {
-        &self.email
-    }
-
-    /// The groups, joined with commas.
-    pub fn groups(&self) -> &FieldValue {
-        &self.groups
-    }
-}
-
-impl FieldValue {
-    fn of(text: &str) -> Self {
-        if text.is_empty() {
-            return Self::Absent;
+    /// Keeps an introduction in place of the one before, and forgets the oldest when there are many.
+    pub fn keep(&self, introduction: &Rc<Introduction>) {
+        let mut kept = self.introductions.borrow_mut();
+        kept.retain(|other| other.sort != introduction.sort);
+        if kept.len() >= MAX_INTRODUCTIONS {
+            kept.remove(0);
         }
-        if text.trim() != text || text.chars().any(char::is_control) {
-            return Self::Unfit;
-        }
-        HeaderValue::from_bytes(text.as_bytes()).map_or(Self::Unfit, Self::Fits)
-    }
-
-    fn of_list(items: &[String]) -> Self {
-        if items.iter().any(|item| item.contains(',') || Self::of(item) == Self::Unfit || item.is_empty()) {
-            return Self::Unfit;
-        }
-        Self::of(&items.join(","))
+        kept.push(Rc::clone(introduction));
     }
 }
 
@@ -84,30 +59,18 @@ impl FieldValue {
 mod tests {
     use super::*;
 
-    fn principal(id: &str, groups: &[&str]) -> Principal {
-        let groups = groups.iter().map(|&group| group.to_owned()).collect();
-        Principal::new(User { id: id.to_owned(), name: "zo\u{eb}".to_owned(), email: None, groups })
-    }
-
     #[test]
-    fn values_are_the_fields_unchanged() {
-        let principal = principal("7", &["admin", "finance"]);
-        assert_eq!(*principal.id(), FieldValue::Fits(HeaderValue::from_static("7")));
-        assert_eq!(
-            *principal.name(),
-            FieldValue::Fits(HeaderValue::from_bytes("zo\u{eb}".as_bytes()).unwrap())
-        );
-        assert_eq!(*principal.email(), FieldValue::Absent);
-        assert_eq!(*principal.groups(), FieldValue::Fits(HeaderValue::from_static("admin,finance")));
-    }
-
-    #[test]
-    fn what_no_header_can_say_is_not_cut() {
-        for id in ["a\nb", "a\0", " a", "a ", "a\u{85}b", "\u{a0}a"] {
-            assert_eq!(*principal(id, &[]).id(), FieldValue::Unfit, "{id:?}");
+    fn the_latest_introductions_are_kept_one_of_each_sort() {
+        let user = User { id: "1".to_owned(), name: String::new(), email: None, groups: Vec::new() };
+        let principal = Principal::new(user);
+        assert!(principal.introduction(0).is_none());
+        let last = u64::try_from(MAX_INTRODUCTIONS).unwrap();
+        for sort in 0..=last {
+            for renewed_at_ms in [1, 2] {
+                principal.keep(&Rc::new(Introduction { sort, fields: Vec::new(), renewed_at_ms }));
+            }
         }
-        assert_eq!(*principal("1", &["a,b"]).groups(), FieldValue::Unfit);
-        assert_eq!(*principal("1", &["a", ""]).groups(), FieldValue::Unfit);
-        assert_eq!(*principal("1", &[]).groups(), FieldValue::Absent);
+        assert!(principal.introduction(0).is_none());
+        assert!((1..=last).all(|sort| principal.introduction(sort).unwrap().renewed_at_ms == 2));
     }
 }

@@ -67,6 +67,8 @@ pub enum Reason {
     PolicyDenied,
     /// An identity value cannot stand in a header.
     IdentityUnfit,
+    /// Identity headers are larger than the upstream takes.
+    IdentityTooLarge,
     /// The upstream refused the connection, broke off, or answered what is not HTTP.
     UpstreamRefused,
     /// The upstream took too long.
@@ -83,7 +85,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::RequestMalformed,
         Self::HostInvalid,
         Self::PathAmbiguous,
@@ -115,6 +117,7 @@ impl Reason {
         Self::ClaimMismatch,
         Self::PolicyDenied,
         Self::IdentityUnfit,
+        Self::IdentityTooLarge,
         Self::UpstreamRefused,
         Self::UpstreamTimeout,
         Self::UpstreamUnavailable,
@@ -122,6 +125,50 @@ impl Reason {
         Self::StoreUnavailable,
         Self::InternalError,
     ];
+
+    /// Whether it is a decision about who sent the request: who that is, whether that can be told, and what they may.
+    pub fn is_about_the_caller(self) -> bool {
+        match self {
+            Self::CredentialsMissing
+            | Self::HeaderMalformed
+            | Self::CredentialsInvalid
+            | Self::LockedOut
+            | Self::TokenInvalid
+            | Self::TokenExpired
+            | Self::TokenNotYetValid
+            | Self::TokenWrongType
+            | Self::TokenRevoked
+            | Self::UserInactive
+            | Self::UserNotFound
+            | Self::GroupMissing
+            | Self::ScopeMissing
+            | Self::ClaimMismatch
+            | Self::PolicyDenied
+            | Self::StoreUnavailable => true,
+            Self::RequestMalformed
+            | Self::HostInvalid
+            | Self::PathAmbiguous
+            | Self::FramingAmbiguous
+            | Self::TargetTooLong
+            | Self::HeaderTooLarge
+            | Self::BodyTooLarge
+            | Self::RequestTimeout
+            | Self::ExpectationFailed
+            | Self::MisdirectedRequest
+            | Self::UpgradeRequired
+            | Self::MediaTypeUnsupported
+            | Self::RouteNotFound
+            | Self::MethodNotAllowed
+            | Self::RateLimited
+            | Self::IdentityUnfit
+            | Self::IdentityTooLarge
+            | Self::UpstreamRefused
+            | Self::UpstreamTimeout
+            | Self::UpstreamUnavailable
+            | Self::Overloaded
+            | Self::InternalError => false,
+        }
+    }
 
     /// The stable word.
     pub fn word(self) -> &'static str {
@@ -157,6 +204,7 @@ impl Reason {
             Self::ClaimMismatch => "claim_mismatch",
             Self::PolicyDenied => "policy_denied",
             Self::IdentityUnfit => "identity_unfit",
+            Self::IdentityTooLarge => "identity_too_large",
             Self::UpstreamRefused => "upstream_refused",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamUnavailable => "upstream_unavailable",

@@ -13,6 +13,34 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
+/// What is known of a user and can be told to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribute {
+    /// The stable id.
+    Id,
+    /// The name that is used to log in.
+    Name,
+    /// The e-mail address.
+    Email,
+    /// The groups.
+    Groups,
+}
+
+impl Attribute {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Id, Self::Name, Self::Email, Self::Groups];
+
+    /// The word for it in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Name => "name",
+            Self::Email => "email",
+            Self::Groups => "groups",
+        }
+    }
+}
+
 /// A field of a user that can be copied into access tokens (`tokens.claims`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserField {

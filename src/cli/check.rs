@@ -80,7 +80,7 @@ fn look(config: &Config, ignore: &[Ignored]) -> Result<Report, CommandError> {
     let ring = configured_keys(config)?;
     check_user_file(config)?;
     let certificates = tls::report(config, &Clock::System)?;
-    let firewall = Arc::new(Firewall::new(config.tls.as_ref()));
+    let firewall = Arc::new(Firewall::new(config));
     proof::prove(config, &firewall).map_err(CommandError::Identity)?;
     let tests = cases::run(config)?;
     let mut findings = careful::keys(config, ring.as_ref());
@@ -520,6 +520,7 @@ gateway.toml:42: GET localhost/staff/1
             ("DJANGO_SECRET_KEY", secret),
             ("DATABASE_PASSWORD", secret),
             ("SIGNING_SECRET", secret),
+            ("APPLIANCE_PASSWORD", "hunter2"),
         ]);
         let examples = std::fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());
         let files: Vec<_> = examples.chain([root.join("gateway.toml")]).collect();

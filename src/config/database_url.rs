@@ -53,7 +53,7 @@ pub(super) fn database_url(table: &mut Table<'_>, shown: Shown) -> Option<Locate
     match (url, file, env) {
         (Some(url), ..) => Some(Located { value: Secret::new(url.value), span: url.span }),
         (_, Some(file), _) => secret_of_file(reader, file),
-        (.., Some(name)) => secret_of_environment(reader, name),
+        (.., Some(name)) => secret_of_environment(reader, "url_env", name),
         (None, None, None) => None,
     }
 }

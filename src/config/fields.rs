@@ -2,10 +2,10 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::Tls;
 use super::complaint::{Complaint, quoted};
 use super::hidden;
 use super::reader::{Located, Table, values};
+use super::{Tls, Upstream};
 use crate::base::fields;
 
 /// A field with its value.
@@ -50,10 +50,12 @@ impl Condition {
 pub(super) struct OwnedFields(Vec<String>);
 
 impl OwnedFields {
-    /// Those in which client certificates are told of.
-    pub(super) fn new(tls: Option<&Tls>) -> Self {
+    /// Those in which client certificates are told of, and those that are set for some upstream.
+    pub(super) fn new(tls: Option<&Tls>, upstreams: &[Upstream]) -> Self {
         let certificates = tls.and_then(|tls| tls.client_auth.as_ref()).map(|auth| auth.headers.iter());
-        Self(certificates.into_iter().flatten().map(|header| fields::plain(header.name.as_str())).collect())
+        let certificates = certificates.into_iter().flatten().map(|header| &header.name);
+        let told = upstreams.iter().flat_map(|upstream| upstream.identity.names());
+        Self(certificates.chain(told).map(|name| fields::plain(name.as_str())).collect())
     }
 
     /// Whether the gateway owns a field, in whatever spelling.

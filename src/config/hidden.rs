@@ -34,6 +34,8 @@ fn hide_in_table(source: &Source<'_>, table: &DeTable<'_>) {
         if vocabulary::is_secret(key.get_ref()) {
             source.hide(value.span());
             hide_value(source, value);
+        } else if vocabulary::may_hold_secrets(key.get_ref()) {
+            hide_value(source, value);
         }
         match value.get_ref() {
             DeValue::Table(inner) => hide_in_table(source, inner),
@@ -57,10 +59,14 @@ fn hide_in_comments(source: &Source<'_>) {
         let Some(at) = comment(line) else { continue };
         let text = line.get(at + 1..).unwrap_or_default();
         let assigns = text.contains(['=', ':']);
-        if assigns && text.split(is_no_part_of_a_key).any(vocabulary::is_secret) {
+        if assigns && text.split(is_no_part_of_a_key).any(may_be_secret) {
             source.hide(start + at + 1..start + line.len());
         }
     }
+}
+
+fn may_be_secret(key: &str) -> bool {
+    vocabulary::is_secret(key) || vocabulary::may_hold_secrets(key)
 }
 
 /// Where the comment of a line begins.

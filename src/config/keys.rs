@@ -126,7 +126,7 @@ fn material(table: &mut Table<'_>, algorithm: Option<Algorithm>) -> Option<KeyMa
         (Some(file), ..) => return pem_file(reader, &file),
         (_, Some(secret), ..) => Located { value: Secret::new(secret.value), span: secret.span },
         (_, _, Some(file), _) => secret_of_file(reader, file)?,
-        (.., Some(name)) => secret_of_environment(reader, name)?,
+        (.., Some(name)) => secret_of_environment(reader, "secret_env", name)?,
         (None, None, None, None) => return None,
     };
     long_enough(reader, secret).map(KeyMaterial::Secret)
@@ -173,11 +173,16 @@ pub(super) fn secret_of_file(reader: &Reader<'_>, file: Located<String>) -> Opti
 }
 
 /// The secret in the variable of this name.
-pub(super) fn secret_of_environment(reader: &Reader<'_>, name: Located<String>) -> Option<Located<Secret>> {
+pub(super) fn secret_of_environment(
+    reader: &Reader<'_>,
+    key: &str,
+    name: Located<String>,
+) -> Option<Located<Secret>> {
     let value = match reader.environment.variable(&name.value) {
         _ if !is_variable_name(&name.value) => {
-            Err(Complaint::new("\"secret_env\" is not the name of an environment variable")
-                .hint("\"secret_env\" names the variable that holds the secret; it is not the secret itself"))
+            let hint =
+                format!("\"{key}\" names the variable that holds the secret; it is not the secret itself");
+            Err(Complaint::new(format!("\"{key}\" is not the name of an environment variable")).hint(hint))
         }
         Some(value) => Ok(Secret::new(value)),
         None => Err(not_set(&name.value).hint("set it before the gateway starts")),

@@ -120,11 +120,11 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let mut limits = limits::limits(&mut root);
     let tokens = tokens::tokens(&mut root, &store, &mut limits, server.workers);
     let users = users::users(&mut root);
-    let upstreams = upstreams::upstreams(&mut root);
-    let owned = OwnedFields::new(tls.as_ref());
+    let upstreams = upstreams::upstreams(&mut root, &tokens, tls.as_ref());
+    let owned = OwnedFields::new(tls.as_ref(), &upstreams);
     let surroundings = routes::Surroundings { upstreams: &upstreams, limits: &limits, owned };
     let routes = routes::routes(&mut root, &surroundings);
-    let log = server::log(&mut root);
+    let (log, otlp) = server::log(&mut root);
     let upstream_names: Vec<String> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
     let tests = cases::tests(&mut root, &routes, &upstream_names);
     let check = cases::check(&mut root);
@@ -145,7 +145,7 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
         }
     }
     root.finish();
-    Config { server, tls, store, tokens, users, limits, upstreams, routes, log, tests, check }
+    Config { server, tls, store, tokens, users, limits, upstreams, routes, log, otlp, tests, check }
 }
 
 /// Whether a key is not there or holds nothing.

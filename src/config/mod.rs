@@ -7,20 +7,25 @@ mod cases;
 mod catalogue;
 mod complaint;
 mod cors;
+mod credentials;
 mod database_url;
 mod django;
 mod environment;
 mod excerpt;
 mod fields;
+mod header_name;
 mod hidden;
+mod identity;
 mod keys;
 mod kind;
 mod limits;
 mod load;
+mod otlp;
 mod policy;
 mod problem;
 mod reader;
 mod routes;
+mod secrets;
 mod server;
 mod store;
 mod target;
@@ -39,11 +44,14 @@ pub use self::availability::{Availability, Balance, Ejection, HashKey, HealthChe
 pub use self::cases::{Check, Expectation, Ignored, TestCaller, TestCase, TestRequest};
 pub use self::catalogue::schema;
 pub use self::cors::{Cors, OriginPattern, Origins};
+pub use self::credentials::Credentials;
 pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers, Hasher};
 pub use self::environment::Environment;
 pub use self::fields::{Condition, Field, HeaderRules};
+pub use self::identity::{Assertion, Identity, IdentityEncoding, IdentityHeader, IdentitySource, PRESETS};
 pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
 pub use self::load::{Text, load, parse};
+pub use self::otlp::Otlp;
 pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
 pub use self::store::{StalePolicy, Store, StorePlace};
@@ -87,6 +95,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[log]`
     pub log: Log,
+    /// `[log.otlp]`
+    pub otlp: Option<Otlp>,
     /// `[[tests]]`, in the order of the file.
     pub tests: Vec<TestCase>,
     /// `[check]`
@@ -102,6 +112,10 @@ pub struct Server {
     pub http_redirect: Option<SocketAddr>,
     /// Address of health and readiness; `None` is off.
     pub admin: Option<SocketAddr>,
+    /// With which the admin page shows sessions and ends them; `None` is not at all.
+    pub admin_token: Option<Secret>,
+    /// Names under which a browser may reach the admin listener, beside addresses and `localhost`.
+    pub admin_hosts: Vec<String>,
     /// Networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<Network>,
     /// Data-plane threads.
@@ -282,8 +296,8 @@ pub struct Upstream {
     pub retries: u32,
     /// What `Host` the upstream sees.
     pub host_header: HostHeader,
-    /// Which identity headers it gets.
-    pub identity: IdentityPreset,
+    /// What it is told of callers, and of the gateway.
+    pub identity: Identity,
     /// How targets with `https://` are verified.
     pub tls: UpstreamTls,
     /// What keeps one target's troubles from the others and from clients.
@@ -299,15 +313,6 @@ pub enum HostHeader {
     Target,
     /// This one.
     Fixed(String),
-}
-
-/// `identity`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdentityPreset {
-    /// `X-User-Id`, `X-User-Name`, `X-User-Email`, `X-User-Groups`.
-    Default,
-    /// No identity headers are set. Those of the default preset are removed all the same.
-    None,
 }
 
 /// `[[routes]]`
@@ -365,6 +370,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Whether there is a line for every request.
     pub access: bool,
+    /// Whether every answer says how long it took, in `Server-Timing`.
+    pub server_timing: bool,
 }
 
 /// `log.level`

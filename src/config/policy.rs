@@ -11,7 +11,7 @@ use crate::base::claim::ClaimPath;
 use crate::base::pattern::{PathPattern, Segment};
 
 /// Claims that are about the token itself, and say nothing of who is calling.
-const OF_THE_TOKEN: [&str; 6] = ["exp", "iat", "nbf", "jti", "sid", "token_type"];
+pub(super) const OF_THE_TOKEN: [&str; 6] = ["exp", "iat", "nbf", "jti", "sid", "token_type"];
 
 /// What a route asks of its callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 mod elements;
 mod named;
+mod ratio;
 mod unknown;
 
 use std::cell::RefCell;
@@ -91,7 +92,6 @@ pub(super) struct Table<'a> {
     shape: String,
     repeats: bool,
     known: Vec<&'static str>,
-    refused: Vec<&'static str>,
 }
 
 struct Entry<'a> {
@@ -112,7 +112,7 @@ impl<'a> Table<'a> {
         entries: Option<&'a DeTable<'a>>,
         [path, shape]: [String; 2],
     ) -> Self {
-        Self { reader, span, entries, path, shape, repeats: false, known: Vec::new(), refused: Vec::new() }
+        Self { reader, span, entries, path, shape, repeats: false, known: Vec::new() }
     }
 
     /// How messages call the table: `[server]`, `[[routes]]`.

@@ -7,13 +7,18 @@ use std::time::Duration;
 use super::address;
 use super::complaint::{Complaint, choose, quoted};
 use super::kind::Kind;
+use super::otlp::otlp;
 use super::reader::{Located, Table, values};
+use super::secrets;
 use super::units;
-use super::{Limits, Log, LogFormat, LogLevel, Server};
+use super::{Limits, Log, LogFormat, LogLevel, Otlp, Server};
+use crate::base::secret::Secret;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9911);
 const MAX_WORKERS: u32 = 1024;
+/// The shortest token of the admin page, in bytes: 128 bits in hexadecimal digits.
+const MIN_ADMIN_TOKEN_BYTES: usize = 32;
 /// The largest count of connections that a setting may state.
 pub(super) const MAX_CONNECTIONS: u32 = 1_000_000;
 
@@ -29,6 +34,8 @@ pub(super) fn server(root: &mut Table<'_>) -> Server {
         &listen,
         "give health and readiness a port of their own, or \"\" for none",
     );
+    let admin_token = admin_token(&mut table);
+    let admin_hosts = table.list("admin_hosts", admin_host);
     let http_redirect = http_redirect(&mut table, &listen, admin, has_tls);
     let trusted_proxies = table.list("trusted_proxies", address::network);
     let workers = workers(&mut table);
@@ -40,6 +47,8 @@ pub(super) fn server(root: &mut Table<'_>) -> Server {
         listen,
         http_redirect,
         admin,
+        admin_token,
+        admin_hosts: values(admin_hosts.unwrap_or_default()),
         trusted_proxies: values(trusted_proxies.unwrap_or_default()),
         workers,
         drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(30)),
@@ -49,7 +58,7 @@ pub(super) fn server(root: &mut Table<'_>) -> Server {
 }
 
 /// Reads `[log]`.
-pub(super) fn log(root: &mut Table<'_>) -> Log {
+pub(super) fn log(root: &mut Table<'_>) -> (Log, Option<Otlp>) {
     let mut table = root.table("log");
     let level = table.parsed("level", Kind::Text, |text| {
         choose(
@@ -67,12 +76,16 @@ pub(super) fn log(root: &mut Table<'_>) -> Log {
         choose(text, &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)])
     });
     let access = table.boolean("access");
+    let server_timing = table.boolean("server_timing");
+    let otlp = otlp(&mut table);
     table.finish();
-    Log {
+    let log = Log {
         level: level.unwrap_or(LogLevel::Info),
         format: format.unwrap_or(LogFormat::Json),
         access: access.unwrap_or(true),
-    }
+        server_timing: server_timing.unwrap_or(false),
+    };
+    (log, otlp)
 }
 
 fn listen(table: &mut Table<'_>) -> Vec<SocketAddr> {
@@ -107,6 +120,29 @@ fn one_address(
         table.reader.report(&span, complaint.hint(hint));
     }
     value
+}
+
+/// The token of the admin page, long enough that nobody guesses it.
+fn admin_token(table: &mut Table<'_>) -> Option<Secret> {
+    let token = secrets::file_or_variable(table, "admin_token_file", "admin_token_env")?;
+    let printable = token.value.expose().iter().all(u8::is_ascii_graphic);
+    if printable && token.value.len() >= MIN_ADMIN_TOKEN_BYTES {
+        return Some(token.value);
+    }
+    let message = format!(
+        "the admin token is not at least {MIN_ADMIN_TOKEN_BYTES} letters, digits and signs without blanks"
+    );
+    table
+        .reader
+        .report(&token.span, Complaint::new(message).hint("\"openssl rand -hex 32\" makes a good one"));
+    None
+}
+
+fn admin_host(text: &str) -> Result<String, Complaint> {
+    address::as_host_name(text).ok_or_else(|| {
+        Complaint::new(format!("{} is not a host name", quoted(text)))
+            .hint("write the name in the browser's address, without scheme and port")
+    })
 }
 
 fn http_redirect(

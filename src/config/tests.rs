@@ -139,7 +139,60 @@ fn the_smallest_file_has_every_default() {
         max_queue: 256,
     };
     assert_eq!(config.users.hashing, hashing);
-    assert_eq!(config.log, Log { level: LogLevel::Info, format: LogFormat::Json, access: true });
+    assert_eq!(
+        config.log,
+        Log { level: LogLevel::Info, format: LogFormat::Json, access: true, server_timing: false }
+    );
+}
+
+#[test]
+fn an_admin_token_is_long_and_stands_elsewhere() {
+    let environment = |token: &str| Environment::from_pairs([("ADMIN_TOKEN", token)]);
+    let text =
+        format!("[server]\nadmin_token_env = \"ADMIN_TOKEN\"\nadmin_hosts = [\"Gate.Internal\"]\n{SMALLEST}");
+    let read = |token: &str| super::parse(&text, "gateway.toml", ".".as_ref(), &environment(token));
+    let config = read("0123456789abcdef0123456789abcdef").unwrap();
+    assert!(config.server.admin_token.is_some());
+    assert_eq!(config.server.admin_hosts, ["gate.internal"]);
+    for token in ["0123456789abcdef0123456789abcde", "0123456789abcdef 0123456789abcdef", ""] {
+        let told = read(token).unwrap_err().to_string();
+        assert!(told.contains("the admin token is not at least 32"), "{told}");
+        assert!(token.is_empty() || !told.contains(token), "{told}");
+    }
+    let plain = format!("[server]\nadmin_token = \"x\"\n{SMALLEST}");
+    let told = parsed(&plain).unwrap_err().to_string();
+    assert!(told.contains("unknown key \"admin_token\"") && !told.contains("= \"x\""), "{told}");
+}
+
+#[test]
+fn a_collector_is_read_and_its_headers_are_secret() {
+    let text = format!(
+        "{SMALLEST}\n[log.otlp]\nendpoint = \"https://otlp.example/otlp/\"\nsample = 0.25\nheaders_env = \"OTEL_HEADERS\"\n"
+    );
+    let environment = |headers: &str| Environment::from_pairs([("OTEL_HEADERS", headers)]);
+    let read = |headers: &str| super::parse(&text, "gateway.toml", ".".as_ref(), &environment(headers));
+    let otlp = read("api-key=tell-nobody, x-scope=a=b").unwrap().otlp.unwrap();
+    assert_eq!(
+        (otlp.target.to_string().as_str(), otlp.path.path()),
+        ("https://otlp.example:443", "/otlp/v1/traces")
+    );
+    assert_eq!((otlp.sample_millionths, otlp.service_name.as_str()), (250_000, "tollgate"));
+    assert_eq!(otlp.headers.len(), 2);
+    assert!(!format!("{otlp:?}").contains("tell-nobody"));
+    for headers in ["tell-nobody", "a b=tell-nobody", "a=tell\nnobody"] {
+        let told = read(headers).unwrap_err().to_string();
+        assert!(told.contains("not a list of header fields") && !told.contains("nobody"), "{told}");
+    }
+    for (lines, wanted) in [
+        ("", "has no \"endpoint\""),
+        ("endpoint = \"127.0.0.1:4318\"", "is not the address of a collector"),
+        ("endpoint = \"h2c://127.0.0.1:4318\"", "is not the address of a collector"),
+        ("endpoint = \"http://127.0.0.1:4318\"\nsample = 2", "must be a number from 0 to 1"),
+        ("endpoint = \"http://127.0.0.1:4318\"\nsample = \"1\"", "must be a number from 0 to 1"),
+    ] {
+        let told = parsed(&format!("{SMALLEST}\n[log.otlp]\n{lines}\n")).unwrap_err().to_string();
+        assert!(told.contains(wanted), "{told}");
+    }
 }
 
 #[test]
@@ -149,10 +202,10 @@ fn the_smallest_file_has_an_upstream_and_a_route() {
     let seconds = Duration::from_secs;
     assert_eq!(upstream.name, "api");
     assert_eq!(targets(upstream), [Target::Http(Authority { host: "127.0.0.1".into(), port: 9000 })]);
-    assert_eq!(
-        (upstream.balance.clone(), upstream.identity),
-        (Balance::LeastRequest, IdentityPreset::Default)
-    );
+    assert_eq!(upstream.balance, Balance::LeastRequest);
+    let told: Vec<_> = upstream.identity.names().map(http::HeaderName::as_str).collect();
+    assert_eq!(told, ["x-user-id", "x-user-name", "x-user-email", "x-user-groups"]);
+    assert_eq!((upstream.identity.max_bytes, upstream.identity.forward_token), (8192, false));
     assert_eq!(
         (upstream.connect_timeout, upstream.response_timeout, upstream.idle_timeout),
         (seconds(5), seconds(60), seconds(60))
@@ -268,6 +321,8 @@ access = false
             ],
             http_redirect: None,
             admin: None,
+            admin_token: None,
+            admin_hosts: [],
             trusted_proxies: [
                 Network {
                     address: 10.0.0.0,
@@ -424,7 +479,39 @@ access = false
                 max_queue: 1024,
                 retries: 1,
                 host_header: Preserve,
-                identity: Default,
+                identity: Identity {
+                    headers: [
+                        IdentityHeader {
+                            name: "x-user-id",
+                            source: User(
+                                Id,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-name",
+                            source: User(
+                                Name,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-email",
+                            source: User(
+                                Email,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-groups",
+                            source: User(
+                                Groups,
+                            ),
+                        },
+                    ],
+                    encoding: Utf8,
+                    max_bytes: 8192,
+                    assertion: None,
+                    forward_token: false,
+                    credentials: None,
+                },
                 tls: UpstreamTls {
                     ca: None,
                     server_name: None,
@@ -478,7 +565,14 @@ access = false
                 max_queue: 0,
                 retries: 0,
                 host_header: Target,
-                identity: None,
+                identity: Identity {
+                    headers: [],
+                    encoding: Utf8,
+                    max_bytes: 8192,
+                    assertion: None,
+                    forward_token: false,
+                    credentials: None,
+                },
                 tls: UpstreamTls {
                     ca: None,
                     server_name: None,
@@ -523,7 +617,39 @@ access = false
                 max_queue: 1024,
                 retries: 1,
                 host_header: Preserve,
-                identity: Default,
+                identity: Identity {
+                    headers: [
+                        IdentityHeader {
+                            name: "x-user-id",
+                            source: User(
+                                Id,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-name",
+                            source: User(
+                                Name,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-email",
+                            source: User(
+                                Email,
+                            ),
+                        },
+                        IdentityHeader {
+                            name: "x-user-groups",
+                            source: User(
+                                Groups,
+                            ),
+                        },
+                    ],
+                    encoding: Utf8,
+                    max_bytes: 8192,
+                    assertion: None,
+                    forward_token: false,
+                    credentials: None,
+                },
                 tls: UpstreamTls {
                     ca: None,
                     server_name: None,
@@ -673,7 +799,9 @@ access = false
             level: Debug,
             format: Pretty,
             access: false,
+            server_timing: false,
         },
+        otlp: None,
         tests: [],
         check: Check {
             ignore: [],
@@ -900,7 +1028,7 @@ fn unknown_keys_are_put_right() {
       |
     6 | colour = ***
       | ^^^^^^
-      = help: [server] has listen, admin, http_redirect, trusted_proxies, workers, drain_timeout, watch_config, limits
+      = help: [server] has listen, admin, admin_token_file, admin_token_env, admin_hosts, http_redirect, trusted_proxies, workers, drain_timeout, watch_config, limits
 
     gateway.toml:8:1: unknown key "max_headrs" in [server.limits]
       |
@@ -1512,12 +1640,6 @@ identity = { "X-Account" = "claim:account_id" }
       |               ^^^^^^^^^
       = help: did you mean "preserve"? other values are sent as the host name
 
-    gateway.toml:8:12: "forwarded" is not supported in this version
-      |
-    8 | identity = "forwarded"
-      |            ^^^^^^^^^^^
-      = help: write "default" or "none"
-
     gateway.toml:9:1: [upstreams."a b"] has no "targets"
       |
     9 | [upstreams."a b"]
@@ -1536,13 +1658,7 @@ identity = { "X-Account" = "claim:account_id" }
        |           ^^
        = help: name at least one, such as "http://127.0.0.1:9000"
 
-    gateway.toml:12:1: "identity" is not supported in this version
-       |
-    12 | identity = { "X-Account" = *** }
-       | ^^^^^^^^
-       = help: write "default" or "none"; a table of headers comes later
-
-    14 problems found
+    12 problems found
     "##);
 }
 
@@ -2283,15 +2399,7 @@ fn every_key_of_the_contract_has_its_meaning() {
 
 #[test]
 fn unbuilt_keys_and_values_outside_the_example_are_refused_by_name() {
-    let upstream = |line: &str| SMALLEST.replace("targets", &format!("{line}\ntargets"));
-    for (text, name) in [
-        (upstream("identity_encoding = \"utf8\""), "identity_encoding"),
-        (upstream("forward_token = false"), "forward_token"),
-        (upstream("identity = \"webauth\""), "webauth"),
-        (upstream("identity = \"remote-user\""), "remote-user"),
-        (upstream("identity = {}"), "identity"),
-        (format!("server.admin = \"unix:/x\"\n{SMALLEST}"), "unix:"),
-    ] {
+    for (text, name) in [(format!("server.admin = \"unix:/x\"\n{SMALLEST}"), "unix:")] {
         let failure = parsed(&text).unwrap_err();
         let [problem] = failure.problems() else { panic!("{failure}") };
         assert_eq!(problem.message, format!("\"{name}\" is not supported in this version"));

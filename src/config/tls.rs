@@ -8,12 +8,10 @@ use http::HeaderName;
 
 use super::address::as_host_name;
 use super::complaint::{Complaint, choose, quoted};
+use super::header_name::{is_same, owned_header, plain};
 use super::kind::Kind;
 use super::reader::{Located, Table};
 use crate::base::pattern::HostPattern;
-
-/// The longest name of a header for a part of a certificate, in letters and digits.
-const MAX_HEADER_LETTERS: usize = 40;
 
 /// `[tls]`: present is TLS on every address of `server.listen`. Files are named here and not looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,7 +251,7 @@ fn client_auth(mut table: Table<'_>) -> Option<ClientAuth> {
     let user = table.parsed("user", Kind::Text, |text| choose(text, &CertificatePart::ALL));
     let mut headers: Vec<CertificateHeader> = Vec::new();
     for Located { value, span } in table.named_values("headers", header) {
-        let same = |other: &&CertificateHeader| plain(other.name.as_str()) == plain(value.name.as_str());
+        let same = |other: &&CertificateHeader| is_same(&other.name, &value.name);
         if let Some(other) = headers.iter().find(same) {
             let message = format!("the header \"{}\" is there already as \"{}\"", value.name, other.name);
             let hint = "to many servers all names are the same that differ only in case, \"-\" and \"_\"";
@@ -268,58 +266,13 @@ fn client_auth(mut table: Table<'_>) -> Option<ClientAuth> {
 
 fn header(name: &str, part: &str) -> Result<CertificateHeader, Complaint> {
     let part = choose(part, &CertificatePart::ALL)?;
-    let fault =
-        |why: &str| Err(Complaint::new(format!("{} cannot be such a header", quoted(name))).hint(why));
-    let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-        return fault("a header name has letters, digits and \"-\", such as \"X-Client-Subject\"");
-    };
-    let plain = plain(name);
-    if plain.is_empty() || plain.len() > MAX_HEADER_LETTERS {
-        return fault(&format!("a name has from 1 to {MAX_HEADER_LETTERS} letters and digits"));
+    if ["xuserid", "xusername", "xuseremail", "xusergroups"].contains(&plain(name).as_str()) {
+        let complaint = Complaint::new(format!("{} cannot be such a header", quoted(name)));
+        return Err(complaint.hint(
+            "the gateway gives this header another meaning; take a name such as \"X-Client-Subject\"",
+        ));
     }
-    if is_taken(&plain) {
-        return fault(
-            "the gateway or HTTP itself gives this header another meaning; take a name such as \"X-Client-Subject\"",
-        );
-    }
-    Ok(CertificateHeader { name: header, part })
-}
-
-/// The letters and digits of a name, by which names are compared.
-fn plain(name: &str) -> String {
-    let letters = name.chars().filter(char::is_ascii_alphanumeric);
-    let plain: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
-    plain.strip_prefix("http").map_or_else(|| plain.clone(), str::to_owned)
-}
-
-/// Whether a header frames or routes a message, or already says who is calling.
-fn is_taken(plain: &str) -> bool {
-    const NAMES: [&str; 20] = [
-        "accept",
-        "authorization",
-        "connection",
-        "cookie",
-        "date",
-        "expect",
-        "forwarded",
-        "host",
-        "keepalive",
-        "origin",
-        "range",
-        "referer",
-        "te",
-        "trailer",
-        "transferencoding",
-        "upgrade",
-        "useragent",
-        "via",
-        "xrealip",
-        "xrequestid",
-    ];
-    const BEGINNINGS: [&str; 5] = ["content", "proxy", "xforwardedfor", "xforwardedhost", "xforwardedproto"];
-    NAMES.contains(&plain)
-        || BEGINNINGS.iter().any(|beginning| plain.starts_with(beginning))
-        || ["xuserid", "xusername", "xuseremail", "xusergroups"].contains(&plain)
+    Ok(CertificateHeader { name: owned_header(name, "X-Client-Subject")?, part })
 }
 
 #[cfg(test)]

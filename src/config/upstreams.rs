@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use super::address;
 use super::availability::{self, WeightedTarget};
-use super::complaint::{Complaint, choose, quoted};
+use super::complaint::{Complaint, quoted};
+use super::identity::identity;
 use super::kind::Kind;
 use super::reader::{Located, Table};
 use super::server::{MAX_CONNECTIONS, non_zero, usize_from};
 use super::units;
-use super::{ClientCertificate, HostHeader, IdentityPreset, Upstream, UpstreamTls};
+use super::{ClientCertificate, HostHeader, Tls, Tokens, Upstream, UpstreamTls};
 
 /// Reads every upstream, in the order of the names. One with a problem is in the list all the same, for the sake
 /// of the routes that name it.
-pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<Upstream> {
-    root.named_tables("upstreams").into_iter().map(|(name, table)| upstream(name, table)).collect()
+pub(super) fn upstreams(root: &mut Table<'_>, tokens: &Tokens, tls: Option<&Tls>) -> Vec<Upstream> {
+    let tables = root.named_tables("upstreams").into_iter();
+    tables.map(|(name, table)| upstream(name, table, tokens, tls)).collect()
 }
 
 /// Whether a text can be the name of an upstream or a route, which stands in logs and metrics.
@@ -27,7 +29,12 @@ pub(super) fn check_name(name: &str) -> Result<String, Complaint> {
         .hint("a name has letters, digits, \"_\", \".\" and \"-\""))
 }
 
-fn upstream(name: Located<String>, mut table: Table<'_>) -> Upstream {
+fn upstream(
+    name: Located<String>,
+    mut table: Table<'_>,
+    tokens: &Tokens,
+    client_tls: Option<&Tls>,
+) -> Upstream {
     table.reader.accept(&name.span, check_name(&name.value));
     let targets = availability::targets(&mut table);
     let balance = availability::balance(&mut table);
@@ -39,11 +46,9 @@ fn upstream(name: Located<String>, mut table: Table<'_>) -> Upstream {
     let max_queue = table.integer("max_queue", 0..=MAX_CONNECTIONS);
     let retries = table.integer("retries", 0..=10);
     let host_header = table.parsed("host_header", Kind::Text, address::host_header);
-    let identity = identity(&mut table);
-    table.unsupported("identity_encoding", "remove it; text beyond ASCII is sent as UTF-8");
+    let identity = identity(&mut table, &name.value, tokens, client_tls);
     let availability = availability::availability(&mut table, host_header.as_ref());
     let tls = tls(&mut table, &targets);
-    table.unsupported("forward_token", "remove it; the client's Authorization header is not forwarded");
     table.finish();
     Upstream {
         name: name.value,
@@ -88,18 +93,4 @@ fn tls(upstream: &mut Table<'_>, targets: &[WeightedTarget]) -> UpstreamTls {
     table.finish();
     let client = cert.zip(key).map(|(cert, key)| ClientCertificate { cert, key });
     UpstreamTls { ca, server_name, client }
-}
-
-fn identity(table: &mut Table<'_>) -> IdentityPreset {
-    if table.value("identity").is_some_and(|value| value.get_ref().is_table()) {
-        table.unsupported("identity", "write \"default\" or \"none\"; a table of headers comes later");
-        return IdentityPreset::Default;
-    }
-    let identity = table.parsed("identity", Kind::Text, |text| match text {
-        "forwarded" | "remote-user" | "webauth" => {
-            Err(Complaint::not_supported(text).hint("write \"default\" or \"none\""))
-        }
-        _ => choose(text, &[("default", IdentityPreset::Default), ("none", IdentityPreset::None)]),
-    });
-    identity.unwrap_or(IdentityPreset::Default)
 }

@@ -3,10 +3,21 @@
 use super::complaint::nearest;
 
 /// Keys, and the table where each belongs.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: [(&str, &[&str]); 17] = [
     (
         "[server]",
-        &["listen", "http_redirect", "admin", "trusted_proxies", "workers", "drain_timeout", "watch_config"],
+        &[
+            "listen",
+            "http_redirect",
+            "admin",
+            "admin_token_file",
+            "admin_token_env",
+            "admin_hosts",
+            "trusted_proxies",
+            "workers",
+            "drain_timeout",
+            "watch_config",
+        ],
     ),
     (
         "[server.limits]",
@@ -62,6 +73,10 @@ const HOMES: [(&str, &[&str]); 15] = [
             "ejection",
             "host_header",
             "identity",
+            "identity_encoding",
+            "identity_max_bytes",
+            "assertion",
+            "forward_token",
         ],
     ),
     ("[limits.NAME]", &["rate", "burst"]),
@@ -84,6 +99,8 @@ const HOMES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("allow or deny of [[routes]]", &["scopes", "match"]),
+    ("[log]", &["server_timing", "otlp"]),
+    ("[log.otlp]", &["endpoint", "sample", "headers_file", "headers_env", "service_name"]),
 ];
 
 /// Keys that have several homes, or such common names that nothing is said about their home.
@@ -115,22 +132,22 @@ const MORE: [&str; 24] = [
 ];
 
 /// What is said about an unknown key: what was meant, where it belongs, or which keys there are.
-pub(super) fn hint(key: &str, label: &str, known: &[&'static str], refused: &[&'static str]) -> String {
+pub(super) fn hint(key: &str, label: &str, known: &[&'static str]) -> String {
     let home = HOMES.iter().find(|(_, keys)| keys.contains(&key)).map(|(home, _)| *home);
     // A key that belongs to the very table of which it is said would help nobody.
     if let Some(home) = home.filter(|home| !home.contains(label)) {
         return format!("\"{key}\" belongs in {home}");
     }
-    if let Some(word) = nearest(key, known.iter().chain(refused).copied()) {
+    if let Some(word) = nearest(key, known.iter().copied()) {
         return format!("did you mean \"{word}\"?");
     }
     format!("{label} has {}", known.join(", "))
 }
 
 /// Whether it is known which key was meant by one that is not known in its table. The value of any other may be a secret.
-pub(super) fn is_understood(key: &str, known: &[&'static str], refused: &[&'static str]) -> bool {
+pub(super) fn is_understood(key: &str, known: &[&'static str]) -> bool {
     let elsewhere = HOMES.iter().any(|(_, keys)| keys.contains(&key));
-    let misspelt = nearest(key, known.iter().chain(refused).copied()).is_some();
+    let misspelt = nearest(key, known.iter().copied()).is_some();
     (elsewhere || misspelt) && !is_secret(key) && !key.contains("secret")
 }
 
@@ -139,6 +156,13 @@ pub(super) fn is_understood(key: &str, known: &[&'static str], refused: &[&'stat
 pub(super) fn is_plain(key: &str) -> bool {
     let home = HOMES.iter().any(|(_, keys)| keys.contains(&key));
     (home || MORE.contains(&key)) && !key.contains("secret")
+}
+
+/// Whether there may be secrets in the value of a key, under whatever names.
+pub(super) fn may_hold_secrets(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    let near = |word: &str| key.len() <= 64 && strsim::damerau_levenshtein(&lower, word) <= 3;
+    lower.contains("credential") || lower.contains("bearer") || near("credentials")
 }
 
 /// Whether the value of a key is a secret, or may be meant as one: the names are compared generously.

@@ -16,7 +16,9 @@ use crate::base::reason::Reason as Refused;
 use crate::http::incoming::{Http2Incoming, Incoming};
 use crate::net::deadline::{Phase, Progress};
 use crate::streams::OpenStream;
-use crate::telemetry::access::{Ended as RecordEnded, Record};
+use crate::telemetry::access::Ended as RecordEnded;
+use crate::telemetry::account::Account;
+use crate::telemetry::metrics::StreamKind;
 use crate::upgrade::tunnel::{self, Ended, Ending, Party, Socket, Traffic};
 use crate::upstream::UpstreamIo;
 use crate::worker::Worker;
@@ -35,16 +37,15 @@ pub struct Opened {
     pub client: Incoming,
     /// What ends it before its time.
     pub stream: Option<Rc<OpenStream>>,
-    /// Its record, which is written at the end.
-    pub record: Option<Box<Record>>,
+    /// Its account, which ends with it.
+    pub account: Account,
 }
 
 impl Opened {
-    /// Notes what the client was answered.
+    /// Notes what the client was answered: the tunnel is open.
     pub(super) fn answered(&mut self, status: StatusCode) {
-        if let Some(record) = &mut self.record {
-            record.status = Some(status.as_u16());
-        }
+        self.account.answered(status.as_u16());
+        self.account.streams(StreamKind::WebSocket);
     }
 
     /// Carries bytes both ways until both sides have ended, or the tunnel has to end.
@@ -52,7 +53,7 @@ impl Opened {
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let Self { upstream, read_ahead, stream, mut record, .. } = self;
+        let Self { upstream, read_ahead, stream, mut account, .. } = self;
         progress.enter(Phase::Answering);
         let ending = poll_fn(|cx| {
             progress.keep_waker(cx.waker());
@@ -64,11 +65,13 @@ impl Opened {
         let traffic = Traffic::default();
         let ended = tunnel::run(client, Socket::new(upstream, read_ahead), &traffic, ending).await;
         tracing::debug!(%ended, "a WebSocket has ended");
-        if let Some(record) = &mut record {
+        let (ended, reason) = blame(&ended);
+        account.refused(reason);
+        account.note(|record| {
             record.sent_bytes = traffic.to_client();
             record.received_bytes = traffic.to_upstream();
-            (record.ended, record.reason) = blame(&ended);
-        }
+            record.ended = ended;
+        });
     }
 }
 

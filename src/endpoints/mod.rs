@@ -114,6 +114,9 @@ pub struct TokenRequest {
 }
 
 impl Endpoint {
+    /// Every token route.
+    pub const ALL: [Self; 5] = [Self::Login, Self::Refresh, Self::Verify, Self::Blacklist, Self::Jwks];
+
     /// Which token route a path is where they are under `prefix`, with or without a slash at the end.
     pub fn at(prefix: &str, path: &str) -> Option<Self> {
         if path == JWKS_PATH {

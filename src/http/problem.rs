@@ -288,7 +288,7 @@ pub fn status(reason: Reason) -> StatusCode {
         Reason::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Reason::LockedOut | Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Reason::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-        Reason::IdentityUnfit | Reason::UpstreamRefused => StatusCode::BAD_GATEWAY,
+        Reason::IdentityUnfit | Reason::IdentityTooLarge | Reason::UpstreamRefused => StatusCode::BAD_GATEWAY,
         Reason::UpstreamUnavailable | Reason::Overloaded | Reason::StoreUnavailable => {
             StatusCode::SERVICE_UNAVAILABLE
         }

@@ -7,7 +7,7 @@
 use http::{HeaderMap, HeaderName};
 
 use crate::base::fields::{FORWARDED, OWNED};
-use crate::config::Tls;
+use crate::config::Config;
 use crate::http::hop;
 use crate::net::peer::Trust;
 
@@ -24,14 +24,23 @@ pub enum Fate {
     Forwarded,
 }
 
-/// The names of all fields that the gateway removes, as their owners write them, in lower case; also those in which client
-/// certificates are told of.
-pub fn owned_names(tls: Option<&Tls>) -> impl Iterator<Item = (&str, Fate)> {
-    let client_auth = tls.and_then(|tls| tls.client_auth.as_ref());
+/// The names of all fields that the gateway removes, each once, as their owners write them, in lower case; also those in
+/// which client certificates are told of, and those that are set for some upstream.
+pub fn owned_names(config: &Config) -> Vec<(&str, Fate)> {
+    let client_auth = config.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
     let certificates = client_auth.map(|auth| auth.headers.as_slice()).unwrap_or_default();
-    let certificates = certificates.iter().map(|header| (header.name.as_str(), Fate::Owned));
-    let owned = OWNED.iter().map(|name| (*name, Fate::Owned));
-    certificates.chain(owned).chain(FORWARDED.iter().map(|name| (*name, Fate::Forwarded)))
+    let certificates = certificates.iter().map(|header| header.name.as_str());
+    let told = config.upstreams.iter().flat_map(|upstream| upstream.identity.names());
+    let configured = certificates.chain(told.map(HeaderName::as_str));
+    let owned = configured.chain(OWNED.iter().copied()).map(|name| (name, Fate::Owned));
+    let mut names: Vec<(&str, Fate)> = Vec::new();
+    for (name, fate) in owned.chain(FORWARDED.iter().map(|name| (*name, Fate::Forwarded))) {
+        // What is configured comes first, and is believed from nobody.
+        if names.iter().all(|(other, _)| *other != name) {
+            names.push((name, fate));
+        }
+    }
+    names
 }
 
 /// The owned names, by how many letters and digits they have.
@@ -41,10 +50,10 @@ pub struct Firewall {
 }
 
 impl Firewall {
-    /// Removes also the headers in which client certificates are told of.
-    pub fn new(tls: Option<&Tls>) -> Self {
+    /// The firewall of a configuration.
+    pub fn new(config: &Config) -> Self {
         let mut by_length = vec![Vec::new(); LONGEST + 1];
-        for (name, fate) in owned_names(tls) {
+        for (name, fate) in owned_names(config) {
             let plain: Vec<u8> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
             // A name that begins so itself is one with it and without it.
             let bare = plain.strip_prefix(b"http").map(<[u8]>::to_vec);
@@ -59,8 +68,8 @@ impl Firewall {
 
     /// One that does not know a name, which no gateway may start with.
     #[cfg(test)]
-    pub(crate) fn ignorant_of(tls: Option<&Tls>, name: &str) -> Self {
-        let mut firewall = Self::new(tls);
+    pub(crate) fn ignorant_of(config: &Config, name: &str) -> Self {
+        let mut firewall = Self::new(config);
         let plain: Vec<u8> = name.bytes().filter(u8::is_ascii_alphanumeric).collect();
         firewall.by_length[plain.len()].retain(|(other, _)| **other != *plain);
         firewall
@@ -143,13 +152,29 @@ mod tests {
     use super::*;
     use crate::config;
 
+    fn parsed(text: &str) -> Config {
+        config::parse(text, "gateway.toml", Path::new(""), &config::Environment::default()).unwrap()
+    }
+
+    fn plain() -> Config {
+        parsed(&upstream(""))
+    }
+
+    /// A configuration with these lines for its upstream.
+    fn upstream(lines: &str) -> String {
+        format!(
+            "[upstreams.api]\ntargets = [\"http://127.0.0.1:9000\"]\n{lines}\n\
+             [[routes]]\npath = \"/\"\nauth = \"required\"\nupstream = \"api\"\n"
+        )
+    }
+
     fn left(names: &[&str], trust: Trust) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for name in names {
             headers
                 .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("admin"));
         }
-        Firewall::new(None).clean(&mut headers, trust);
+        Firewall::new(&plain()).clean(&mut headers, trust);
         headers.keys().map(ToString::to_string).collect()
     }
 
@@ -220,7 +245,7 @@ mod tests {
         for name in ["x-hop", "cookie", "accept"] {
             headers.append(name, HeaderValue::from_static("1"));
         }
-        Firewall::new(None).clean(&mut headers, Trust::Untrusted);
+        Firewall::new(&plain()).clean(&mut headers, Trust::Untrusted);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
 
@@ -246,13 +271,42 @@ mod tests {
         );
         let config =
             config::parse(&text, "gateway.toml", Path::new(""), &config::Environment::default()).unwrap();
-        let firewall = Firewall::new(config.tls.as_ref());
+        let firewall = Firewall::new(&config);
         for name in
             ["x-client-subject", "http-x_client-subject", "http-client-serial", "client-serial", &long]
         {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             assert!(firewall.removes(&name, Trust::Trusted), "{name}");
         }
+    }
+
+    #[test]
+    fn what_any_upstream_is_told_is_owned_on_every_route() {
+        let config = parsed(&upstream(
+            r#"identity = { "X-Account" = "claim:account", "True-Client-Ip" = "user:id" }
+               credentials = { header = "X-Backend-Key", value = "hunter2" }"#,
+        ));
+        let firewall = Firewall::new(&config);
+        for name in ["x-account", "http_x.account", "x_backend-key", "xbackendkey", "true-client-ip"] {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            assert!(firewall.removes(&name, Trust::Trusted), "{name}");
+        }
+        let names: Vec<&str> = owned_names(&config).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.iter().filter(|name| **name == "true-client-ip").count(), 1);
+        assert!(
+            left(&["x-account", "x-backend-key"], Trust::Trusted).len() == 2,
+            "where nobody is told them"
+        );
+    }
+
+    #[test]
+    fn the_headers_of_every_preset_are_owned() {
+        for (preset, headers) in config::PRESETS {
+            for (name, _) in headers {
+                assert!(OWNED.contains(name), "{name} of {preset}");
+            }
+        }
+        assert!(OWNED.contains(&super::super::X_TOLLGATE_ASSERTION.as_str()));
     }
 
     #[test]

@@ -1,38 +1,46 @@
 //! Identity headers: removed from every request first, in every spelling, then set for those who are known.
 
 mod firewall;
+mod plan;
+mod values;
 
 use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tokio::runtime::Handle;
 
 pub use self::firewall::{Fate, Firewall, owned_names};
-use crate::authn::Caller;
+use self::plan::Plan;
+pub use self::plan::Plans;
+use crate::authn::{Caller, Known};
 use crate::authz::Permitted;
+use crate::base::clock::Clock;
 use crate::base::ids::X_REQUEST_ID;
-use crate::base::principal::{FieldValue, Principal};
+use crate::base::principal::Introduction;
 use crate::base::reason::Reason;
-use crate::config::IdentityPreset;
+use crate::config::{Assertion, Auth};
 use crate::http::hop;
 use crate::http::incoming::Incoming;
 use crate::net::peer::{Peer, Trust};
 use crate::net::tls::{ClientCertificate, UnfitPart};
 use crate::request::{Host, IntakeError, Pieces};
-use crate::routing::Route;
+use crate::telemetry::trace::{self, TRACEPARENT, TRACESTATE};
+use crate::tokens::{Asserter, IssueError, Statement};
 use crate::upgrade::Offer;
 
-const X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
-const X_USER_NAME: HeaderName = HeaderName::from_static("x-user-name");
-const X_USER_EMAIL: HeaderName = HeaderName::from_static("x-user-email");
-const X_USER_GROUPS: HeaderName = HeaderName::from_static("x-user-groups");
+/// The header of a signed statement about who is calling.
+pub static X_TOLLGATE_ASSERTION: HeaderName = HeaderName::from_static("x-tollgate-assertion");
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// How many fields the gateway adds at most.
-const ADDED_FIELDS: usize = 10;
+/// How many fields the gateway usually adds at most.
+const ADDED_FIELDS: usize = 11;
 
-/// A request that an upstream may see: permitted, cleaned and signed with who sent it. Only [`seal`] makes one.
+/// A request that an upstream may see: permitted, cleaned and signed with who sent it. Only [`Sealer::seal`] makes one.
 #[derive(Debug)]
 pub struct UpstreamRequest(Box<Pieces>);
 
@@ -65,24 +73,37 @@ pub struct Origin<'a> {
     pub scheme: &'static str,
     /// The certificate that the client showed.
     pub certificate: Option<&'a ClientCertificate>,
+    /// What the upstream is told of the trace, where the gateway takes part in it; otherwise what the client says passes.
+    pub trace: Option<&'a trace::Told>,
 }
 
 /// Why no request can be made for the upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum SealError {
-    /// This field of the user cannot stand in a header unchanged.
+    /// This of the user cannot stand in a header unchanged.
     Unfit(&'static str),
-    /// A part of the client's certificate cannot.
+    /// A claim of the token cannot.
+    ClaimUnfit,
+    /// All together is more than the upstream takes.
+    TooLarge,
+    /// A part of the client's certificate cannot stand in a header.
     CertificateUnfit(UnfitPart),
+    /// The statement about the caller could not be signed.
+    NotSigned(IssueError),
+    /// Nothing is known of the upstream, or nobody signs any more, which happens in no sound process.
+    Broken,
     /// No path in normal form comes of what the route makes of the client's.
     Path(IntakeError),
 }
 
 impl SealError {
     /// The stable reason.
-    pub fn reason(self) -> Reason {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Unfit(_) | Self::CertificateUnfit(_) => Reason::IdentityUnfit,
+            Self::Unfit(_) | Self::ClaimUnfit | Self::CertificateUnfit(_) => Reason::IdentityUnfit,
+            Self::TooLarge | Self::NotSigned(IssueError::TooLong) => Reason::IdentityTooLarge,
+            Self::NotSigned(IssueError::Clock(_) | IssueError::Randomness(_) | IssueError::Signing(_))
+            | Self::Broken => Reason::InternalError,
             Self::Path(error) => error.reason(),
         }
     }
@@ -92,51 +113,150 @@ impl fmt::Display for SealError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unfit(field) => write!(f, "The user's {field} does not fit a header."),
+            Self::ClaimUnfit => f.write_str("A claim of the token does not fit a header."),
+            Self::TooLarge | Self::NotSigned(IssueError::TooLong) => {
+                f.write_str("What is known of the user is too large for the upstream.")
+            }
             Self::CertificateUnfit(_) => f.write_str("The client certificate does not fit a header."),
+            Self::NotSigned(_) | Self::Broken => f.write_str("The gateway failed."),
             Self::Path(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for SealError {}
-
-/// Makes the request for the upstream: what the gateway owns is removed from every request first, unconditionally; only
-/// then it is set. Says also who is calling, for what goes on after the answer has begun.
-///
-/// # Errors
-///
-/// [`SealError`] when the identity does not fit; it is never cut.
-pub fn seal(
-    permitted: Permitted<'_>,
-    firewall: &Firewall,
-    preset: IdentityPreset,
-    origin: &Origin<'_>,
-) -> Result<(UpstreamRequest, Caller), SealError> {
-    let (exchange, route, caller): (_, &Route, _) = permitted.into_pieces();
-    let mut pieces = exchange.into_pieces();
-    let headers = &mut pieces.headers;
-    let trailers = hop::takes_trailers(headers);
-    let trust = origin.peer.trust();
-    headers.reserve(ADDED_FIELDS);
-    firewall.clean(headers, trust);
-    headers.extend(trailers.map(|trailers| (http::header::TE, trailers)));
-    set_origin(headers, &pieces.host, trust, origin);
-    if let Some(certificate) = origin.certificate {
-        for (name, value) in certificate.headers().map_err(SealError::CertificateUnfit)? {
-            headers.insert(name, value.clone());
+impl std::error::Error for SealError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::CertificateUnfit(part) => Some(part),
+            Self::NotSigned(error) => Some(error),
+            Self::Unfit(_) | Self::ClaimUnfit | Self::TooLarge | Self::Broken | Self::Path(_) => None,
         }
     }
-    match (preset, &caller) {
-        (IdentityPreset::Default, Caller::User(known)) => set_identity(headers, &known.principal)?,
-        (IdentityPreset::Default, Caller::Anonymous) | (IdentityPreset::None, _) => {}
+}
+
+/// Makes requests for upstreams on one thread.
+pub struct Sealer {
+    /// What is removed.
+    pub firewall: Arc<Firewall>,
+    /// What is set.
+    pub plans: Arc<Plans>,
+    /// Who signs.
+    pub asserter: Arc<Asserter>,
+    /// Where it is signed.
+    pub control: Handle,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Sealer {
+    /// Makes the request for the upstream: what the gateway owns is removed from every request first, unconditionally; only
+    /// then it is set. Says also who is calling, for what goes on after the answer has begun.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] when the identity does not fit; it is never cut.
+    pub async fn seal(
+        &self,
+        permitted: Permitted<'_>,
+        origin: &Origin<'_>,
+    ) -> Result<(UpstreamRequest, Caller), SealError> {
+        let (exchange, route, caller) = permitted.into_pieces();
+        let plan =
+            route.action.upstream().and_then(|upstream| self.plans.of(upstream)).ok_or(SealError::Broken)?;
+        let is_known = matches!(caller, Caller::User(_));
+        let introduction = match &caller {
+            Caller::User(known) if !plan.is_silent() => Some(self.introduction(plan, known).await?),
+            Caller::User(_) | Caller::Anonymous => None,
+        };
+        let mut pieces = exchange.into_pieces();
+        let headers = &mut pieces.headers;
+        let trailers = hop::takes_trailers(headers);
+        let trust = origin.peer.trust();
+        // One that did not pass is not passed on; where nobody is asked for one, the upstream may judge.
+        let forwards = plan.forward_token && (is_known || route.auth == Auth::Public);
+        let forwarded = if forwards { forwarded_token(headers) } else { None };
+        headers.reserve(ADDED_FIELDS);
+        self.firewall.clean(headers, trust);
+        headers.extend(trailers.map(|trailers| (header::TE, trailers)));
+        set_origin(headers, &pieces.host, trust, origin);
+        if let Some(told) = origin.trace {
+            set_trace(headers, told);
+        }
+        if let Some(certificate) = origin.certificate {
+            for (name, value) in certificate.headers().map_err(SealError::CertificateUnfit)? {
+                headers.insert(name, value.clone());
+            }
+        }
+        for (name, value) in introduction.iter().flat_map(|introduction| &introduction.fields) {
+            headers.insert(name, value.clone());
+        }
+        if let Some(token) = forwarded {
+            headers.insert(header::AUTHORIZATION, token);
+        }
+        if let Some(rules) = &route.request_headers {
+            rules.apply(headers);
+        }
+        if let Some(credentials) = &plan.credentials {
+            headers.insert(&credentials.name, credentials.value.clone());
+        }
+        if let Some(path) = route.forwarded(&pieces.path).map_err(SealError::Path)? {
+            pieces.path = path;
+        }
+        Ok((UpstreamRequest(pieces), caller))
     }
-    if let Some(rules) = &route.request_headers {
-        rules.apply(headers);
+
+    /// What upstreams of this sort are told of somebody. It is made once and kept beside the token.
+    async fn introduction(&self, plan: &Plan, known: &Known) -> Result<Rc<Introduction>, SealError> {
+        if let Some(kept) = known.principal.introduction(plan.sort)
+            && (plan.assertion.is_none() || self.clock.now_unix_ms() < kept.renewed_at_ms)
+        {
+            return Ok(kept);
+        }
+        let mut fields = plan.fields(known)?;
+        let mut renewed_at_ms = i64::MAX;
+        if let Some(assertion) = &plan.assertion {
+            // On the heap, so that other requests need no room for it.
+            let (signed, until_ms) = Box::pin(self.assertion(assertion, known)).await?;
+            fields.push((X_TOLLGATE_ASSERTION.clone(), signed));
+            renewed_at_ms = until_ms;
+        }
+        plan.check_size(&fields)?;
+        let introduction = Rc::new(Introduction { sort: plan.sort, fields, renewed_at_ms });
+        known.principal.keep(&introduction);
+        Ok(introduction)
     }
-    if let Some(path) = route.forwarded(&pieces.path).map_err(SealError::Path)? {
-        pieces.path = path;
+
+    /// A signed statement, and when half of its life is over. It is signed on the control plane, and ends with the token at
+    /// the latest.
+    async fn assertion(&self, assertion: &Assertion, known: &Known) -> Result<(HeaderValue, i64), SealError> {
+        let now_ms = self.clock.now_unix_ms();
+        let lifetime_ms = i64::try_from(assertion.lifetime.as_millis()).unwrap_or(i64::MAX);
+        let issued_at = now_ms.div_euclid(1000);
+        let ends_ms = issued_at.saturating_mul(1000).saturating_add(lifetime_ms);
+        let expires_at = ends_ms.min(known.token.valid_until_ms()).div_euclid(1000);
+        let statement = Statement {
+            audience: assertion.audience.clone(),
+            user: known.principal.user().clone(),
+            issued_at,
+            expires_at,
+        };
+        let asserter = Arc::clone(&self.asserter);
+        let signed = self.control.spawn(async move { asserter.sign(&statement) }).await;
+        let signed = signed.map_err(|_| SealError::Broken)?.map_err(SealError::NotSigned)?;
+        let mut value = HeaderValue::try_from(signed).map_err(|_| SealError::Broken)?;
+        value.set_sensitive(true);
+        let left_ms = expires_at.saturating_mul(1000).saturating_sub(now_ms);
+        Ok((value, now_ms.saturating_add(left_ms / 2)))
     }
-    Ok((UpstreamRequest(pieces), caller))
+}
+
+/// The client's `Authorization`, for an upstream that is to see it: one alone, that is not meant for this connection only.
+fn forwarded_token(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(token), None) = (values.next(), values.next()) else { return None };
+    let listed = headers.contains_key(header::CONNECTION)
+        && hop::connection_names(headers).contains(&header::AUTHORIZATION);
+    (!listed).then(|| token.clone())
 }
 
 /// Says where the request came from. A trusted proxy has said it already; it only becomes one more hop.
@@ -157,20 +277,11 @@ fn set_origin(headers: &mut HeaderMap, host: &Host, trust: Trust, origin: &Origi
     }
 }
 
-fn set_identity(headers: &mut HeaderMap, principal: &Principal) -> Result<(), SealError> {
-    for (name, value, field) in [
-        (X_USER_ID, principal.id(), "id"),
-        (X_USER_NAME, principal.name(), "name"),
-        (X_USER_EMAIL, principal.email(), "e-mail address"),
-        (X_USER_GROUPS, principal.groups(), "list of groups"),
-    ] {
-        match value {
-            FieldValue::Absent => {}
-            FieldValue::Fits(value) => {
-                headers.insert(name, value.clone());
-            }
-            FieldValue::Unfit => return Err(SealError::Unfit(field)),
-        }
+/// Says where the request stands in its trace. What others have to say of it holds only for the client's own trace (W3C
+/// Trace Context section 3.4).
+fn set_trace(headers: &mut HeaderMap, told: &trace::Told) {
+    headers.insert(TRACEPARENT, told.traceparent.clone());
+    if !told.continues {
+        headers.remove(TRACESTATE);
     }
-    Ok(())
 }

@@ -17,9 +17,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use self::probe::{Access, Case};
 use crate::base::user::User;
-use crate::config::{Config, Environment, Failure, HostHeader, IdentityPreset, parse};
+use crate::config::{Config, Environment, Failure, HostHeader, Identity, parse};
 use crate::identity::Firewall;
 use crate::rehearsal::{Client, Rehearsal, RehearsalError};
 
@@ -104,17 +106,17 @@ impl std::error::Error for ProofError {
 pub fn prove(config: &Config, firewall: &Arc<Firewall>) -> Result<Proof, ProofError> {
     let identities = identities(config);
     let rehearsed = rehearsed(config, &identities)?;
-    let names: Vec<_> = crate::identity::owned_names(config.tls.as_ref()).collect();
+    let names = crate::identity::owned_names(config);
     let rehearsal = Rehearsal::behind(Arc::clone(firewall), rehearsed).map_err(ProofError::Rehearsal)?;
     let token = rehearsal.token(&caller()).map_err(ProofError::Rehearsal)?;
     let mut proof = Proof { requests: 0, fields: 0 };
     for (place, identity) in identities.iter().enumerate() {
-        for case in Case::all(place, *identity) {
+        for case in Case::all(place, identity) {
             let probes = probe::probes(&names, &case);
             for connection in probes.chunks(REQUESTS_PER_CONNECTION) {
                 let bytes = wire::bytes(&case, connection, &token);
                 let client = Client { address: address(case.trusted), patience: PATIENCE };
-                verdict::judge(&case, connection, &rehearsal.send(client, &bytes).seen)?;
+                verdict::judge(&case, connection, &token, &rehearsal.send(client, &bytes).seen)?;
                 proof.requests += connection.len();
                 proof.fields += connection.iter().map(|probe| probe.hostile.len()).sum::<usize>();
             }
@@ -137,12 +139,20 @@ fn address(trusted: bool) -> SocketAddr {
     SocketAddr::from((if trusted { TRUSTED } else { ANYBODY }, 1024))
 }
 
-/// The identities that the upstreams use, each once.
-fn identities(config: &Config) -> Vec<IdentityPreset> {
+/// The identities that the upstreams use, each once: without what decides about no header, and without secrets.
+fn identities(config: &Config) -> Vec<Identity> {
     let mut identities = Vec::new();
     for upstream in &config.upstreams {
-        if !identities.contains(&upstream.identity) {
-            identities.push(upstream.identity);
+        let mut identity = upstream.identity.clone();
+        identity.max_bytes = u32::MAX;
+        if let Some(assertion) = &mut identity.assertion {
+            assertion.audience.clear();
+        }
+        if let Some(credentials) = &mut identity.credentials {
+            credentials.value = HeaderValue::from_static("the-credentials");
+        }
+        if !identities.contains(&identity) {
+            identities.push(identity);
         }
     }
     identities
@@ -150,7 +160,7 @@ fn identities(config: &Config) -> Vec<IdentityPreset> {
 
 /// A configuration with one upstream for each identity and routes of every kind to it; all else is as usual, but for what
 /// decides about identity headers.
-fn rehearsed(config: &Config, identities: &[IdentityPreset]) -> Result<Config, ProofError> {
+fn rehearsed(config: &Config, identities: &[Identity]) -> Result<Config, ProofError> {
     let mut text = format!("[server]\ntrusted_proxies = [\"{TRUSTED}/32\"]\n");
     for place in 0..identities.len() {
         text.extend([format!("[upstreams.u{place}]\ntargets = [\"http://{TRUSTED}:80\"]\n")]);
@@ -171,7 +181,7 @@ fn rehearsed(config: &Config, identities: &[IdentityPreset]) -> Result<Config, P
     for (place, identity) in identities.iter().enumerate() {
         let name = format!("u{place}");
         for upstream in rehearsed.upstreams.iter_mut().filter(|upstream| upstream.name == name) {
-            upstream.identity = *identity;
+            upstream.identity.clone_from(identity);
             upstream.host_header = HostHeader::Preserve;
         }
     }

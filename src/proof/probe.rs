@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::spelling::{Depth, spellings};
-use crate::config::IdentityPreset;
+use crate::config::Identity;
 use crate::identity::Fate;
 
 /// Hostile fields in one request; with those that every request has it stays within the usual limit of 100.
@@ -52,11 +52,11 @@ impl Access {
 
 /// What some requests have in common.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Case {
+pub(super) struct Case<'a> {
     /// The place of the upstream among those of the rehearsal.
     pub(super) place: usize,
     /// What the upstream is told of users.
-    pub(super) identity: IdentityPreset,
+    pub(super) identity: &'a Identity,
     pub(super) access: Access,
     pub(super) version: Version,
     /// Whether a trusted proxy sends them.
@@ -64,9 +64,9 @@ pub(super) struct Case {
     depth: Depth,
 }
 
-impl Case {
+impl<'a> Case<'a> {
     /// Every case of one identity. All spellings are tried once over each version of HTTP.
-    pub(super) fn all(place: usize, identity: IdentityPreset) -> Vec<Self> {
+    pub(super) fn all(place: usize, identity: &'a Identity) -> Vec<Self> {
         let mut cases = Vec::new();
         for version in [Version::Http1, Version::Http2] {
             for trusted in [false, true] {
@@ -89,7 +89,7 @@ impl Case {
     }
 }
 
-impl fmt::Display for Case {
+impl fmt::Display for Case<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = match self.version {
             Version::Http1 => "HTTP/1.1",
@@ -151,7 +151,7 @@ impl Hostile {
 }
 
 /// The requests of a case. The first one is sound.
-pub(super) fn probes(names: &[(&str, Fate)], case: &Case) -> Vec<Probe> {
+pub(super) fn probes(names: &[(&str, Fate)], case: &Case<'_>) -> Vec<Probe> {
     let mut probes = vec![Probe { number: 0, way: Way::Once, hostile: Vec::new() }];
     let ways: &[Way] = match case.version {
         Version::Http1 => &[Way::Once, Way::Twice, Way::Listed, Way::Trailer],
@@ -178,7 +178,7 @@ pub(super) fn probes(names: &[(&str, Fate)], case: &Case) -> Vec<Probe> {
 }
 
 /// Whether a request with such a field is still a sound one. Under its own name, what frames a message does so.
-fn can_be_sent(name: &str, spelling: &str, fate: Fate, way: Way, case: &Case) -> bool {
+fn can_be_sent(name: &str, spelling: &str, fate: Fate, way: Way, case: &Case<'_>) -> bool {
     if case.version == Version::Http2 && spelling.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return false;
     }
@@ -188,7 +188,7 @@ fn can_be_sent(name: &str, spelling: &str, fate: Fate, way: Way, case: &Case) ->
     let believed = fate == Fate::Forwarded && case.trusted && way != Way::Trailer;
     let has_meaning = match name {
         "host" | "content-length" | "transfer-encoding" | "connection" | "expect" | "upgrade" => true,
-        "authorization" => case.access != Access::Public || way != Way::Once,
+        "authorization" => case.access != Access::Public || way != Way::Once || case.identity.forward_token,
         "te" => way != Way::Trailer || case.version == Version::Http2,
         "keep-alive" | "proxy-connection" => case.version == Version::Http2,
         _ => false,

@@ -9,6 +9,43 @@ fn config(more: &str) -> Config {
     parse(&text, "gateway.toml", Path::new(""), &Environment::default()).unwrap()
 }
 
+/// Upstreams that are told in every way.
+const UPSTREAMS: &str = r#"
+[tokens]
+user_id_claim = "sub"
+[upstreams.c]
+targets = ["http://c"]
+identity = { "X-Account" = "claim:account.id", "Remote-User" = "user:name", "X-Goog-Authenticated-User-Id" = "user:id" }
+identity_max_bytes = "10B"
+assertion = true
+[upstreams.d]
+targets = ["http://d"]
+identity = "webauth"
+identity_encoding = "rfc2047"
+forward_token = true
+credentials = { header = "X-Backend-Key", value = "hunter2" }
+[upstreams.e]
+targets = ["http://e"]
+identity = "forwarded"
+credentials = { basic = { username = "gateway", password = "hunter2" } }
+assertion = { audience = "e", lifetime = "1m" }
+"#;
+
+#[test]
+fn whatever_upstreams_are_told_is_proved() {
+    let config = config(UPSTREAMS);
+    let proof = prove(&config, &Arc::new(Firewall::new(&config))).unwrap();
+    assert!(proof.requests > 1000, "{proof:?}");
+    for name in ["x-account", "x-backend-key", "x-tollgate-assertion", "x-goog-authenticated-user-id"] {
+        let ignorant = Arc::new(Firewall::ignorant_of(&config, name));
+        let proof = prove(&config, &ignorant);
+        assert!(
+            matches!(&proof, Err(ProofError::Leak { header, .. }) if header == name),
+            "{name}: {proof:?}"
+        );
+    }
+}
+
 const CLIENT_AUTH: &str = r#"
 [tls.client_auth]
 ca = "ca.pem"
@@ -23,7 +60,7 @@ key = "a.key"
 #[test]
 fn the_firewall_of_the_gateway_is_proved() {
     let config = config(CLIENT_AUTH);
-    let firewall = Arc::new(Firewall::new(config.tls.as_ref()));
+    let firewall = Arc::new(Firewall::new(&config));
     let proof = prove(&config, &firewall).unwrap();
     assert!(proof.requests > 300 && proof.fields > 20_000, "{proof:?}");
 }
@@ -32,7 +69,7 @@ fn the_firewall_of_the_gateway_is_proved() {
 fn a_firewall_that_does_not_know_a_name_is_found_out() {
     let config = config(CLIENT_AUTH);
     for name in ["x-user-id", "x-user-groups", "x-certificate", "authorization", "x-real-ip", "te"] {
-        let firewall = Arc::new(Firewall::ignorant_of(config.tls.as_ref(), name));
+        let firewall = Arc::new(Firewall::ignorant_of(&config, name));
         match prove(&config, &firewall) {
             Err(ProofError::Leak { header, way }) => {
                 assert_eq!(header, name);
@@ -46,7 +83,7 @@ fn a_firewall_that_does_not_know_a_name_is_found_out() {
 }
 
 /// What the upstream of a rehearsal should have seen of a case's requests.
-fn sound(case: &Case, probes: &[probe::Probe]) -> Vec<Seen> {
+fn sound(case: &Case<'_>, probes: &[probe::Probe]) -> Vec<Seen> {
     let field = |name: &str, value: &str| Field { name: name.to_owned(), value: value.as_bytes().to_vec() };
     let request = |probe: &probe::Probe| {
         let mut fields = vec![
@@ -71,12 +108,13 @@ fn sound(case: &Case, probes: &[probe::Probe]) -> Vec<Seen> {
 
 #[test]
 fn whatever_should_not_arrive_or_does_not_is_found_out() {
-    let case = Case::all(0, IdentityPreset::Default).remove(0);
+    let config = config("");
+    let case = Case::all(0, &config.upstreams[0].identity).remove(0);
     let probes = probe::probes(&[("x-user-id", crate::identity::Fate::Owned)], &case);
     let judge = |change: &dyn Fn(&mut Vec<Seen>)| {
         let mut seen = sound(&case, &probes);
         change(&mut seen);
-        verdict::judge(&case, &probes, &seen)
+        verdict::judge(&case, &probes, "token", &seen)
     };
     let on_second = |change: &dyn Fn(&mut SeenRequest)| {
         judge(&|seen| match &mut seen[1] {

@@ -18,7 +18,7 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 
 /// A connection with these requests on it.
-pub(super) fn bytes(case: &Case, probes: &[Probe], token: &str) -> Vec<u8> {
+pub(super) fn bytes(case: &Case<'_>, probes: &[Probe], token: &str) -> Vec<u8> {
     match case.version {
         Version::Http1 => probes.iter().flat_map(|probe| http1(case, probe, token)).collect(),
         Version::Http2 => {
@@ -33,12 +33,12 @@ pub(super) fn bytes(case: &Case, probes: &[Probe], token: &str) -> Vec<u8> {
 }
 
 /// The path and the query of a request, by which it is known again.
-pub(super) fn target(case: &Case, probe: &Probe) -> String {
+pub(super) fn target(case: &Case<'_>, probe: &Probe) -> String {
     format!("{}?{}", case.path(), probe.number)
 }
 
 /// Its fields before those that are hostile.
-fn sound_fields(case: &Case, token: &str) -> Vec<(String, String)> {
+fn sound_fields(case: &Case<'_>, token: &str) -> Vec<(String, String)> {
     let mut fields = vec![(HARMLESS.0.to_owned(), HARMLESS.1.to_owned())];
     match case.access {
         Access::Required => fields.push(("authorization".to_owned(), format!("Bearer {token}"))),
@@ -53,7 +53,7 @@ fn hostile_fields(probe: &Probe) -> impl Iterator<Item = (&str, String)> {
     fields.map(|(place, field)| (field.spelling.as_str(), Hostile::value(probe, place)))
 }
 
-fn http1(case: &Case, probe: &Probe, token: &str) -> Vec<u8> {
+fn http1(case: &Case<'_>, probe: &Probe, token: &str) -> Vec<u8> {
     let has_trailers = probe.way == Way::Trailer;
     let method = if has_trailers { "POST" } else { "GET" };
     let mut text = format!("{method} {} HTTP/1.1\r\nHost: {HOST}\r\n", target(case, probe));
@@ -74,7 +74,7 @@ fn http1(case: &Case, probe: &Probe, token: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn http2(bytes: &mut Vec<u8>, stream: u32, case: &Case, probe: &Probe, token: &str) {
+fn http2(bytes: &mut Vec<u8>, stream: u32, case: &Case<'_>, probe: &Probe, token: &str) {
     let has_trailers = probe.way == Way::Trailer;
     let method = if has_trailers { "POST" } else { "GET" };
     let mut head = Vec::new();

@@ -170,7 +170,7 @@ impl Rehearsal {
     ///
     /// [`RehearsalError`]; none of them is a fault of the configuration.
     pub fn new(config: Config) -> Result<Self, RehearsalError> {
-        let firewall = Firewall::new(config.tls.as_ref());
+        let firewall = Firewall::new(&config);
         Self::behind(Arc::new(firewall), config)
     }
 
@@ -216,7 +216,8 @@ impl Rehearsal {
                 None => Store::in_memory().await,
             };
             let store = store.map_err(RehearsalError::Store)?;
-            let opened = Opened { store, upstreams, firewall, tls: None, https_port: 443 };
+            let (metrics, spans) = (None, None);
+            let opened = Opened { store, upstreams, firewall, tls: None, https_port: 443, metrics, spans };
             let tokens = config.tokens.clone();
             let snapshot = Snapshot::assemble(config, time, sink, opened).await;
             let snapshot = snapshot.map_err(RehearsalError::Assembly)?;

@@ -44,7 +44,7 @@ pub(super) fn prepare(
     if !differing.is_empty() {
         return Err(ReloadError::NeedsRestart(differing));
     }
-    let firewall = Arc::new(Firewall::new(config.tls.as_ref()));
+    let firewall = Arc::new(Firewall::new(&config));
     proof::prove(&config, &firewall).map_err(ReloadError::Identity)?;
     let tls = tls(before, &config)?;
     let upstreams = config.upstreams.iter().map(|settings| {

@@ -33,6 +33,8 @@ use crate::request::{Exchange, IntakeError, NormalPath};
 pub struct Route {
     /// Its name, for logs.
     pub name: Box<str>,
+    /// Its place in the configuration.
+    pub place: usize,
     /// Who may pass.
     pub auth: Auth,
     /// Who of those who are known may pass; `None` is everybody.
@@ -129,6 +131,7 @@ impl RouteTable {
             let timeout = route.timeout.or(upstream_timeout).unwrap_or_default();
             table.routes.push(Route {
                 name: route.name.as_str().into(),
+                place: index,
                 auth: route.auth,
                 policy: Policy::compile(&route.policy, &route.path, &config.tokens.user_id_claim, &mut asked),
                 is_enforced: policy::is_enforced(&route.policy),
@@ -153,11 +156,14 @@ impl RouteTable {
             };
             trie.insert(&route.path, route.methods.as_deref(), &route.headers, index);
         }
+        for path in config.upstreams.iter().flat_map(|upstream| upstream.identity.claims()) {
+            asked.place(path, &config.tokens.user_id_claim);
+        }
         table.asked = Arc::new(asked);
         table
     }
 
-    /// The claims that any route asks for.
+    /// The claims that any route, or what any upstream is told, asks for.
     pub fn asked_claims(&self) -> Arc<AskedClaims> {
         Arc::clone(&self.asked)
     }

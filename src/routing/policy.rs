@@ -72,7 +72,7 @@ pub enum ClaimPlace {
     Held(usize),
 }
 
-/// The claims that any route asks for.
+/// The claims that any route, or what any upstream is told, asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AskedClaims {
     paths: Vec<ClaimPath>,
@@ -135,21 +135,25 @@ fn boxed(texts: &[String]) -> Box<[Box<str>]> {
 }
 
 impl AskedClaims {
-    /// Where a claim is found later.
-    fn place(&mut self, path: &ClaimPath, user_id_claim: &str) -> ClaimPlace {
+    /// Asks for a claim, if nobody has yet, and tells where it is found later.
+    pub(super) fn place(&mut self, path: &ClaimPath, user_id_claim: &str) -> ClaimPlace {
+        self.find(path, user_id_claim).unwrap_or_else(|| {
+            self.paths.push(path.clone());
+            ClaimPlace::Held(self.paths.len() - 1)
+        })
+    }
+
+    /// Where a claim is found; `None` when nobody has asked for it.
+    pub fn find(&self, path: &ClaimPath, user_id_claim: &str) -> Option<ClaimPlace> {
         if let Some(name) = path.name() {
             if name == user_id_claim {
-                return ClaimPlace::UserId;
+                return Some(ClaimPlace::UserId);
             }
             if let Some(field) = UserField::ALL.into_iter().find(|field| field.name() == name) {
-                return ClaimPlace::User(field);
+                return Some(ClaimPlace::User(field));
             }
         }
-        let known = self.paths.iter().position(|known| known == path);
-        ClaimPlace::Held(known.unwrap_or_else(|| {
-            self.paths.push(path.clone());
-            self.paths.len() - 1
-        }))
+        self.paths.iter().position(|known| known == path).map(ClaimPlace::Held)
     }
 
     /// Keeps what is asked for of a token's claims; `None` when nothing is.

@@ -28,6 +28,7 @@ fn table(stated: &[Stated]) -> RouteTable {
     for (index, route) in stated.iter().map(naive).enumerate() {
         table.routes.push(Route {
             name: index.to_string().into(),
+            place: index,
             auth: Auth::Public,
             policy: None,
             is_enforced: true,
@@ -452,12 +453,13 @@ proptest! {
         let path = format!("/{}", pieces.concat());
         let table = legacy();
         let route = taken_by_odd(&table, &path);
-        if let Ok((normal, _)) = normalise_allowing(&path, table.accepted()) && route != 0 {
+        if let Ok((normal, oddities)) = normalise_allowing(&path, table.accepted()) && route != 0 {
             // What is forwarded is what was decided about.
             let again = normalise_allowing(&normal, table.accepted()).unwrap();
             prop_assert_eq!(&*again.0, &*normal);
             prop_assert_eq!(taken_by_odd(&table, &normal), route);
-            for reading in readings(&normal) {
+            // A path that is not odd takes its route as it stands: with a slash at its end it is not an exact one.
+            for reading in readings(&normal).into_iter().filter(|_| !oddities.is_empty()) {
                 if reading.starts_with('/') {
                     let name = table.find("h", &reading, &Method::GET).map(|route| route.name.to_string());
                     prop_assert_eq!(name, Ok(format!("route-{route}")), "{} read as {}", path, reading);

@@ -20,6 +20,7 @@ use crate::users::CredentialMark;
 
 mod adoption;
 mod exchange;
+mod operator;
 mod revoked;
 mod store;
 mod watch;

@@ -97,6 +97,20 @@ impl Store {
         rows.iter().map(listed).collect()
     }
 
+    /// Sessions that go on, those that were used last first; at most so many.
+    pub(super) async fn latest_sessions(&self, now_ms: i64, most: u32) -> Result<Vec<Listed>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT sid, user_id, started_at, last_used_at, expires_at, ended_at, end_reason, \
+             (SELECT name FROM users WHERE CAST(id AS TEXT) = user_id) AS user_name FROM sessions \
+             WHERE ended_at IS NULL AND expires_at > ?1 ORDER BY last_used_at DESC, sid LIMIT ?2",
+        )
+        .bind(now_ms)
+        .bind(most)
+        .fetch_all(self.pool()?)
+        .await?;
+        rows.iter().map(listed).collect()
+    }
+
     /// Ends sessions, and revokes what was issued to these users outside of any session that is known. Returns how many
     /// sessions were ended.
     ///

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -52,12 +52,14 @@ impl Ended {
     }
 }
 
-/// What is known of a request. Written when dropped, so that no request goes without a line.
+/// What is known of a request. It is written when the [`Account`](super::account::Account) of the request ends.
 #[derive(Debug)]
 pub struct Record {
     log: Rc<AccessLog>,
-    began: Instant,
-    upstream_began: Option<Instant>,
+    /// From the head of the request to the end of its answer.
+    duration: Duration,
+    /// From sending the request to the head of the answer.
+    upstream_duration: Option<Duration>,
     /// The id that the client and the upstream know it by.
     pub request_id: String,
     /// The client's address.
@@ -80,8 +82,6 @@ pub struct Record {
     pub reason: Option<Reason>,
     /// Why it would have been refused, on a route that enforces nothing.
     pub would_refuse: Option<Reason>,
-    /// From sending the request to the head of the answer, in microseconds.
-    pub upstream_us: Option<u128>,
     /// Bytes of the answer's body.
     pub sent_bytes: u64,
     /// Bytes of the request's body, as far as its head says.
@@ -100,8 +100,8 @@ impl AccessLog {
     pub fn begin(self: &Rc<Self>) -> Box<Record> {
         Box::new(Record {
             log: Rc::clone(self),
-            began: Instant::now(),
-            upstream_began: None,
+            duration: Duration::ZERO,
+            upstream_duration: None,
             request_id: String::new(),
             client: None,
             method: String::new(),
@@ -113,7 +113,6 @@ impl AccessLog {
             status: None,
             reason: None,
             would_refuse: None,
-            upstream_us: None,
             sent_bytes: 0,
             received_bytes: 0,
             ended: Ended::Client,
@@ -145,14 +144,19 @@ impl Drop for AccessLog {
 }
 
 impl Record {
-    /// Notes that the request goes to the upstream now.
-    pub fn upstream_begins(&mut self) {
-        self.upstream_began = Some(Instant::now());
-    }
-
-    /// Notes that the upstream's answer has begun.
-    pub fn upstream_answered(&mut self) {
-        self.upstream_us = self.upstream_began.map(|began| began.elapsed().as_micros());
+    /// Writes the record of a request that has ended.
+    pub(super) fn finish(&mut self, duration: Duration, upstream_duration: Option<Duration>) {
+        (self.duration, self.upstream_duration) = (duration, upstream_duration);
+        if self.ended == Ended::Client && self.log.stopping.get() {
+            self.ended = Ended::Gateway;
+        }
+        let mut lines = self.log.lines.borrow_mut();
+        self.write(&mut lines);
+        let full = lines.len() >= BATCH_BYTES;
+        drop(lines);
+        if full {
+            self.log.flush();
+        }
     }
 
     fn write(&self, line: &mut Vec<u8>) {
@@ -187,8 +191,8 @@ impl Record {
         let status = u128::from(self.status.unwrap_or(0));
         let numbers = [
             ("status", Some(status)),
-            ("duration_us", Some(self.began.elapsed().as_micros())),
-            ("upstream_us", self.upstream_us),
+            ("duration_us", Some(self.duration.as_micros())),
+            ("upstream_us", self.upstream_duration.as_ref().map(Duration::as_micros)),
             ("received_bytes", Some(u128::from(self.received_bytes))),
             ("sent_bytes", Some(u128::from(self.sent_bytes))),
         ];
@@ -212,28 +216,13 @@ impl Record {
                 String::from_utf8_lossy(&path),
                 String::from_utf8_lossy(&user),
                 self.route.as_deref().unwrap_or("-"),
-                self.began.elapsed().as_micros(),
+                self.duration.as_micros(),
                 self.would_refuse.map_or("", |_| "would refuse: "),
                 self.reason.or(self.would_refuse).map_or("", Reason::word),
             )
             .trim_end()
             .as_bytes(),
         );
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        if self.ended == Ended::Client && self.log.stopping.get() {
-            self.ended = Ended::Gateway;
-        }
-        let mut lines = self.log.lines.borrow_mut();
-        self.write(&mut lines);
-        let full = lines.len() >= BATCH_BYTES;
-        drop(lines);
-        if full {
-            self.log.flush();
-        }
     }
 }
 
@@ -249,12 +238,11 @@ pub(super) fn rfc3339(unix_ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
     use serde_json::Value;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::telemetry::account::{Account, Needs};
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -286,7 +274,7 @@ mod tests {
             let mut record = log.begin();
             record.method = "GET\n".to_owned();
             record.path = "/a\r\n\u{202e}\u{1b}[1m\"".to_owned();
-            drop(record);
+            drop(Account::begin(Some(record), None, None, Needs::Nothing));
             log.flush();
             writer.flush(Duration::from_secs(10));
             let written = memory.0.lock().unwrap().clone();

@@ -1,8 +1,11 @@
-//! What the gateway says of itself: one line for every request, and lines about its own doings, in one stream.
+//! What the gateway says of itself: one line for every request and lines about its own doings, in one stream; and numbers.
 
 pub mod access;
+pub mod account;
 pub mod escape;
 pub mod events;
+pub mod metrics;
 pub mod reloads;
 pub mod reported;
 pub mod sink;
+pub mod trace;

@@ -267,13 +267,17 @@ impl Issuer {
         if let Some(issuer) = &self.iss {
             members.push("iss", issuer.as_str());
         }
-        let key = self.ring.signer();
-        let header =
-            Members::new().with("alg", key.algorithm().name()).with("typ", "JWT").with("kid", key.kid());
-        let encode = |members: &Members| URL_SAFE_NO_PAD.encode(members.to_string());
-        let message = format!("{}.{}", encode(&header), encode(&members));
-        let signature = key.sign(message.as_bytes()).map_err(IssueError::Signing)?;
-        let token = format!("{message}.{signature}");
-        if token.len() > bounds::MAX_TOKEN_BYTES { Err(IssueError::TooLong) } else { Ok(token) }
+        seal(&self.ring, &members)
     }
+}
+
+/// Signs claims with the first key.
+pub(super) fn seal(ring: &KeyRing, members: &Members) -> Result<String, IssueError> {
+    let key = ring.signer();
+    let header = Members::new().with("alg", key.algorithm().name()).with("typ", "JWT").with("kid", key.kid());
+    let encode = |members: &Members| URL_SAFE_NO_PAD.encode(members.to_string());
+    let message = format!("{}.{}", encode(&header), encode(members));
+    let signature = key.sign(message.as_bytes()).map_err(IssueError::Signing)?;
+    let token = format!("{message}.{signature}");
+    if token.len() > bounds::MAX_TOKEN_BYTES { Err(IssueError::TooLong) } else { Ok(token) }
 }

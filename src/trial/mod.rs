@@ -94,7 +94,7 @@ impl Trial {
                 (Clock::System, if has_generated_key { Keys::Configured } else { Keys::Own }, store)
             }
         };
-        let firewall = Arc::new(Firewall::new(config.tls.as_ref()));
+        let firewall = Arc::new(Firewall::new(&config));
         let log = Memory::default();
         let stage = Stage { firewall, clock, keys, store, output: Box::new(log.clone()) };
         let rehearsal = Rehearsal::on(stage, config.clone())?;

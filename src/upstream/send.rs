@@ -23,7 +23,7 @@ use super::pool::{Lease, Leased, Pool};
 use super::shared::SharedUpstream;
 use super::upgrade::{self, UpgradeAnswer};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
-use crate::config::{Balance, HostHeader, IdentityPreset};
+use crate::config::{Balance, HostHeader};
 use crate::http::body::RequestBody;
 use crate::identity::UpstreamRequest;
 use crate::net::deadline::{Progress, TickClock};
@@ -112,11 +112,6 @@ impl Upstream {
     /// The upstream's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name
-    }
-
-    /// Which identity headers it gets.
-    pub fn identity(&self) -> IdentityPreset {
-        self.shared.settings.identity
     }
 
     /// What a request is spread by; nothing unless requests are spread by a hash, and it has the key.

@@ -30,7 +30,7 @@ mod threads;
 pub use error::{Unavailable, UserChangeError, UsersError, UsersOpenError};
 pub use hash::{CredentialMark, StoredHash};
 pub use name::{EmailFault, NameFault, check_email, normal_group, normal_name};
-pub use password::HashPool;
+pub use password::{HashPool, HashQueue};
 
 pub use django::DjangoError;
 
@@ -222,6 +222,11 @@ impl Directory {
             // Nobody has the empty id; it tells whether there are users at all.
             (None, _) => self.find("").await,
         }
+    }
+
+    /// Who waits to be hashed.
+    pub fn hash_queue(&self) -> HashQueue {
+        self.inner.pool.queue()
     }
 
     /// Whether both are one.

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -47,10 +47,21 @@ struct Inner {
     /// What a hash takes at least, so that no more run than there are processors.
     share: u32,
     waiting: AtomicUsize,
+    /// Those that found too many waiting.
+    rejected: AtomicU64,
     max_queue: usize,
     turns: Arc<Semaphore>,
     usual: Cost,
     threads: Threads,
+}
+
+/// Who waits to be hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashQueue {
+    /// Logins and hashes that wait now.
+    pub waiting: usize,
+    /// Those that were refused since the start, because too many waited.
+    pub rejected: u64,
 }
 
 /// Whether the right password is enough.
@@ -175,12 +186,21 @@ impl HashPool {
             total,
             share: (total / processors).max(1),
             waiting: AtomicUsize::new(0),
+            rejected: AtomicU64::new(0),
             max_queue: hashing.max_queue,
             turns: Arc::new(Semaphore::new(at_once as usize + next)),
             usual: Cost::usual(hashing.memory_kib, hashing.iterations.get()),
             threads,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// How many wait for a turn or for memory, and how many were refused since the start because too many waited.
+    pub fn queue(&self) -> HashQueue {
+        HashQueue {
+            waiting: self.inner.waiting.load(Ordering::Relaxed),
+            rejected: self.inner.rejected.load(Ordering::Relaxed),
+        }
     }
 
     /// The cost of new hashes.
@@ -309,10 +329,11 @@ struct Place<'a>(&'a Inner);
 impl<'a> Place<'a> {
     fn take(inner: &'a Inner, most: usize) -> Result<Self, HashError> {
         let step = |waiting: usize| (waiting < most).then_some(waiting.saturating_add(1));
-        match inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step) {
-            Ok(_) => Ok(Self(inner)),
-            Err(_) => Err(HashError::Overloaded),
+        if inner.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok() {
+            return Ok(Self(inner));
         }
+        inner.rejected.fetch_add(1, Ordering::Relaxed);
+        Err(HashError::Overloaded)
     }
 }
 

@@ -3,23 +3,21 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderValue, Request};
-
 use super::Thread;
 use crate::authn::Authenticator;
 use crate::base::ids::RandomnessUnavailable;
 use crate::base::reason::Reason;
 use crate::config::{CertificatePart, Server};
-use crate::connection::ClientConnection;
-use crate::endpoints::TokenRoutes;
-use crate::http::incoming::Incoming;
+use crate::endpoints::{Endpoint, TokenRoutes};
 use crate::http::problem::Refusal;
-use crate::identity::Firewall;
+use crate::identity::Sealer;
 use crate::limits::rates::Rates;
 use crate::net::tls::TlsServer;
 use crate::routing::{Route, RouteTable};
 use crate::snapshot::{Authentication, Snapshot};
-use crate::telemetry::access::{AccessLog, Record};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::metrics::Meter;
+use crate::telemetry::trace::Tracer;
 use crate::upstream::Upstream;
 
 /// What belongs to one configuration. Nothing in it is shared between threads but what is immutable, and the counts of
@@ -33,8 +31,8 @@ pub struct Generation {
     pub token_routes: TokenRoutes,
     /// Who is calling.
     pub authenticator: Rc<Authenticator>,
-    /// What is removed from requests.
-    pub firewall: Arc<Firewall>,
+    /// What is removed from requests, and what is set.
+    pub sealer: Sealer,
     /// The realm in challenges.
     pub realm: String,
     /// `[server]`
@@ -50,7 +48,12 @@ pub struct Generation {
     /// In the order of the configuration.
     pub(super) upstreams: Vec<Rc<Upstream>>,
     /// `None` where requests are not logged.
-    access: Option<Rc<AccessLog>>,
+    pub(super) access: Option<Rc<AccessLog>>,
+    /// `None` where nobody can ask what was counted.
+    pub(super) meter: Option<Rc<Meter>>,
+    /// `None` where nobody records traces.
+    pub(super) tracer: Option<Rc<Tracer>>,
+    pub(super) server_timing: bool,
 }
 
 impl Generation {
@@ -90,7 +93,13 @@ impl Generation {
             rates: Arc::clone(&snapshot.rates),
             token_routes: snapshot.token_routes.clone(),
             authenticator,
-            firewall: Arc::clone(&snapshot.firewall),
+            sealer: Sealer {
+                firewall: Arc::clone(&snapshot.firewall),
+                plans: Arc::clone(&snapshot.plans),
+                asserter: Arc::clone(&snapshot.asserter),
+                control: thread.control.clone(),
+                clock: snapshot.clock.clone(),
+            },
             realm: config.tokens.realm.clone(),
             server: config.server.clone(),
             tls: snapshot.tls.clone(),
@@ -99,6 +108,12 @@ impl Generation {
             authentication,
             upstreams,
             access: config.log.access.then(|| Rc::clone(&thread.access)),
+            meter: thread.counts.clone().map(|counts| {
+                let endpoints = Endpoint::ALL.map(Endpoint::name);
+                Rc::new(Meter::new(counts, config, &endpoints))
+            }),
+            tracer: thread.tracer.clone(),
+            server_timing: config.log.server_timing,
         })
     }
 
@@ -111,25 +126,5 @@ impl Generation {
         let missing = || Refusal::new(Reason::InternalError, "The route has no upstream.");
         let upstream = route.action.upstream().and_then(|upstream| self.upstreams.get(upstream));
         upstream.map(Rc::as_ref).ok_or_else(missing)
-    }
-
-    /// Begins the access record of a request, if there is an access log.
-    pub fn begin_record(
-        &self,
-        connection: &ClientConnection,
-        request: &Request<Incoming>,
-        id: &HeaderValue,
-    ) -> Option<Box<Record>> {
-        let mut record = self.access.as_ref()?.begin();
-        record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
-        record.client = Some(connection.peer.address());
-        record.method = request.method().to_string();
-        request.uri().path().clone_into(&mut record.path);
-        Some(record)
-    }
-
-    /// Begins the access record of a message that never became a request.
-    pub fn begin_last_record(&self) -> Option<Box<Record>> {
-        self.access.as_ref().map(AccessLog::begin)
     }
 }

@@ -26,7 +26,8 @@ fn gateway(upstream: &Upstream, lines: &str) -> (Gateway, PathBuf) {
 }
 
 /// Does what Django would do.
-fn execute(path: &Path, statement: &str) {
+/// Runs SQL on a database in a file.
+pub(crate) fn execute(path: &Path, statement: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();

@@ -322,7 +322,7 @@ fn the_admin_listener_answers_what_it_has_and_no_more() {
     assert_eq!(gateway.admin("/healthz"), (200, "ok\n".to_owned()));
     let (status, text) = gateway.admin("/readyz");
     assert!(status == 200 && text.starts_with("ready\nstore: "), "{text}");
-    for path in ["/", "/healthz/", "/api/token/", "/x"] {
+    for path in ["/index.html", "/healthz/", "/api/token/", "/api", "/x"] {
         assert_eq!(gateway.admin(path).0, 404, "{path}");
     }
     // Clients cannot reach it through the gateway.

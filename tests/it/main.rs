@@ -16,6 +16,7 @@
 mod support;
 
 mod actions;
+mod admin;
 mod authn;
 mod availability;
 mod bench;
@@ -29,9 +30,11 @@ mod grpc;
 mod http2;
 mod http2_limits;
 mod identity;
+mod identity_headers;
 mod intake;
 mod limits;
 mod login;
+mod metrics;
 mod panics;
 mod policies;
 mod postgres;
@@ -45,6 +48,7 @@ mod streams;
 mod tidy;
 mod tls;
 mod tokens;
+mod traces;
 mod upstreams;
 mod websocket;
 mod websocket_http2;

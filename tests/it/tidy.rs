@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tollgate::base::bounds;
 use tollgate::base::reason::Reason;
 use tollgate::config::{self, Environment};
+use tollgate::telemetry::metrics::families;
 
 /// Most lines of a file without its tests.
 const MAX_LINES: usize = 400;
@@ -31,13 +32,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("authn", &["admission", "base", "config", "request", "routing", "sessions", "tokens", "users"]),
     ("authz", &["authn", "base", "config", "limits", "request", "routing"]),
     ("fixed", &["authz", "base", "config", "http"]),
-    ("identity", &["authn", "authz", "base", "config", "http", "net", "request", "routing", "upgrade"]),
+    (
+        "identity",
+        &[
+            "authn",
+            "authz",
+            "base",
+            "config",
+            "http",
+            "net",
+            "request",
+            "routing",
+            "telemetry",
+            "tokens",
+            "upgrade",
+        ],
+    ),
     ("upstream", &["base", "config", "http", "identity", "net", "request"]),
     ("endpoints", &["base", "config", "keys", "limits", "sessions", "tokens", "users"]),
-    ("admin", &[]),
     ("service", &[]),
     ("handover", &[]),
-    ("streams", &["authn", "http", "net", "upgrade"]),
+    ("streams", &["authn", "http", "net", "telemetry", "upgrade"]),
     ("response", &["base", "http", "net", "streams", "telemetry", "upgrade", "upstream"]),
     (
         "refusals",
@@ -65,6 +80,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "users",
         ],
     ),
+    ("admin", &["base", "config", "endpoints", "net", "sessions", "snapshot", "telemetry", "upstream"]),
     (
         "pipeline",
         &[
@@ -352,10 +368,11 @@ fn some_things_are_done_in_one_place() {
                 matches!(module, "tokens" | "keys"),
                 "only tokens and keys may use jsonwebtoken",
             );
-            // The sample upstream of `tollgate demo` reads them, the proof compares them, and what is owned is a list.
+            // The sample upstream of `tollgate demo` reads them, the proof compares them, presets name them, and what is owned is a list.
             only(
                 "\"x-user-",
-                matches!(module, "identity" | "cli" | "proof") || path == "base/fields.rs",
+                matches!(module, "identity" | "cli" | "proof")
+                    || matches!(path, "base/fields.rs" | "config/identity.rs"),
                 "only identity writes identity headers",
             );
             let reads = path == "config/environment.rs";
@@ -381,6 +398,7 @@ fn some_things_are_done_in_one_place() {
 #[test]
 fn shipped_configurations_load() {
     let mut paths = files("examples", "toml");
+    paths.extend(files("deploy", "toml"));
     paths.push(root().join("gateway.toml"));
     assert!(paths.len() >= 2);
     let secret = "0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -491,6 +509,49 @@ fn every_reason_is_documented() {
         .filter(|word| !operations.contains(&format!("`{word}`")))
         .collect();
     nothing("reasons that operations.md does not list", &missing);
+}
+
+/// The names of all metrics as samples have them, without what histograms add.
+fn metrics() -> Vec<String> {
+    families::ALL.iter().map(|family| format!("{}{}", family.name, family.suffix())).collect()
+}
+
+#[test]
+fn every_metric_is_documented_and_no_other_is() {
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let rows = operations.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let told: Vec<&str> = rows.filter(|name| is_metric(name)).collect();
+    let known = metrics();
+    let missing = known
+        .iter()
+        .filter(|name| !told.contains(&name.as_str()))
+        .map(|name| format!("{name} is not told of"));
+    let unknown = told.iter().filter(|name| !known.iter().any(|known| known == *name));
+    nothing("metrics", &missing.chain(unknown.map(|name| format!("{name} is none"))).collect::<Vec<_>>());
+}
+
+#[test]
+fn alerts_and_the_dashboard_use_metrics_that_exist() {
+    let known = metrics();
+    let mut unknown = Vec::new();
+    for name in ["deploy/grafana-dashboard.json", "deploy/prometheus-rules.yml"] {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let used: Vec<&str> = words.filter(|word| is_metric(word)).collect();
+        assert!(used.len() > 10, "{name} uses metrics");
+        for word in used {
+            let family = word.strip_suffix("_bucket").unwrap_or(word);
+            if !known.iter().any(|known| known == family) {
+                unknown.push(format!("{name}: {word}"));
+            }
+        }
+    }
+    nothing("metrics that do not exist", &unknown);
+}
+
+fn is_metric(word: &str) -> bool {
+    let begins = ["tollgate_", "process_"].iter().any(|begin| word.starts_with(begin));
+    begins && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 #[test]

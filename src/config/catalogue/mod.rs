@@ -36,6 +36,8 @@ pub(super) enum Shape {
     FormOrZero(&'static str),
     /// A whole number from the one to the other.
     Integer(u64, u64),
+    /// A number from 0 to 1.
+    Ratio,
     /// `true` or `false`.
     Boolean,
     /// A date with a time and an offset.

@@ -5,7 +5,7 @@ use super::Shape::{
     TextsOrTables, Tree,
 };
 use super::Unset::{Nothing, Required, Value};
-use super::{DURATION, Entry, SIZE_OR_NONE, Shape, TEXT_OR_TEXTS, TEXTS, key, table};
+use super::{DURATION, Entry, SIZE, SIZE_OR_NONE, Shape, TEXT_OR_TEXTS, TEXTS, key, table};
 
 /// A rate of requests.
 const REQUESTS: Shape = Form(r"[0-9]+/(s|m|h|d)");
@@ -51,7 +51,26 @@ pub(super) const KEYS: &[Entry] = &[
     key("upstreams.*.ejection.statuses", List(&Integer(400, 599)), Value("[]"), "[502, 503, 504]", "Answers that are failures too."),
     key("upstreams.*.retries", Integer(0, 10), Value("1"), "2", "How often a request is sent again, where that is safe."),
     key("upstreams.*.host_header", Text, Value(r#""preserve""#), r#""target""#, "The `Host` that the upstream sees: \"preserve\", \"target\" or a name."),
-    key("upstreams.*.identity", Choice(&["default", "none"]), Value(r#""default""#), r#""none""#, "Which identity headers the upstream gets."),
+    key("upstreams.*.identity", Either(&[Choice(&["default", "forwarded", "remote-user", "webauth", "none"]), Names]), Value(r#""default""#), r#"{ "X-Account" = "claim:account_id" }"#, "The headers that say who is calling."),
+    key("upstreams.*.identity_encoding", Choice(&["utf8", "percent", "rfc2047"]), Value(r#""utf8""#), r#""percent""#, "How text beyond ASCII goes in them."),
+    key("upstreams.*.identity_max_bytes", SIZE, Value(r#""8KiB""#), r#""4KiB""#, "Most bytes of them together."),
+    key("upstreams.*.assertion", Either(&[Boolean, Table]), Value("false"), "true", "A signed statement of who is calling."),
+    key("upstreams.*.assertion.audience", Text, Nothing, r#""billing""#, "For whom it is; the upstream's name when nothing is said."),
+    key("upstreams.*.assertion.lifetime", DURATION, Value(r#""30s""#), r#""1m""#, "From 5s to 1h."),
+    key("upstreams.*.forward_token", Boolean, Value("false"), "true", "Whether the upstream gets the client's Authorization."),
+    table("upstreams.*.credentials", Table, "How the gateway shows the upstream who it is."),
+    table("upstreams.*.credentials.basic", Table, "With HTTP Basic."),
+    key("upstreams.*.credentials.basic.username", Text, Required, r#""gateway""#, "The name that the gateway has there."),
+    key("upstreams.*.credentials.basic.password", Text, Nothing, r#""${BACKEND_PASSWORD}""#, "Its password."),
+    key("upstreams.*.credentials.basic.password_file", Text, Nothing, r#""secrets/backend""#, "A file that holds the password."),
+    key("upstreams.*.credentials.basic.password_env", Text, Nothing, r#""BACKEND_PASSWORD""#, "The variable that holds the password."),
+    key("upstreams.*.credentials.bearer", Text, Nothing, r#""${BACKEND_TOKEN}""#, "A token for Authorization: Bearer."),
+    key("upstreams.*.credentials.bearer_file", Text, Nothing, r#""secrets/token""#, "A file that holds the token."),
+    key("upstreams.*.credentials.bearer_env", Text, Nothing, r#""BACKEND_TOKEN""#, "The variable that holds the token."),
+    key("upstreams.*.credentials.header", Text, Nothing, r#""X-Api-Key""#, "Another header, which has the value."),
+    key("upstreams.*.credentials.value", Text, Nothing, r#""${BACKEND_KEY}""#, "Its value."),
+    key("upstreams.*.credentials.value_file", Text, Nothing, r#""secrets/key""#, "A file that holds the value."),
+    key("upstreams.*.credentials.value_env", Text, Nothing, r#""BACKEND_KEY""#, "The variable that holds the value."),
     table("upstreams.*.tls", Table, "How targets with https:// are verified."),
     key("upstreams.*.tls.ca", Text, Nothing, r#""ca.pem""#, "The certificates that sign the target's; without it those that the system trusts."),
     key("upstreams.*.tls.server_name", Text, Nothing, r#""billing.internal""#, "The name in the target's certificate."),

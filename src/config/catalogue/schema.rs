@@ -65,6 +65,7 @@ fn values(shape: Shape, path: &str) -> Value {
         Shape::Form(form) => json!({ "type": "string", "pattern": format!("^({form})$|{VARIABLE}") }),
         Shape::FormOrZero(form) => json!({ "anyOf": [values(Shape::Form(form), path), { "const": 0 }] }),
         Shape::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Shape::Ratio => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Shape::Boolean => json!({ "type": "boolean" }),
         // Editors hand dates of TOML on as strings.
         Shape::Time => json!({ "type": "string", "format": "date-time" }),

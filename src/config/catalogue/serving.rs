@@ -1,6 +1,6 @@
 //! `[server]`, `[tls]`, `[store]`, `[log]`.
 
-use super::Shape::{Boolean, Choice, Either, FormOrZero, Integer, Names, Table, Tables, Text};
+use super::Shape::{Boolean, Choice, Either, FormOrZero, Integer, Names, Ratio, Table, Tables, Text};
 use super::Unset::{Nothing, Required, Value};
 use super::{DURATION, Entry, SIZE, SIZE_OR_NONE, TEXTS, key, table};
 
@@ -14,6 +14,9 @@ pub(super) const KEYS: &[Entry] = &[
     key("server.listen", TEXTS, Value(r#"["127.0.0.1:8080"]"#), r#"["0.0.0.0:8443", "[::]:8443"]"#, "Where clients connect."),
     key("server.http_redirect", Text, Value(r#""""#), r#""0.0.0.0:80""#, "Plain HTTP, every request of which is sent to HTTPS."),
     key("server.admin", Text, Value(r#""127.0.0.1:9911""#), r#""""#, "Health, readiness and what else is for operators; \"\" switches it off."),
+    key("server.admin_token_file", Text, Nothing, r#""admin-token""#, "A file with the token of the admin page."),
+    key("server.admin_token_env", Text, Nothing, r#""ADMIN_TOKEN""#, "An environment variable with the token of the admin page."),
+    key("server.admin_hosts", TEXTS, Value("[]"), r#"["gate.internal"]"#, "Names under which browsers may reach the admin listener."),
     key("server.trusted_proxies", TEXTS, Value("[]"), r#"["10.0.0.0/8", "fd00::/8"]"#, "Peers whose forwarding headers and PROXY protocol are believed."),
     key("server.workers", Either(&[Choice(&["auto"]), Integer(1, 1024)]), Value(r#""auto""#), "4", "Data-plane threads; \"auto\" is one per core."),
     key("server.watch_config", Boolean, Value("true"), "false", "Whether this file is read again when it changes."),
@@ -51,4 +54,11 @@ pub(super) const KEYS: &[Entry] = &[
     key("log.level", Choice(&["error", "warn", "info", "debug", "trace"]), Value(r#""info""#), r#""debug""#, "What is logged of the gateway's own doings."),
     key("log.format", Choice(&["json", "pretty"]), Value(r#""json""#), r#""pretty""#, "In which form."),
     key("log.access", Boolean, Value("true"), "false", "One record for every request."),
+    key("log.server_timing", Boolean, Value("false"), "true", "Whether every answer says how long it took, in Server-Timing."),
+    table("log.otlp", Table, "A collector of OpenTelemetry, to which spans are exported."),
+    key("log.otlp.endpoint", Text, Required, r#""http://127.0.0.1:4318""#, "Where it takes OTLP over HTTP."),
+    key("log.otlp.sample", Ratio, Value("1.0"), "0.1", "Which part of the traces that begin here is recorded."),
+    key("log.otlp.service_name", Text, Value(r#""tollgate""#), r#""billing-gateway""#, "What the gateway is called in traces."),
+    key("log.otlp.headers_file", Text, Nothing, r#""otlp-headers""#, "A file with header fields for the collector."),
+    key("log.otlp.headers_env", Text, Nothing, r#""OTEL_EXPORTER_OTLP_HEADERS""#, "An environment variable with header fields for the collector."),
 ];

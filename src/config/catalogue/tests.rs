@@ -22,6 +22,8 @@ const EVERYTHING: &str = r#"
 [upstreams.api]
 targets = [{}]
 tls = {}
+assertion = {}
+credentials = { basic = {} }
 [limits.a]
 [[routes]]
 redirect = "x"
@@ -106,6 +108,7 @@ fn fits(shape: Shape, value: &Value) -> bool {
         Shape::Choice(words) => value.as_str().is_some_and(|text| words.contains(&text)),
         Shape::FormOrZero(_) => value.is_string() || *value == 0,
         Shape::Integer(least, most) => value.as_u64().is_some_and(|number| (least..=most).contains(&number)),
+        Shape::Ratio => value.as_f64().is_some_and(|number| (0.0..=1.0).contains(&number)),
         Shape::Boolean => value.is_boolean(),
         Shape::List(item) => value.as_array().is_some_and(|list| list.iter().all(|value| fits(*item, value))),
         Shape::Either(shapes) => shapes.iter().any(|shape| fits(*shape, value)),

@@ -6,15 +6,6 @@ use super::super::vocabulary;
 use super::Table;
 
 impl Table<'_> {
-    /// Refuses a key that the contract has and this version has not, whatever its value.
-    pub(in super::super) fn unsupported(&mut self, key: &'static str, hint: &str) {
-        self.refused.push(key);
-        if let Some((found, value)) = self.entries.and_then(|entries| entries.get_key_value(key)) {
-            hidden::hide_value(self.reader.source, value);
-            self.reader.report(&found.span(), Complaint::not_supported(key).hint(hint));
-        }
-    }
-
     /// Hides the values of all keys that were not asked for, since one of them may be a misspelt secret.
     pub(in super::super) fn hide_unknown(&self) {
         for (key, value) in self.entries.into_iter().flatten() {
@@ -29,18 +20,18 @@ impl Table<'_> {
         for (key, value) in self.entries.into_iter().flatten() {
             let name = key.get_ref().as_ref();
             if !self.knows(name) {
-                if !vocabulary::is_understood(name, &self.known, &self.refused) {
+                if !vocabulary::is_understood(name, &self.known) {
                     hidden::hide_value(self.reader.source, value);
                 }
                 let place = if self.path.is_empty() { "at" } else { "in" };
                 let message = format!("unknown key {} {place} {}", quoted(name), self.label());
-                let hint = vocabulary::hint(name, &self.label(), &self.known, &self.refused);
+                let hint = vocabulary::hint(name, &self.label(), &self.known);
                 self.reader.report(&key.span(), Complaint::new(message).hint(hint));
             }
         }
     }
 
     fn knows(&self, key: &str) -> bool {
-        self.known.contains(&key) || self.refused.contains(&key)
+        self.known.contains(&key)
     }
 }

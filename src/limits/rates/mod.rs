@@ -9,6 +9,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -48,6 +49,8 @@ struct Rate {
     label: Box<str>,
     rule: Rule,
     table: Table,
+    /// Requests that it has refused.
+    refused: AtomicU64,
 }
 
 /// What limits one route.
@@ -154,6 +157,12 @@ impl Rates {
         self.routes.get(index)?.as_ref()
     }
 
+    /// The names of the limits, with the unit where one has several rates, and how many requests each has refused.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, u64)> {
+        let rates = self.limits.iter().flat_map(|limit| &limit.rates);
+        rates.map(|rate| (rate.label.trim_matches('"'), rate.refused.load(Ordering::Relaxed)))
+    }
+
     /// What limits the token routes.
     pub fn of_token_routes(&self) -> Option<&Plan> {
         self.token_routes.as_ref()
@@ -187,6 +196,9 @@ impl Rates {
         let mut retry_after_ns = 0;
         for step in steps.iter().flatten() {
             let standing = step.rate.rule.standing(step.arrival_ns, now_ns);
+            if !passed && standing.left == 0 {
+                step.rate.refused.fetch_add(1, Ordering::Relaxed);
+            }
             retry_after_ns = standing.next_ns.max(retry_after_ns);
             told.add(&step.rate.label, standing);
         }
@@ -300,6 +312,7 @@ impl Limit {
             label: label(limit, rate).into(),
             rule: Rule::new(rate),
             table: Table::new(),
+            refused: AtomicU64::new(0),
         });
         Self { settings: limit.clone(), rates: rates.collect() }
     }

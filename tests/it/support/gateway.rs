@@ -396,17 +396,37 @@ impl Gateway {
         pair
     }
 
+    /// What the gateway has counted: the value of one sample, 0 where there is none.
+    pub(crate) fn metric(&self, sample: &str) -> f64 {
+        let (status, page) = self.admin("/metrics");
+        assert_eq!(status, 200);
+        let value = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
     /// Status and body of a path of the admin listener.
     pub(crate) fn admin(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.admin_asked(path, "host: admin");
+        (status, body)
+    }
+
+    /// Status, head and body of a path of the admin listener that is asked with these header fields.
+    pub(crate) fn admin_asked(&self, path: &str, fields: &str) -> (u16, String, String) {
+        self.admin_sent(&format!("GET {path} HTTP/1.1\r\n{fields}\r\nconnection: close\r\n\r\n"))
+    }
+
+    /// Status, head and body of what the admin listener answers to this request.
+    pub(crate) fn admin_sent(&self, request: &str) -> (u16, String, String) {
         use std::io::{Read as _, Write as _};
         let address = self.running().admin_address().expect("there is an admin listener");
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (status, head.to_owned(), body.to_owned())
     }
 
     /// The access lines so far. They are written with a tick's delay.
@@ -500,7 +520,7 @@ fn watch_events() {
         let (sink, writer) = Sink::start(memory.clone()).unwrap();
         events::install(
             sink,
-            Log { level: LogLevel::Trace, format: LogFormat::Json, access: true },
+            Log { level: LogLevel::Trace, format: LogFormat::Json, access: true, server_timing: false },
             Clock::System,
         );
         Events { memory, writer }

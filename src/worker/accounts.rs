@@ -1,0 +1,67 @@
+//! The account of each request: begun here, and ended wherever the request ends.
+
+use http::{HeaderValue, Request};
+
+use super::Generation;
+use crate::connection::ClientConnection;
+use crate::http::incoming::Incoming;
+use crate::net::peer::Trust;
+use crate::request::Exchange;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::account::{Account, Needs};
+use crate::telemetry::trace::{self, Facts, Say};
+
+impl Generation {
+    /// Begins the account of a request.
+    pub fn begin_account(
+        &self,
+        connection: &ClientConnection,
+        request: &Request<Incoming>,
+        id: &HeaderValue,
+    ) -> Account {
+        let record = self.access.as_ref().map(AccessLog::begin);
+        let mut account = Account::begin(record, self.meter.as_ref(), Some(request.method()), self.needs());
+        account.note(|record| {
+            record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
+            record.client = Some(connection.peer.address());
+            record.method = request.method().to_string();
+            request.uri().path().clone_into(&mut record.path);
+        });
+        account
+    }
+
+    /// Begins the account of a message that never became a request.
+    pub fn begin_last_account(&self) -> Account {
+        Account::begin(self.access.as_ref().map(AccessLog::begin), self.meter.as_ref(), None, self.needs())
+    }
+
+    fn needs(&self) -> Needs {
+        if self.server_timing || self.tracer.is_some() { Needs::Times } else { Needs::Nothing }
+    }
+
+    /// Begins a request's part in its trace, if there is somebody to tell of it; says what the upstream is told.
+    pub fn begin_trace(
+        &self,
+        connection: &ClientConnection,
+        exchange: &Exchange,
+        id: &HeaderValue,
+        account: &mut Account,
+    ) -> Option<trace::Told> {
+        let tracer = self.tracer.as_ref()?;
+        let say = if connection.peer.trust() == Trust::Trusted { Say::Decides } else { Say::None };
+        let facts = Facts {
+            method: exchange.method().clone(),
+            scheme: connection.scheme(),
+            host: exchange.host().name().to_owned(),
+            path: exchange.path().path().to_owned(),
+            client: connection.peer.address(),
+            request_id: String::from_utf8_lossy(id.as_bytes()).into_owned(),
+        };
+        Some(account.trace(tracer, exchange.headers(), say, facts))
+    }
+
+    /// Whether answers say how long they took.
+    pub fn tells_times(&self) -> bool {
+        self.server_timing
+    }
+}
