@@ -99,14 +99,14 @@ impl Store {
 
     /// Sessions that go on, those that were used last first; at most so many.
     pub(super) async fn latest_sessions(&self, now_ms: i64, most: u32) -> Result<Vec<Listed>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT sid, user_id, started_at, last_used_at, expires_at, ended_at, end_reason, \
              (SELECT name FROM users WHERE CAST(id AS TEXT) = user_id) AS user_name FROM sessions \
-             WHERE ended_at IS NULL AND expires_at > ?1 ORDER BY last_used_at DESC, sid LIMIT ?2",
+             WHERE ended_at IS NULL AND expires_at > $1 ORDER BY last_used_at DESC, sid LIMIT $2",
         )
         .bind(now_ms)
-        .bind(most)
-        .fetch_all(self.pool()?)
+        .bind(i64::from(most))
+        .fetch_all(&mut self.connection().await?)
         .await?;
         rows.iter().map(listed).collect()
     }
