@@ -525,7 +525,8 @@ def credentials(gateway, backend, access):
     for what, shown in (("Basic", b"Basic " + basic), ("a token", f"Bearer {BEARER}".encode()), ("a key", API_KEY.encode())):
         check(f"a backend gets {what}", shown in backend.seen)
     statements = re.findall(rb"x-tollgate-assertion: (\S+)", backend.seen)
-    check("a backend gets a statement", len(statements) == 2 and statements[0] == statements[1], statements)
+    # Each thread has its own.
+    check("a backend gets a statement", len(statements) == 2, len(statements))
     for statement in statements[:1]:
         secrets.keep_token("statement", statement.decode())
     check("what a client sends in such a field reaches no backend", QUERY.encode() not in backend.seen)

@@ -87,6 +87,7 @@ step "build" cargo build --locked --bins --tests
     beside "smoke" scripts/smoke.sh target/debug/tollgate
     beside "schema" "$python" scripts/schema.py target/debug/tollgate
     beside "client" "$python" scripts/django_client.py target/debug/tollgate
+    beside "cluster" "$python" scripts/cluster.py --short target/debug/tollgate
     beside "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
     beside "protocols" "$python" scripts/protocols.py target/debug/tollgate
     beside "TLS" "$python" scripts/tls_clients.py target/debug/tollgate

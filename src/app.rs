@@ -312,7 +312,7 @@ async fn assemble(
     if let Err(error) = clock.credible_unix_ms() {
         tracing::error!(%error, "no token is issued until the clock is set");
     }
-    let store = Store::open(&config.store.path).await.map_err(StartError::Store)?;
+    let store = Store::connect(&config.store).await.map_err(StartError::Store)?;
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
     let metrics = config.server.admin.map(|_| Arc::default());

@@ -36,7 +36,7 @@
 //! | [`config`] | from the text of `gateway.toml` to a [`config::Config`] that cannot be wrong |
 //! | [`telemetry`] | the access log, events, the sink that never blocks |
 //! | [`keys`], [`tokens`] | the key ring; verifying and issuing |
-//! | [`store`], [`users`] | the SQLite file; who may log in, hashing under a budget |
+//! | [`store`], [`users`] | the SQLite file or PostgreSQL database; who may log in, hashing under a budget |
 //! | [`sessions`] | what a login begins, what a refresh is exchanged for, what is revoked |
 //! | [`limits`] | failed logins and what they lock; how many requests may come |
 //! | [`net`], [`http`] | listeners, peers, deadlines; hop-by-hop fields, bodies, refusals on the wire |

@@ -160,8 +160,7 @@ impl Admin {
         }
         match asked {
             Asked::Health => answer::text(StatusCode::OK, "ok\n"),
-            Asked::Readiness if self.is_ready() => answer::text(StatusCode::OK, "ready\n"),
-            Asked::Readiness => answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            Asked::Readiness => self.readiness(),
             Asked::Metrics => self.metrics(&request),
             Asked::Page => answer::page("text/html; charset=utf-8", include_str!("page/index.html")),
             Asked::Script => answer::page("text/javascript; charset=utf-8", include_str!("page/page.js")),
@@ -187,6 +186,18 @@ impl Admin {
             Asked::Overview => guard.check_call(uri, headers),
             Asked::Sessions | Asked::Revoke => guard.check_operator(uri, headers),
         }
+    }
+
+    /// Whether clients are served, and how far the gateway is behind the store that others write as well.
+    fn readiness(&self) -> Response<Whole> {
+        let snapshot = self.snapshot();
+        let sessions = &snapshot.authentication.sessions;
+        let behind_ms = sessions.behind().as_millis();
+        if self.is_ready() && !sessions.revocations().is_stale() {
+            return answer::text(StatusCode::OK, format!("ready\nstore: {behind_ms} ms behind\n"));
+        }
+        let text = format!("not ready\nstore: {behind_ms} ms behind\n");
+        answer::text(StatusCode::SERVICE_UNAVAILABLE, text)
     }
 
     fn metrics(&self, request: &Request<Incoming>) -> Response<Whole> {

@@ -98,12 +98,14 @@ fn tokens(page: &mut Page, total: &Counts) {
 /// What the control plane knows: sessions, revocations, hashes, limits.
 fn control(page: &mut Page, admin: &Admin) {
     let snapshot = admin.snapshot();
-    let revocations = snapshot.authentication.sessions.revocations();
+    let sessions = &snapshot.authentication.sessions;
+    let revocations = sessions.revocations();
     let queue = snapshot.authentication.directory.hash_queue();
     for (family, value) in [
-        (&family::REFRESH_REUSE, snapshot.authentication.sessions.reuses()),
+        (&family::REFRESH_REUSE, sessions.reuses()),
         (&family::REVOCATIONS, revocations.epoch().load(Ordering::Relaxed)),
         (&family::REVOCATIONS_HELD, number(revocations.len())),
+        (&family::STORE_BEHIND, u64::try_from(sessions.behind().as_millis()).unwrap_or(u64::MAX)),
         (&family::HASH_QUEUE, number(queue.waiting)),
         (&family::HASHES_REFUSED, queue.rejected),
         (&family::LOG_LINES_DROPPED, snapshot.sink.dropped_lines()),

@@ -46,6 +46,7 @@ impl Authenticator {
         {
             return Ok(Some(known.clone()));
         }
+        self.unless_stale()?;
         let user = match (self.look_up_named(&certified.name).await, before) {
             (Ok(user), _) => user,
             // A caller who is known goes on while the store cannot be read, as tokens do.

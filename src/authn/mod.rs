@@ -4,6 +4,7 @@ mod cache;
 mod certified;
 mod claimed;
 pub mod credentials;
+mod standing;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -277,22 +278,6 @@ impl Authenticator {
         }
     }
 
-    /// Whether a token still holds that passed before. It may end so many milliseconds later than it says; what is
-    /// revoked ends now.
-    pub fn standing(&self, token: &mut TokenLife, grace_ms: i64) -> Standing {
-        let revocations = self.revocations_epoch.load(Ordering::Acquire);
-        if token.revocations_seen != revocations {
-            if self.revocations.has(&token.binding) {
-                return Standing::Revoked;
-            }
-            token.revocations_seen = revocations;
-        }
-        if token.valid_until_ms.saturating_add(grace_ms) <= self.clock.now_unix_ms() {
-            return Standing::Expired;
-        }
-        Standing::Good
-    }
-
     /// The user of a token. The usual case is a hash, a comparison of bytes and three comparisons of numbers.
     async fn user(&self, token: &[u8]) -> Result<Known, AuthnError> {
         let now = self.epochs();
@@ -311,6 +296,7 @@ impl Authenticator {
     }
 
     async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Known, AuthnError> {
+        self.unless_stale()?;
         let claims = self.verifier.verify(token, Expected::Access).map_err(AuthnError::Token)?;
         let looked = self.look_up(claims.user_id.clone(), Binding::of(&claims)).await?;
         let principal = Rc::new(Principal::new(looked.user.unwrap_or_else(|| claimed_user(&claims))));
@@ -325,6 +311,7 @@ impl Authenticator {
 
     /// Something was revoked or some user has changed since the token was last looked at: is it this one?
     async fn look_again(&self, token: &[u8], entry: Entry, now: Epochs) -> Result<Known, AuthnError> {
+        self.unless_stale()?;
         if entry.seen.revocations != now.revocations && self.revocations.has(&entry.binding) {
             self.cache.borrow_mut().remove(token);
             // It is refused whatever is found; but of a user who was switched off that is what is said.

@@ -62,6 +62,9 @@ pub enum Verb {
     /// List and end sessions, also while the gateway runs
     #[command(subcommand)]
     Session(SessionVerb),
+    /// Bring the store's schema up to date, and move a store from one database to another
+    #[command(subcommand)]
+    Store(StoreVerb),
     /// Look into tokens, and make some without a login
     #[command(subcommand)]
     Token(TokenVerb),
@@ -245,6 +248,25 @@ pub enum SessionVerb {
     },
     /// End sessions: none of their tokens passes any more
     Revoke(WhichSessions),
+}
+
+/// What to do with the store.
+#[derive(Debug, Subcommand)]
+pub enum StoreVerb {
+    /// Bring the schema up to date, as every start does
+    Migrate,
+    /// Write everything that is in the store into a new file, which then holds password hashes
+    Export {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Read what was exported into a store that is empty
+    Import {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 /// Which sessions.
@@ -489,6 +511,7 @@ mod tests {
           explain        Explain what becomes of a request, or why one was refused
           user           Add, list and change users, also while the gateway runs
           session        List and end sessions, also while the gateway runs
+          store          Bring the store's schema up to date, and move a store from one database to another
           token          Look into tokens, and make some without a login
           key            Make, list and export keys
           cert           Make a certificate to try TLS with

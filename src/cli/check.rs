@@ -195,7 +195,10 @@ fn summary(config: &Config, ring: Option<&KeyRing>) -> String {
     let listen: Vec<String> = config.server.listen.iter().map(ToString::to_string).collect();
     let admin = config.server.admin.map_or_else(|| "off".to_owned(), |address| address.to_string());
     let users = match &config.users.source {
-        UserSource::Store => format!("in the store {}", shown(&config.store.path)),
+        UserSource::Store => match config.store.file() {
+            Some(path) => format!("in the store {}", shown(path)),
+            None => format!("in the store {}", config.store.name()),
+        },
         UserSource::File(path) => format!("in the file {}", shown(path)),
         UserSource::Django(django) => {
             let place = match &django.database {
@@ -512,8 +515,11 @@ gateway.toml:42: GET localhost/staff/1
     #[test]
     fn the_shipped_configurations_load() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let secret = "0123456789abcdef0123456789abcdef";
         let environment = Environment::from_pairs([
-            ("DJANGO_SECRET_KEY", "0123456789abcdef0123456789abcdef"),
+            ("DJANGO_SECRET_KEY", secret),
+            ("DATABASE_PASSWORD", secret),
+            ("SIGNING_SECRET", secret),
             ("APPLIANCE_PASSWORD", "hunter2"),
         ]);
         let examples = std::fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());

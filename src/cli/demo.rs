@@ -96,8 +96,8 @@ access = false
 }
 
 async fn add_user(config: &Config, password: &str) -> Result<(), CommandError> {
-    let path = &config.store.path;
-    let store = Store::open(path).await.map_err(|error| CommandError::Start(StartError::Store(error)))?;
+    let store = Store::connect(&config.store).await;
+    let store = store.map_err(|error| CommandError::Start(StartError::Store(error)))?;
     let (hashing, password) = (&config.users.hashing, Secret::new(password));
     let added = user::add(&store, hashing, USERNAME, None, &[], &password, &mut io::sink()).await;
     store.close().await;
@@ -161,7 +161,7 @@ mod tests {
     fn the_configuration_loads_and_one_line_is_json() {
         let address: SocketAddr = "127.0.0.1:9000".parse().unwrap();
         let config = configuration(address, Path::new("/x")).unwrap();
-        assert!(!config.log.access && config.store.path.starts_with("/x"));
+        assert!(!config.log.access && config.store.file().unwrap().starts_with("/x"));
         let line = line(address, "secret");
         assert_eq!(line.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -17,7 +17,7 @@ use crate::keys::KeyError;
 use crate::net::tls::TlsError;
 use crate::proof::ProofError;
 use crate::rehearsal::RehearsalError;
-use crate::store::StoreError;
+use crate::store::{StoreError, TransferError};
 use crate::users::UsersOpenError;
 use crate::users::password::HashError;
 
@@ -67,6 +67,8 @@ pub enum CommandError {
     UsersInDjango,
     /// The store cannot be used.
     Store(StoreError),
+    /// The store cannot be exported or imported.
+    Transfer(TransferError),
     /// A user command failed.
     User(UserCommandError),
     /// No password was read.
@@ -120,6 +122,7 @@ impl CommandError {
             | Self::UsersInFile(_)
             | Self::UsersInDjango
             | Self::Store(_)
+            | Self::Transfer(_)
             | Self::User(_)
             | Self::Password(_)
             | Self::Hash(_)
@@ -172,6 +175,7 @@ impl fmt::Display for CommandError {
                 "users.source is \"django\", and this command changes only users of the store; change them in the Django application, the gateway notices",
             ),
             Self::Store(error) => error.fmt(f),
+            Self::Transfer(error) => error.fmt(f),
             Self::User(error) => error.fmt(f),
             Self::Password(error) => error.fmt(f),
             Self::Hash(error) => write!(f, "the password could not be hashed: {error}"),
@@ -222,6 +226,7 @@ impl std::error::Error for CommandError {
             Self::Trial(error) => Some(error),
             Self::Users(error) => Some(error),
             Self::Store(error) => Some(error),
+            Self::Transfer(error) => Some(error),
             Self::User(error) => Some(error),
             Self::Password(error) => Some(error),
             Self::Hash(error) => Some(error),

@@ -44,7 +44,7 @@ pub fn perform(
 
 /// The users and keys of a configuration, as far as there are some.
 fn configured(config: &Config) -> People {
-    let store = Some(&config.store.path).filter(|path| path.exists()).cloned();
+    let store = Some(&config.store).filter(|store| !store.is_missing()).cloned();
     let has_generated_key = config.tokens.keys.is_empty() && key::holds_keys(&config.tokens.key_directory);
     People::Configured { store, has_generated_key }
 }

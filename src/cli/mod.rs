@@ -19,6 +19,7 @@ pub mod run;
 pub mod sample;
 pub mod schema;
 pub mod session;
+pub mod store;
 mod table;
 pub mod token;
 pub mod user;
@@ -66,6 +67,7 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Explain(what) => explain::perform(&config()?, &what, out),
         Verb::User(verb) => user::perform(&config()?, verb, out),
         Verb::Session(verb) => session::perform(&config()?, verb, out),
+        Verb::Store(verb) => store::perform(&config()?, &verb, out),
         Verb::Token(TokenVerb::Inspect { token }) => token::perform(&config()?, token, out),
         Verb::Token(TokenVerb::Mint(mint)) => mint::perform(&config()?, &mint, out, &mut io::stderr()),
         Verb::Key(verb) => key::perform(config, verb, out, &mut io::stderr()),

@@ -17,13 +17,13 @@ where
     F: Future<Output = Result<Lookup, UsersError>>,
 {
     let in_store = config.users.source == UserSource::Store;
-    if in_store && !config.store.path.exists() {
+    if in_store && config.store.is_missing() {
         return Ok(Ok(Lookup::Unmanaged));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(CommandError::System)?.block_on(async {
         let store = if in_store {
-            Some(Store::open(&config.store.path).await.map_err(CommandError::Store)?)
+            Some(Store::connect(&config.store).await.map_err(CommandError::Store)?)
         } else {
             None
         };

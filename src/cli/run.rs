@@ -27,7 +27,8 @@ pub fn run(path: &Path, environment: &Environment, take_over: bool) -> Result<Ex
     let passed = service::sockets().map_err(CommandError::System)?;
     let signals = Signals::install().map_err(CommandError::System)?;
     events::tell_of_panics();
-    let place = handover::place(&config.store.path);
+    // A store that is no file says nothing of this machine.
+    let place = handover::place(config.store.file().unwrap_or(path));
     let taken = if take_over { handover::take(&place).map_err(CommandError::TakeOver)? } else { None };
     let (predecessor, handed_over) = taken.unzip();
     let inherited = Inherited { handed_over: handed_over.unwrap_or_default(), passed };

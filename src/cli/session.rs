@@ -20,14 +20,13 @@ use crate::store::{Store, StoreError};
 /// A [`CommandError`].
 pub fn perform(config: &Config, verb: SessionVerb, out: &mut dyn Write) -> Result<Exit, CommandError> {
     // A new store would have no session to end, and say so as if all were well.
-    let path = &config.store.path;
-    if !path.exists() {
+    if let Some(path) = config.store.file().filter(|path| !path.exists()) {
         let source = std::io::Error::from(std::io::ErrorKind::NotFound).into();
-        return Err(CommandError::Store(StoreError::CannotOpen { path: path.clone(), source }));
+        return Err(CommandError::Store(StoreError::CannotOpen { path: path.to_owned(), source }));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(CommandError::System)?.block_on(async {
-        let store = Store::open(path).await.map_err(CommandError::Store)?;
+        let store = Store::connect(&config.store).await.map_err(CommandError::Store)?;
         let names = config.users.source == UserSource::Store;
         let done = match verb {
             SessionVerb::List { user } => list(&store, names, user.as_deref(), &Clock::System, out).await,
@@ -119,27 +118,26 @@ fn date(unix_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::scratch::Scratch;
+    use crate::store::query;
+    use crate::store::scratch::{Place, on_both_stores};
     use crate::users::StoredHash;
 
     async fn fill(store: &Store) {
         let hash = StoredHash::parse("$2y$10$XaWB1fUpljSIMXgqcK9B8eFRHPTKzsG9HjzDZ.XmCncpOkeO6Jx/W").unwrap();
         store.add("alice", None, &[], &hash).await.unwrap();
         for (sid, user_id, started) in [("s1", "1", 1_000), ("s2", "1", 2_000), ("s3", "x", 3_000)] {
-            sqlx::query("INSERT INTO sessions (sid, user_id, started_at, last_used_at, expires_at) VALUES (?1, ?2, ?3, ?3, 9000)")
+            query("INSERT INTO sessions (sid, user_id, started_at, last_used_at, expires_at) VALUES ($1, $2, $3, $3, 9000)")
                 .bind(sid)
                 .bind(user_id)
                 .bind(started)
-                .execute(store.pool().unwrap())
+                .execute(&mut store.connection().await.unwrap())
                 .await
                 .unwrap();
         }
     }
 
-    #[tokio::test]
-    async fn sessions_are_listed_and_ended() {
-        let scratch = Scratch::new();
-        let store = Store::open(&scratch.path("s.db")).await.unwrap();
+    async fn sessions_are_listed_and_ended(place: Place) {
+        let store = place.open().await;
         fill(&store).await;
         let mut out = Vec::new();
         let which = |sid: Option<&str>, user: Option<&str>, all| WhichSessions {
@@ -155,6 +153,7 @@ mod tests {
         list(&store, true, Some("alice"), &Clock::manual(9_000).0, &mut out).await.unwrap();
         revoke(&store, true, which(None, None, true), &mut out).await.unwrap();
         let shown = String::from_utf8(out).unwrap();
+        insta::allow_duplicates! {
         insta::assert_snapshot!(shown, @r"
         no session with this id goes on
         ended 1 session
@@ -168,5 +167,8 @@ mod tests {
         s1   alice  1970-01-01T00:00:01Z  1970-01-01T00:00:01Z  1970-01-01T00:00:09Z  ended (revoked)
         ended 1 session
         ");
+        }
     }
+
+    on_both_stores!(sessions_are_listed_and_ended);
 }

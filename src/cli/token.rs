@@ -58,12 +58,12 @@ pub fn perform(config: &Config, token: Option<String>, out: &mut dyn Write) -> R
 fn is_revoked(config: &Config, verifier: &Verifier, token: &str) -> Result<bool, CommandError> {
     let Ok(claims) = verifier.verify_any(token.as_bytes()) else { return Ok(false) };
     // Looking at a token makes no store.
-    if !config.store.path.exists() {
+    if config.store.is_missing() {
         return Ok(false);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(CommandError::System)?.block_on(async {
-        let store = Store::open(&config.store.path).await.map_err(CommandError::Store)?;
+        let store = Store::connect(&config.store).await.map_err(CommandError::Store)?;
         let sessions = Sessions::open(store.clone(), Clock::System, &config.tokens).await;
         let checked = sessions.map_err(CommandError::Store)?.check(&claims).await;
         store.close().await;

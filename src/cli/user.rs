@@ -104,7 +104,7 @@ pub fn perform(config: &Config, verb: UserVerb, out: &mut dyn Write) -> Result<E
     let password = password.unwrap_or_else(|| Secret::new(""));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(CommandError::System)?.block_on(async {
-        let store = Store::open(&config.store.path).await.map_err(CommandError::Store)?;
+        let store = Store::connect(&config.store).await.map_err(CommandError::Store)?;
         let done = change(&store, &config.users.hashing, verb, &password, out).await;
         store.close().await;
         done.map_err(CommandError::User)

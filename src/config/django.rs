@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::complaint::{Complaint, alternatives, choose, quoted};
-use super::environment::{is_usual_name, is_variable_name};
-use super::keys::{secret_of_environment, secret_of_file};
+use super::database_url::{Shown, URLS, database_url};
+use super::environment::is_variable_name;
 use super::kind::Kind;
 use super::reader::{Located, Table, values};
 use super::units;
 use crate::base::secret::Secret;
 
-const URLS: [&str; 3] = ["url", "url_file", "url_env"];
 const SCHEMES: [&str; 3] = ["sqlite://", "postgres://", "mysql://"];
 /// The longest name of a table or column that any of the databases takes, in bytes.
 const MAX_IDENTIFIER_BYTES: usize = 128;
@@ -166,42 +165,9 @@ pub(super) fn django(users: &mut Table<'_>, chosen: bool) -> Option<DjangoUsers>
     })
 }
 
-/// The one source of the URL.
 fn database(table: &mut Table<'_>) -> Option<DjangoDatabase> {
     let reader = table.reader;
-    // It may hold a password, so no message shows its line.
-    for key in ["url", "url_env"] {
-        if let Some(value) = table.value(key)
-            && (key == "url" || !value.get_ref().as_str().is_some_and(is_usual_name))
-        {
-            reader.source.hide(value.span());
-        }
-    }
-    let given: Vec<&str> = URLS.into_iter().filter(|key| table.has(key)).collect();
-    if let [first, .., last] = given.as_slice()
-        && let Some(span) = table.key_span(last)
-    {
-        let complaint = Complaint::new(format!("the database has both \"{first}\" and \"{last}\""));
-        reader.report(&span, complaint.hint("keep one of them"));
-    }
-    let url = table.text("url");
-    let file = table.text("url_file");
-    let env = table.text("url_env");
-    if let Some(name) = env.as_ref().filter(|name| !is_variable_name(&name.value)) {
-        let complaint = Complaint::new("\"url_env\" is not the name of an environment variable");
-        reader.report(
-            &name.span,
-            complaint.hint("it names the variable that holds the URL; it is not the URL itself"),
-        );
-        return None;
-    }
-    let secret = match (url, file, env) {
-        (Some(url), ..) => Located { value: Secret::new(url.value), span: url.span },
-        (_, Some(file), _) => secret_of_file(reader, file)?,
-        (.., Some(name)) => secret_of_environment(reader, "url_env", name)?,
-        (None, None, None) => return None,
-    };
-    let Located { value, span } = secret;
+    let Located { value, span } = database_url(table, Shown::Never)?;
     let text = std::str::from_utf8(value.expose()).unwrap_or_default();
     let found = if let Some(path) = text.strip_prefix("sqlite://").filter(|path| !path.is_empty()) {
         Ok(DjangoDatabase::Sqlite(reader.resolve(path)))

@@ -14,7 +14,7 @@ use super::fields::OwnedFields;
 use super::hidden;
 use super::problem::Failure;
 use super::reader::{Reader, Table};
-use super::{Config, cases, limits, routes, server, tls, tokens, upstreams, users};
+use super::{Config, cases, limits, routes, server, store, tls, tokens, upstreams, users};
 use crate::base::bounds;
 
 /// Reads and checks a configuration file. Paths in it are relative to its directory.
@@ -116,7 +116,7 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let mut root = Table::root(reader, document);
     let server = server::server(&mut root);
     let tls = tls::tls(&mut root);
-    let store = tokens::store(&mut root);
+    let store = store::store(&mut root);
     let mut limits = limits::limits(&mut root);
     let tokens = tokens::tokens(&mut root, &store, &mut limits, server.workers);
     let users = users::users(&mut root);

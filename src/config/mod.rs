@@ -8,6 +8,7 @@ mod catalogue;
 mod complaint;
 mod cors;
 mod credentials;
+mod database_url;
 mod django;
 mod environment;
 mod excerpt;
@@ -26,6 +27,7 @@ mod reader;
 mod routes;
 mod secrets;
 mod server;
+mod store;
 mod target;
 mod template;
 mod time;
@@ -52,6 +54,7 @@ pub use self::load::{Text, load, parse};
 pub use self::otlp::Otlp;
 pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
 pub use self::problem::{Failure, Problem};
+pub use self::store::{StalePolicy, Store, StorePlace};
 pub use self::target::{Authority, ClientCertificate, Target, UpstreamTls};
 pub use self::template::starter;
 pub use self::tls::{
@@ -155,13 +158,6 @@ pub struct Limits {
     pub min_rate: u64,
     /// Between two requests, and for a connection that says nothing.
     pub idle_timeout: Duration,
-}
-
-/// `[store]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
-    /// The SQLite file.
-    pub path: PathBuf,
 }
 
 /// `[tokens]`

@@ -1,41 +1,26 @@
-//! `[store]` and `[tokens]`.
+//! `[tokens]`.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::complaint::{Complaint, choose, quoted};
-use super::hidden;
 use super::keys;
 use super::kind::Kind;
 use super::limits;
-use super::reader::{Located, Reader, Table, values};
+use super::reader::{Located, Table, values};
 use super::units;
 use super::{RateLimit, Store, Tokens};
 use crate::base::path;
 use crate::base::user::UserField;
 
-const DEFAULT_STORE: &str = "data/tollgate.db";
+/// Where a generated key is kept when the store is no file.
+const KEYS: &str = "data/keys";
 const DEFAULT_ACCESS_LIFETIME: Duration = Duration::from_mins(30);
 const DEFAULT_REFRESH_LIFETIME: Duration = Duration::from_hours(24);
 const DEFAULT_REUSE_GRACE: Duration = Duration::from_secs(30);
 /// Claims that the gateway writes itself.
 const RESERVED_CLAIMS: [&str; 8] = ["exp", "iat", "nbf", "jti", "iss", "aud", "sid", "token_type"];
-
-/// Reads `[store]`.
-pub(super) fn store(root: &mut Table<'_>) -> Store {
-    let mut table = root.table("store");
-    let reader = table.reader;
-    let path = table.parsed("url", Kind::Text, |url| sqlite_path(reader, url));
-    if let (None, Some(url)) = (&path, table.value("url"))
-        && url.get_ref().as_str().is_some_and(|text| text.contains('@') && !text.contains("://"))
-    {
-        // It may be the URL of another database without its beginning, with a password.
-        hidden::hide_value(reader.source, url);
-    }
-    table.finish();
-    Store { path: path.unwrap_or_else(|| reader.resolve(DEFAULT_STORE)) }
-}
 
 /// Reads `[tokens]`. A generated key is kept beside the store. A limit of the token routes that the file says nothing of is
 /// added to the others.
@@ -59,6 +44,7 @@ pub(super) fn tokens(
     let claims = claims(&mut table, &user_id_claim);
     let path = table.parsed("path", Kind::Text, token_path);
     let realm = table.parsed("realm", Kind::Text, realm);
+    let key_directory = key_directory(&table, store);
     let keys = keys::keys(&mut table);
     let workers = NonZeroU32::try_from(workers).unwrap_or(NonZeroU32::MAX);
     let limits = limits::of_token_routes(&mut table, limits, workers);
@@ -78,34 +64,26 @@ pub(super) fn tokens(
         path: path.unwrap_or_else(|| "/api/token".to_owned()),
         realm: realm.unwrap_or_else(|| "api".to_owned()),
         keys,
-        key_directory: store.path.parent().unwrap_or(Path::new("")).join("keys"),
+        key_directory,
         limits,
     }
 }
 
-fn sqlite_path(reader: &Reader<'_>, url: &str) -> Result<PathBuf, Complaint> {
-    let form = "write \"sqlite://data/tollgate.db\", or \"sqlite:///var/lib/tollgate/tollgate.db\" for an absolute path";
-    let Some(path) = url.strip_prefix("sqlite://") else {
-        // Of another URL only the scheme is named, since it may hold a password.
-        return Err(match url.split_once(':') {
-            Some((scheme @ ("postgres" | "postgresql"), _)) => {
-                Complaint::not_supported(&format!("{scheme}://")).hint(form)
-            }
-            Some(("sqlite", path)) => Complaint::new(format!("{} is not the URL of a store", quoted(url)))
-                .hint(format!("did you mean \"sqlite://{path}\"?")),
-            None if !url.is_empty() => Complaint::new(format!("{} is not the URL of a store", quoted(url)))
-                .hint(format!("did you mean \"sqlite://{url}\"?")),
-            Some(_) | None => Complaint::new("not the URL of a store").hint(form),
-        });
+/// Where a key is made when there is none. Several gateways would each make their own, and refuse each other's tokens.
+fn key_directory(table: &Table<'_>, store: &Store) -> PathBuf {
+    let Some(file) = store.file() else {
+        if !table.has("keys") {
+            let complaint = Complaint::new("there is no key for the gateways that share this store");
+            table.reader.report(
+                &table.span,
+                complaint.hint(
+                    "add [[tokens.keys]], the same for all of them; \"tollgate key generate --out FILE\" makes one",
+                ),
+            );
+        }
+        return table.reader.resolve(KEYS);
     };
-    if path.contains(":memory:") {
-        return Err(Complaint::new("the store must be a file")
-            .hint("a store in memory would forget users and revocations when the gateway stops"));
-    }
-    if path.is_empty() || path.ends_with('/') || path.contains(['?', '#', '\0']) {
-        return Err(Complaint::new(format!("{} does not name a file", quoted(url))).hint(form));
-    }
-    Ok(reader.resolve(path))
+    file.parent().unwrap_or(Path::new("")).join("keys")
 }
 
 fn lifetimes(table: &mut Table<'_>) -> (Duration, Duration) {

@@ -34,7 +34,7 @@ const HOMES: [(&str, &[&str]); 17] = [
     ("[tls]", &["min_version", "certificates", "client_auth"]),
     ("[[tls.certificates]]", &["hosts", "cert"]),
     ("[tls.client_auth]", &["mode"]),
-    ("[store]", &["url"]),
+    ("[store]", &["url", "statement_timeout", "stale_policy", "stale_after"]),
     (
         "[tokens]",
         &[

@@ -72,6 +72,10 @@ impl Counters {
 
     /// Counts by another rule from here on. What has failed stays counted, and a lock ends no later than one that begins
     /// now would.
+    pub(super) fn rule(&self) -> Rule {
+        self.rule
+    }
+
     pub(super) fn set_rule(&mut self, rule: Rule) {
         self.rule = rule;
     }

@@ -21,6 +21,7 @@ use crate::store::{Store, StoreError};
 
 mod counters;
 pub mod rates;
+mod shared;
 mod store;
 
 use counters::{Counters, Id, Outcome, Rule, Standing};
@@ -128,7 +129,8 @@ impl Lockout {
             let ended = self.0.ended.notified();
             match self.try_begin(login, network) {
                 Standing::Free => {
-                    return Ok(Attempt { lockout: self.clone(), login, network, open: true });
+                    let attempt = Attempt { lockout: self.clone(), login, network, open: true };
+                    return attempt.unless_locked_elsewhere().await;
                 }
                 Standing::LockedUntil(until_ms) => return Err(self.locked(until_ms)),
                 Standing::Busy => {}
@@ -138,6 +140,12 @@ impl Lockout {
             }
             ended.await;
         }
+    }
+
+    /// The rule for a login, and the one for a network.
+    fn rules(&self) -> (Rule, Rule) {
+        let counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        (counts.logins.rule(), counts.networks.rule())
     }
 
     fn locked(&self, until_ms: i64) -> Blocked {
@@ -195,6 +203,7 @@ impl fmt::Debug for Lockout {
 impl Attempt {
     /// The password was right: failures of this user from this origin do not count any more.
     pub fn succeed(mut self) {
+        self.forget_together();
         self.close(Outcome::Cleared);
     }
 
@@ -206,8 +215,15 @@ impl Attempt {
     /// The password was wrong. A lock that begins is written down before this returns; where that fails it holds until
     /// the process ends.
     pub async fn fail(mut self) {
-        let locks = self.close(Outcome::Failed);
-        let Some(store) = self.lockout.0.store.clone().filter(|_| !locks.is_empty()) else { return };
+        let mut locks = self.close(Outcome::Failed);
+        let Some(store) = self.lockout.0.store.clone() else { return };
+        match self.count_together(&store).await {
+            Ok(more) => locks.extend(more),
+            Err(error) => tracing::warn!(%error, "a failed login is not counted at other gateways"),
+        }
+        if locks.is_empty() {
+            return;
+        }
         let now_ms = self.lockout.0.clock.now_unix_ms();
         if let Err(error) = store.add_locks(&locks, now_ms).await {
             tracing::warn!(%error, "a lockout is not in the store: it ends with this process");

@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use super::*;
-use crate::store::scratch::Scratch;
+use crate::store::scratch::{Place, on_both_stores};
 use crate::users::password::tests::cheap_hashing;
 
 const HOME: Origin<'_> = Origin::Network(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
@@ -163,10 +163,8 @@ async fn those_who_wait_are_bounded_and_told_of_the_lock() {
     assert_eq!(lockout.0.waiting.load(Ordering::Relaxed), 0);
 }
 
-#[tokio::test]
-async fn a_lock_outlives_the_process_and_names_nobody() {
-    let scratch = Scratch::new();
-    let store = Store::open(&scratch.path("s.db")).await.unwrap();
+async fn a_lock_outlives_the_process_and_names_nobody(place: Place) {
+    let store = place.open().await;
     let (one, hand) = lockout(2, Some(store.clone())).await;
     fail(&one, "alice", HOME, 2).await;
     let (two, later) = lockout(2, Some(store.clone())).await;
@@ -178,21 +176,44 @@ async fn a_lock_outlives_the_process_and_names_nobody() {
     }
     two.admit("alice", HOME).await.unwrap().give_back();
     fail(&two, "bob", HOME, 2).await;
-    let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as("SELECT id, locked_until FROM lockouts")
-        .fetch_all(store.pool().unwrap())
-        .await
-        .unwrap();
-    assert_eq!(rows.len(), 1);
-    assert_eq!(rows[0].1, 1_000_000 + 1_200_000);
-    assert_eq!(rows[0].0.len(), 16);
+    assert_eq!(store.number("SELECT count(*) AS value FROM lockouts").await, 1);
+    assert_eq!(store.number("SELECT locked_until AS value FROM lockouts").await, 1_000_000 + 1_200_000);
 }
 
-#[tokio::test]
-async fn a_store_that_cannot_be_written_locks_all_the_same() {
-    let scratch = Scratch::new();
-    let store = Store::open(&scratch.path("s.db")).await.unwrap();
+async fn a_store_that_cannot_be_written_locks_all_the_same(place: Place) {
+    let store = place.open().await;
     let (lockout, _) = lockout(1, Some(store.clone())).await;
     store.close().await;
     fail(&lockout, "alice", HOME, 1).await;
     assert!(lockout.admit("alice", HOME).await.is_err());
 }
+
+#[tokio::test]
+async fn failures_at_several_gateways_are_counted_together() {
+    let Some(place) = Place::postgres() else { return };
+    let store = place.open().await;
+    let (one, _) = lockout(4, Some(store.clone())).await;
+    let (two, _) = lockout(4, Some(place.open().await)).await;
+    // Two at each: none of them has seen four.
+    for gateway in [&one, &two, &one] {
+        fail(gateway, "alice", HOME, 1).await;
+    }
+    two.admit("alice", HOME).await.unwrap().give_back();
+    fail(&two, "alice", HOME, 1).await;
+    for gateway in [&one, &two] {
+        assert!(seconds(gateway.admit("alice", HOME).await) > 0);
+        gateway.admit("bob", HOME).await.unwrap().give_back();
+    }
+    assert_eq!(store.number("SELECT count(*) AS value FROM lockouts").await, 1);
+    // The right password at one of them makes the others forget.
+    fail(&one, "bob", HOME, 3).await;
+    two.admit("bob", HOME).await.unwrap().succeed();
+    let bobs = "SELECT count(*) AS value FROM login_failures WHERE failures = 3";
+    while store.number(bobs).await > 0 {}
+    one.admit("bob", HOME).await.unwrap().give_back();
+}
+
+on_both_stores!(
+    a_lock_outlives_the_process_and_names_nobody,
+    a_store_that_cannot_be_written_locks_all_the_same,
+);

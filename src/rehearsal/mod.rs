@@ -15,7 +15,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,7 +33,7 @@ use crate::base::clock::{Clock, EARLIEST_UNIX_MS};
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::base::secret::Secret;
 use crate::base::user::{User, UserField};
-use crate::config::{Config, Key, KeyMaterial, UserSource};
+use crate::config::{self, Config, Key, KeyMaterial, UserSource};
 use crate::connection::{self, Purpose};
 use crate::identity::Firewall;
 use crate::net::transport::Transport;
@@ -69,7 +68,7 @@ pub struct Stage {
     /// Which keys sign and verify tokens.
     pub keys: Keys,
     /// The store; without one it is in memory and empty.
-    pub store: Option<PathBuf>,
+    pub store: Option<config::Store>,
     /// Where requests are logged to, if the configuration logs them.
     pub output: Box<dyn io::Write + Send>,
 }
@@ -213,7 +212,7 @@ impl Rehearsal {
             let upstreams = upstreams.map(|settings| Arc::new(SharedUpstream::in_memory(settings, &memory)));
             let upstreams = upstreams.collect();
             let store = match store {
-                Some(path) => Store::open(&path).await,
+                Some(settings) => Store::connect(&settings).await,
                 None => Store::in_memory().await,
             };
             let store = store.map_err(RehearsalError::Store)?;

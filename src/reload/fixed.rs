@@ -14,7 +14,7 @@ pub(super) fn differing(before: &Config, after: &Config) -> Vec<&'static str> {
         ("server.admin", then.admin != now.admin),
         ("server.workers", then.workers != now.workers),
         ("tls", before.tls.is_some() != after.tls.is_some()),
-        ("store.url", before.store != after.store),
+        ("store", before.store != after.store),
         ("log.otlp", before.otlp != after.otlp),
         ("users.source", discriminant(&before.users.source) != discriminant(&after.users.source)),
     ];
@@ -44,7 +44,7 @@ mod tests {
             "server = { listen = [\"127.0.0.1:1\"], admin = \"\", workers = 3 }\nstore.url = \"sqlite://b.db\"\n\
              users = { source = \"file\", file.path = \"u\" }\n",
         );
-        let all = ["server.listen", "server.admin", "server.workers", "store.url", "users.source"];
+        let all = ["server.listen", "server.admin", "server.workers", "store", "users.source"];
         assert_eq!(differing(&before, &after), all);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::config::UserSource;
+use crate::config::{StalePolicy, UserSource};
 use crate::snapshot::Snapshot;
 use crate::upstream;
 
@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Users,
     /// Revocations by others.
     Sessions,
+    /// What is told of a store that others write as well.
+    Store,
     /// Users of another source than the store whose sessions have to end.
     Followers,
     /// Files of certificates.
@@ -47,7 +49,14 @@ impl Watchers {
         self.follow_certificates(snapshot);
         self.run(Kind::Upstreams, upstream::keep(snapshot.upstreams.clone()));
         let sessions = snapshot.authentication.sessions.clone();
-        self.run(Kind::Sessions, async move { sessions.watch().await });
+        let settings = &snapshot.config.store;
+        let refuse_after = match settings.stale_policy {
+            StalePolicy::Serve => None,
+            StalePolicy::Refuse => Some(settings.stale_after),
+        };
+        self.run(Kind::Sessions, async move { sessions.watch(refuse_after).await });
+        let store = snapshot.store.clone();
+        self.run(Kind::Store, async move { store.watch().await });
     }
 
     /// Looks after what is served by now, and no more after what is not.

@@ -3,12 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::{Sqlite, Transaction};
-
 use super::store::{self, Exchange, NewSession, Recorded};
-use super::{Binding, Inner, SessionError, Sessions, session_of};
+use super::{Binding, Inner, SessionError, Sessions, adoption, session_of};
 use crate::base::ids;
 use crate::config;
+use crate::store::{MAX_ATTEMPTS, StoreError, Transaction};
 use crate::tokens::{Claims, Grant};
 use crate::users::CredentialMark;
 
@@ -39,39 +38,13 @@ impl Sessions {
         if inner.revocations.has_session(&sid) {
             return Err(SessionError::Revoked);
         }
-        let _alone = inner.alone().await?;
-        let now_ms = inner.clock.credible_unix_ms().map_err(SessionError::Clock)?;
-        let mut transaction = inner.store.begin().await?;
-        let session = self.recorded(&mut transaction, &sid, claims, mark, now_ms).await?;
-        if session.is_outdated(mark) {
-            inner.end_with(transaction, &sid, &session, "password", now_ms).await?;
-            return Err(SessionError::Revoked);
-        }
-        let absolute_end_ms = self.rules.end_of(&session);
-        if absolute_end_ms.is_some_and(|end_ms| end_ms <= now_ms) {
-            return Err(SessionError::Expired);
-        }
-        let used = store::exchange(&mut transaction, &sid, &claims.jti).await?;
-        let successor = match used {
-            Some(exchange) if self.rules.is_reuse(&exchange, now_ms) => {
-                inner.reused(transaction, &sid, &session, now_ms).await?;
-                return Err(SessionError::Revoked);
+        for _ in 1..MAX_ATTEMPTS {
+            match self.refresh_once(claims, &sid, mark).await {
+                Err(SessionError::Unavailable(StoreError::Conflict)) => {}
+                outcome => return outcome,
             }
-            Some(exchange) => Some(exchange),
-            None if self.rules.rotate => {
-                let exchange = self.rules.successor(now_ms, absolute_end_ms)?;
-                let expires_at_ms = claims.expires_at_ms;
-                store::use_up(&mut transaction, &sid, &claims.jti, expires_at_ms, &exchange).await?;
-                Some(exchange)
-            }
-            None => None,
-        };
-        let mut grant = self.rules.grant(sid, now_ms, absolute_end_ms);
-        grant.refresh = successor.map(Exchange::into_refresh);
-        let expires_at_ms = grant.last_expiry_ms().max(claims.expires_at_ms);
-        store::touch(&mut transaction, &grant.session, expires_at_ms, now_ms).await?;
-        transaction.commit().await?;
-        Ok(grant)
+        }
+        self.refresh_once(claims, &sid, mark).await
     }
 
     /// Ends the session of a refresh token that passed.
@@ -85,34 +58,90 @@ impl Sessions {
         if inner.revocations.has_session(&sid) {
             return Err(SessionError::Revoked);
         }
-        let _alone = inner.alone().await?;
-        let now_ms = inner.clock.now_unix_ms();
-        let mut transaction = inner.store.begin().await?;
-        let session = self.recorded(&mut transaction, &sid, claims, None, now_ms).await?;
-        let used = store::exchange(&mut transaction, &sid, &claims.jti).await?;
-        if used.is_some_and(|exchange| self.rules.is_reuse(&exchange, now_ms)) {
-            inner.reused(transaction, &sid, &session, now_ms).await?;
-            return Err(SessionError::Revoked);
+        for _ in 1..MAX_ATTEMPTS {
+            match self.end_once(claims, &sid).await {
+                Err(SessionError::Unavailable(StoreError::Conflict)) => {}
+                outcome => return outcome,
+            }
         }
-        inner.end_with(transaction, &sid, &session, "logout", now_ms).await
+        self.end_once(claims, &sid).await
     }
 }
 
 impl Sessions {
+    async fn refresh_once(
+        &self,
+        claims: &Claims,
+        sid: &str,
+        mark: Option<CredentialMark>,
+    ) -> Result<Grant, SessionError> {
+        let inner = self.inner.as_ref();
+        let _alone = inner.alone().await?;
+        let now_ms = inner.clock.credible_unix_ms().map_err(SessionError::Clock)?;
+        let mut transaction = inner.store.begin().await?;
+        let session = self.recorded(&mut transaction, sid, claims, mark, now_ms).await?;
+        if session.is_outdated(mark) {
+            inner.end_with(transaction, sid, &session, "password", now_ms).await?;
+            return Err(SessionError::Revoked);
+        }
+        let absolute_end_ms = self.rules.end_of(&session);
+        if absolute_end_ms.is_some_and(|end_ms| end_ms <= now_ms) {
+            return Err(SessionError::Expired);
+        }
+        let used = store::exchange(&mut transaction, sid, &claims.jti).await?;
+        let successor = match used {
+            Some(exchange) if self.rules.is_reuse(&exchange, now_ms) => {
+                inner.reused(transaction, sid, &session, now_ms).await?;
+                return Err(SessionError::Revoked);
+            }
+            Some(exchange) => Some(exchange),
+            None if self.rules.rotate => {
+                let exchange = self.rules.successor(now_ms, absolute_end_ms)?;
+                let expires_at_ms = claims.expires_at_ms;
+                store::use_up(&mut transaction, sid, &claims.jti, expires_at_ms, &exchange).await?;
+                Some(exchange)
+            }
+            None => None,
+        };
+        let mut grant = self.rules.grant(sid.to_owned(), now_ms, absolute_end_ms);
+        grant.refresh = successor.map(Exchange::into_refresh);
+        let expires_at_ms = grant.last_expiry_ms().max(claims.expires_at_ms);
+        store::touch(&mut transaction, &grant.session, expires_at_ms, now_ms).await?;
+        transaction.commit().await?;
+        Ok(grant)
+    }
+
+    async fn end_once(&self, claims: &Claims, sid: &str) -> Result<(), SessionError> {
+        let inner = self.inner.as_ref();
+        let _alone = inner.alone().await?;
+        let now_ms = inner.clock.now_unix_ms();
+        let mut transaction = inner.store.begin().await?;
+        let session = self.recorded(&mut transaction, sid, claims, None, now_ms).await?;
+        let used = store::exchange(&mut transaction, sid, &claims.jti).await?;
+        if used.is_some_and(|exchange| self.rules.is_reuse(&exchange, now_ms)) {
+            inner.reused(transaction, sid, &session, now_ms).await?;
+            return Err(SessionError::Revoked);
+        }
+        inner.end_with(transaction, sid, &session, "logout", now_ms).await
+    }
+
     /// The session of a refresh token that goes on. One that the store has never seen is recorded.
     async fn recorded(
         &self,
-        transaction: &mut Transaction<'static, Sqlite>,
+        transaction: &mut Transaction,
         sid: &str,
         claims: &Claims,
         mark: Option<CredentialMark>,
         now_ms: i64,
     ) -> Result<Recorded, SessionError> {
-        if let Some(session) = store::session(transaction, sid).await? {
+        if let Some(session) = store::session_alone(transaction, sid).await? {
             let revoked = session.has_ended || session.user_id != claims.user_id;
             return if revoked { Err(SessionError::Revoked) } else { Ok(session) };
         }
         self.inner.unless_revoked(&Binding::of(claims))?;
+        if adoption::is_revoked(transaction, sid, &claims.user_id, claims.issued_at_ms).await? {
+            return Err(SessionError::Revoked);
+        }
         let started_at_ms = claims.issued_at_ms.unwrap_or(now_ms).min(now_ms);
         let absolute_end_ms = self.rules.absolute_end_ms(started_at_ms);
         let expires_at_ms = claims.expires_at_ms;
@@ -133,7 +162,7 @@ impl Sessions {
 impl Inner {
     async fn reused(
         &self,
-        transaction: Transaction<'static, Sqlite>,
+        transaction: Transaction,
         sid: &str,
         session: &Recorded,
         now_ms: i64,

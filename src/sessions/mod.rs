@@ -4,20 +4,21 @@
 //! revoked is also in memory ([`Revocations`]), where data-plane threads look, and stays true while the store is away.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
 use crate::base::clock::{Clock, ClockIsWrong};
 use crate::base::ids::{self, RandomnessUnavailable};
 use crate::config;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Transaction, Version};
 use crate::tokens::{Claims, Expected, Grant, NewRefresh};
 use crate::users::CredentialMark;
 
+mod adoption;
 mod exchange;
 mod operator;
 mod revoked;
@@ -113,16 +114,19 @@ struct Inner {
     store: Store,
     clock: Clock,
     revocations: Revocations,
-    /// Held while something is written: SQLite lets one write, and this queue is fair.
+    /// Held while something is written to a store of one gateway: SQLite lets one write, and this queue is fair. Several
+    /// gateways wait for each other in their database.
     writing: Mutex<()>,
     seen: Mutex<Seen>,
+    /// When the store said what is known of revocations by others.
+    known_as_of: std::sync::Mutex<Instant>,
     reuses: AtomicU64,
 }
 
 /// What the last look at the store saw.
 #[derive(Debug)]
 struct Seen {
-    data_version: i64,
+    version: Version,
     seq: i64,
     failing: bool,
 }
@@ -134,14 +138,15 @@ impl Sessions {
     ///
     /// A [`StoreError`].
     pub async fn open(store: Store, clock: Clock, tokens: &config::Tokens) -> Result<Self, StoreError> {
-        let data_version = store.data_version().await?;
+        let version = store.version().await?;
         let revocations = Revocations::default();
         let (seq, revoked) = store.revocations(0).await?;
         // None is forgotten yet, by a clock that may have to be set first.
         revocations.add(revoked);
-        let seen = Mutex::new(Seen { data_version, seq, failing: false });
+        let seen = Mutex::new(Seen { version, seq, failing: false });
         let (writing, reuses) = (Mutex::new(()), AtomicU64::new(0));
-        let inner = Inner { store, clock, revocations, writing, seen, reuses };
+        let known_as_of = std::sync::Mutex::new(version.as_of);
+        let inner = Inner { store, clock, revocations, writing, seen, known_as_of, reuses };
         Ok(Self { inner: Arc::new(inner), rules: Rules::new(tokens) })
     }
 
@@ -154,6 +159,12 @@ impl Sessions {
     /// What is revoked, for data-plane threads.
     pub fn revocations(&self) -> Revocations {
         self.inner.revocations.clone()
+    }
+
+    /// How long ago the store last said what others have revoked. It is asked all the time, so this is short while the
+    /// store can be read.
+    pub fn behind(&self) -> Duration {
+        self.inner.known_as_of.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// How often a refresh token was used again after its time, since the start.
@@ -234,7 +245,7 @@ impl Sessions {
         if inner.revocations.has_session(&sid) {
             return Err(SessionError::Revoked);
         }
-        let mut connection = inner.store.pool()?.acquire().await?;
+        let mut connection = inner.store.connection().await?;
         if let Some(session) = store::session(&mut connection, &sid).await? {
             if session.has_ended {
                 return Err(SessionError::Revoked);
@@ -253,8 +264,12 @@ impl Sessions {
 }
 
 impl Inner {
-    async fn alone(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
-        tokio::time::timeout(PATIENCE, self.writing.lock()).await.map_err(|_| StoreError::Locked)
+    async fn alone(&self) -> Result<Option<MutexGuard<'_, ()>>, StoreError> {
+        if self.store.is_shared() {
+            return Ok(None);
+        }
+        let waited = tokio::time::timeout(PATIENCE, self.writing.lock()).await;
+        waited.map(Some).map_err(|_| StoreError::Locked)
     }
 
     fn unless_revoked(&self, binding: &Binding) -> Result<(), SessionError> {
@@ -264,7 +279,7 @@ impl Inner {
     /// Ends a session and commits. It holds on every thread when this returns.
     async fn end_with(
         &self,
-        mut transaction: Transaction<'static, Sqlite>,
+        mut transaction: Transaction,
         sid: &str,
         session: &Recorded,
         reason: &str,

@@ -1,7 +1,7 @@
 //! What is revoked, in memory: read by data-plane threads without a lock, and only after something was revoked.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -39,6 +39,7 @@ pub struct Revocations(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     epoch: Arc<AtomicU64>,
+    is_stale: AtomicBool,
     set: ArcSwap<Set>,
     writing: Mutex<()>,
 }
@@ -67,6 +68,19 @@ impl Revocations {
     /// Rises after something was revoked. What passed at an older epoch has to be looked up again.
     pub fn epoch(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.0.epoch)
+    }
+
+    /// Whether so little is known of what others have revoked that nothing may pass.
+    pub fn is_stale(&self) -> bool {
+        self.0.is_stale.load(Ordering::Acquire)
+    }
+
+    /// Says whether enough is known of what others have revoked. When it is not, everybody who looks at the epoch looks
+    /// again, which costs nobody anything before.
+    pub(super) fn set_stale(&self, is_stale: bool) {
+        if self.0.is_stale.swap(is_stale, Ordering::AcqRel) != is_stale {
+            self.0.epoch.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Whether a token is revoked.

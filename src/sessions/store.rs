@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row, Sqlite, Transaction};
-
 use super::revoked::Revocation;
 use crate::base::bounds;
-use crate::store::{Store, StoreError};
+use crate::store::{Connection, Row, Sql, Store, StoreError, Target, Transaction, query};
 use crate::users::CredentialMark;
 
 /// How long after the last token of a session its traces are kept, in milliseconds: longer than any leeway.
@@ -88,28 +85,28 @@ impl Store {
     /// A [`StoreError`].
     pub async fn sessions(&self, which: &Which) -> Result<Vec<Listed>, StoreError> {
         let (sid, user_id) = which.binds();
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT sid, user_id, started_at, last_used_at, expires_at, ended_at, end_reason, \
              (SELECT name FROM users WHERE CAST(id AS TEXT) = user_id) AS user_name FROM sessions \
-             WHERE (?1 IS NULL OR sid = ?1) AND (?2 IS NULL OR user_id = ?2) ORDER BY started_at DESC, sid",
+             WHERE ($1 IS NULL OR sid = $1) AND ($2 IS NULL OR user_id = $2) ORDER BY started_at DESC, sid",
         )
         .bind(sid)
         .bind(user_id)
-        .fetch_all(self.pool()?)
+        .fetch_all(&mut self.connection().await?)
         .await?;
         rows.iter().map(listed).collect()
     }
 
     /// Sessions that go on, those that were used last first; at most so many.
     pub(super) async fn latest_sessions(&self, now_ms: i64, most: u32) -> Result<Vec<Listed>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT sid, user_id, started_at, last_used_at, expires_at, ended_at, end_reason, \
              (SELECT name FROM users WHERE CAST(id AS TEXT) = user_id) AS user_name FROM sessions \
-             WHERE ended_at IS NULL AND expires_at > ?1 ORDER BY last_used_at DESC, sid LIMIT ?2",
+             WHERE ended_at IS NULL AND expires_at > $1 ORDER BY last_used_at DESC, sid LIMIT $2",
         )
         .bind(now_ms)
-        .bind(most)
-        .fetch_all(self.pool()?)
+        .bind(i64::from(most))
+        .fetch_all(&mut self.connection().await?)
         .await?;
         rows.iter().map(listed).collect()
     }
@@ -123,15 +120,17 @@ impl Store {
     pub async fn end_sessions(&self, which: &Which, reason: &str) -> Result<u64, StoreError> {
         let now_ms = self.now_unix_ms();
         let mut transaction = self.begin().await?;
-        let ended = end(&mut transaction, which, reason, now_ms).await?;
+        let mut ended = end(&mut transaction, which, reason, now_ms).await?;
         if !matches!(which, Which::One(_)) {
             let (_, user_id) = which.binds();
-            sqlx::query("INSERT INTO revocations (user_id, issued_until, until) VALUES (?1, ?2, ?3)")
+            query("INSERT INTO revocations (user_id, issued_until, until) VALUES ($1, $2, $3)")
                 .bind(user_id)
                 .bind(now_ms)
                 .bind(now_ms.saturating_add(LONGEST_MS + AFTERLIFE_MS))
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await?;
+            // Once more: what another gateway has recorded until the revocation had its number is seen now.
+            ended += end(&mut transaction, which, reason, now_ms).await?;
         }
         transaction.commit().await?;
         Ok(ended)
@@ -143,20 +142,22 @@ impl Store {
     ///
     /// A [`StoreError`].
     pub async fn id_of_user(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let found = sqlx::query_scalar("SELECT CAST(id AS TEXT) FROM users WHERE name = ?1");
-        Ok(found.bind(name).fetch_optional(self.pool()?).await?)
+        let found = query("SELECT CAST(id AS TEXT) AS id FROM users WHERE name = $1").bind(name);
+        found.fetch_optional(&mut self.connection().await?).await?.map(|row| row.get("id")).transpose()
     }
 
     pub(super) async fn session(&self, sid: &str) -> Result<Option<Recorded>, StoreError> {
-        session(&mut *self.pool()?.acquire().await?, sid).await
+        let found = query(SESSION).bind(sid).fetch_optional(&mut self.connection().await?).await?;
+        found.as_ref().map(recorded).transpose()
     }
 
     /// The users who have sessions that go on.
     pub(super) async fn users_with_sessions(&self, now_ms: i64) -> Result<Vec<String>, StoreError> {
-        let found = sqlx::query_scalar(
-            "SELECT DISTINCT user_id FROM sessions WHERE ended_at IS NULL AND expires_at > ?1",
-        );
-        Ok(found.bind(now_ms).fetch_all(self.pool()?).await?)
+        let rows = query("SELECT DISTINCT user_id FROM sessions WHERE ended_at IS NULL AND expires_at > $1")
+            .bind(now_ms)
+            .fetch_all(&mut self.connection().await?)
+            .await?;
+        rows.iter().map(|row| row.get("user_id")).collect()
     }
 
     /// Ends sessions of a user that were begun with another password than that of `mark`; all of them without one.
@@ -167,38 +168,40 @@ impl Store {
         reason: &str,
         now_ms: i64,
     ) -> Result<u64, StoreError> {
-        let done = sqlx::query(
-            "UPDATE sessions SET ended_at = ?1, end_reason = ?2 WHERE user_id = ?3 AND ended_at IS NULL \
-             AND (?4 IS NULL OR credential_mark IS NOT NULL AND credential_mark <> ?4)",
+        let mut transaction = self.begin().await?;
+        let ended = query(
+            "UPDATE sessions SET ended_at = $1, end_reason = $2 WHERE user_id = $3 AND ended_at IS NULL \
+             AND ($4 IS NULL OR credential_mark IS NOT NULL AND credential_mark <> $4)",
         )
         .bind(now_ms)
         .bind(reason)
         .bind(user_id)
-        .bind(mark.map(|mark| mark.as_bytes().to_vec()))
-        .execute(self.pool()?)
+        .bind(mark.as_ref().map(|mark| mark.as_bytes().as_slice()))
+        .execute(&mut transaction)
         .await?;
-        Ok(done.rows_affected())
+        transaction.commit().await?;
+        Ok(ended)
     }
 
-    /// Revocations after that number, in order.
+    /// Revocations after that number, in order. None with a smaller number than the last one is committed afterwards.
     pub(super) async fn revocations(&self, after: i64) -> Result<(i64, Vec<Revocation>), StoreError> {
-        let rows = sqlx::query(
-            "SELECT seq, sid, user_id, issued_until, until FROM revocations WHERE seq > ?1 ORDER BY seq",
+        let rows = query(
+            "SELECT seq, sid, user_id, issued_until, until FROM revocations WHERE seq > $1 ORDER BY seq",
         )
         .bind(after)
-        .fetch_all(self.pool()?)
+        .fetch_all(&mut self.watching_connection().await?)
         .await?;
         let mut last = after;
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
-            last = row.try_get("seq")?;
-            let until_ms = row.try_get("until")?;
-            let sid: Option<String> = row.try_get("sid")?;
+            last = row.get("seq")?;
+            let until_ms = row.get("until")?;
+            let sid: Option<String> = row.get("sid")?;
             found.push(match sid {
                 Some(sid) => Revocation::Session { sid: sid.into(), until_ms },
                 None => Revocation::Issued {
-                    user_id: row.try_get::<Option<String>, _>("user_id")?.map(Arc::from),
-                    issued_until_ms: row.try_get("issued_until")?,
+                    user_id: row.get::<Option<String>>("user_id")?.map(Arc::from),
+                    issued_until_ms: row.get("issued_until")?,
                     until_ms,
                 },
             });
@@ -211,15 +214,18 @@ impl Store {
         let mut more = false;
         for statement in [
             "DELETE FROM used_refresh_tokens WHERE (sid, jti) IN \
-             (SELECT sid, jti FROM used_refresh_tokens WHERE expires_at <= ?1 LIMIT ?2)",
-            "DELETE FROM sessions WHERE sid IN (SELECT sid FROM sessions WHERE expires_at <= ?1 LIMIT ?2)",
+             (SELECT sid, jti FROM used_refresh_tokens WHERE expires_at <= $1 LIMIT $2)",
+            "DELETE FROM sessions WHERE sid IN (SELECT sid FROM sessions WHERE expires_at <= $1 LIMIT $2)",
             "DELETE FROM revocations WHERE seq IN \
-             (SELECT seq FROM revocations WHERE until <= ?1 + 600000 LIMIT ?2)",
+             (SELECT seq FROM revocations WHERE until <= $1 + 600000 LIMIT $2)",
         ] {
             let before_ms = now_ms.saturating_sub(AFTERLIFE_MS);
-            let swept =
-                sqlx::query(statement).bind(before_ms).bind(SWEEP_BATCH).execute(self.pool()?).await?;
-            more |= swept.rows_affected() >= SWEEP_BATCH.unsigned_abs();
+            let swept = query(statement)
+                .bind(before_ms)
+                .bind(SWEEP_BATCH)
+                .execute(&mut self.connection().await?)
+                .await?;
+            more |= swept >= SWEEP_BATCH.unsigned_abs();
         }
         Ok(more)
     }
@@ -235,38 +241,50 @@ impl Which {
     }
 }
 
-pub(super) async fn session(
-    connection: &mut SqliteConnection,
+const SESSION: &str = "SELECT user_id, started_at, absolute_end, credential_mark, ended_at IS NOT NULL AS has_ended, \
+                       expires_at FROM sessions WHERE sid = $1";
+/// The same, until the end of the transaction nobody else changes it. In SQLite nobody else can anyway.
+const SESSION_ALONE: Sql = Sql::of(
+    SESSION,
+    "SELECT user_id, started_at, absolute_end, credential_mark, ended_at IS NOT NULL AS has_ended, expires_at \
+     FROM sessions WHERE sid = $1 FOR UPDATE",
+);
+
+pub(super) async fn session(connection: &mut Connection, sid: &str) -> Result<Option<Recorded>, StoreError> {
+    let found = query(SESSION).bind(sid).fetch_optional(connection).await?;
+    found.as_ref().map(recorded).transpose()
+}
+
+/// The session, which nobody else changes before the transaction ends.
+pub(super) async fn session_alone(
+    transaction: &mut Transaction,
     sid: &str,
 ) -> Result<Option<Recorded>, StoreError> {
-    let row = sqlx::query(
-        "SELECT user_id, started_at, absolute_end, credential_mark, ended_at IS NOT NULL AS has_ended, expires_at \
-         FROM sessions WHERE sid = ?1",
-    )
-    .bind(sid)
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let mark: Option<Vec<u8>> = row.try_get("credential_mark")?;
-    Ok(Some(Recorded {
-        user_id: row.try_get("user_id")?,
-        started_at_ms: row.try_get("started_at")?,
-        absolute_end_ms: row.try_get("absolute_end")?,
+    let found = query(SESSION_ALONE).bind(sid).fetch_optional(transaction).await?;
+    found.as_ref().map(recorded).transpose()
+}
+
+fn recorded(row: &Row) -> Result<Recorded, StoreError> {
+    let mark: Option<Vec<u8>> = row.get("credential_mark")?;
+    Ok(Recorded {
+        user_id: row.get("user_id")?,
+        started_at_ms: row.get("started_at")?,
+        absolute_end_ms: row.get("absolute_end")?,
         // A mark of another form fits no password.
         mark: mark.map(|bytes| CredentialMark::from_bytes(bytes.try_into().unwrap_or_default())),
-        has_ended: row.try_get("has_ended")?,
-        expires_at_ms: row.try_get("expires_at")?,
-    }))
+        has_ended: row.get("has_ended")?,
+        expires_at_ms: row.get("expires_at")?,
+    })
 }
 
 pub(super) async fn insert(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     new: &NewSession<'_>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO sessions (sid, user_id, started_at, last_used_at, expires_at, absolute_end, credential_mark) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(new.sid)
     .bind(new.user_id)
@@ -274,82 +292,81 @@ pub(super) async fn insert(
     .bind(now_ms)
     .bind(new.expires_at_ms)
     .bind(new.absolute_end_ms)
-    .bind(new.mark.map(|mark| mark.as_bytes().to_vec()))
-    .execute(connection)
+    .bind(new.mark.as_ref().map(|mark| mark.as_bytes().as_slice()))
+    .execute(transaction)
     .await?;
     Ok(())
 }
 
 pub(super) async fn touch(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     sid: &str,
     expires_at_ms: i64,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE sessions SET last_used_at = ?1, expires_at = max(expires_at, ?2) WHERE sid = ?3")
+    query("UPDATE sessions SET last_used_at = $1, expires_at = CASE WHEN expires_at > $2 THEN expires_at ELSE $2 END WHERE sid = $3")
         .bind(now_ms)
         .bind(expires_at_ms)
         .bind(sid)
-        .execute(connection)
+        .execute(transaction)
         .await?;
     Ok(())
 }
 
 pub(super) async fn end(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction,
     which: &Which,
     reason: &str,
     now_ms: i64,
 ) -> Result<u64, StoreError> {
     let (sid, user_id) = which.binds();
-    let done = sqlx::query(
-        "UPDATE sessions SET ended_at = ?1, end_reason = ?2 \
-         WHERE ended_at IS NULL AND (?3 IS NULL OR sid = ?3) AND (?4 IS NULL OR user_id = ?4)",
+    query(
+        "UPDATE sessions SET ended_at = $1, end_reason = $2 \
+         WHERE ended_at IS NULL AND ($3 IS NULL OR sid = $3) AND ($4 IS NULL OR user_id = $4)",
     )
     .bind(now_ms)
     .bind(reason)
     .bind(sid)
     .bind(user_id)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
+    .execute(transaction)
+    .await
 }
 
 pub(super) async fn exchange(
-    connection: &mut SqliteConnection,
+    target: &mut impl Target,
     sid: &str,
     jti: &str,
 ) -> Result<Option<Exchange>, StoreError> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT used_at, successor_jti, successor_issued_at, successor_expires_at, EXISTS \
          (SELECT 1 FROM used_refresh_tokens AS next WHERE next.sid = used.sid AND next.jti = used.successor_jti) \
-         AS is_superseded FROM used_refresh_tokens AS used WHERE sid = ?1 AND jti = ?2",
+         AS is_superseded FROM used_refresh_tokens AS used WHERE sid = $1 AND jti = $2",
     )
     .bind(sid)
     .bind(jti)
-    .fetch_optional(connection)
+    .fetch_optional(target)
     .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Exchange {
-        used_at_ms: row.try_get("used_at")?,
-        successor_jti: row.try_get("successor_jti")?,
-        successor_issued_at: row.try_get("successor_issued_at")?,
-        successor_expires_at: row.try_get("successor_expires_at")?,
-        is_superseded: row.try_get("is_superseded")?,
+        used_at_ms: row.get("used_at")?,
+        successor_jti: row.get("successor_jti")?,
+        successor_issued_at: row.get("successor_issued_at")?,
+        successor_expires_at: row.get("successor_expires_at")?,
+        is_superseded: row.get("is_superseded")?,
     }))
 }
 
 /// Marks a refresh token as used. The primary key lets this happen once.
 pub(super) async fn use_up(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction,
     sid: &str,
     jti: &str,
     expires_at_ms: i64,
     exchange: &Exchange,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    query(
         "INSERT INTO used_refresh_tokens (sid, jti, expires_at, used_at, successor_jti, successor_issued_at, \
-         successor_expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         successor_expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(sid)
     .bind(jti)
@@ -358,21 +375,21 @@ pub(super) async fn use_up(
     .bind(&exchange.successor_jti)
     .bind(exchange.successor_issued_at)
     .bind(exchange.successor_expires_at)
-    .execute(&mut **transaction)
+    .execute(transaction)
     .await?;
     Ok(())
 }
 
-fn listed(row: &SqliteRow) -> Result<Listed, StoreError> {
-    let reason: Option<String> = row.try_get("end_reason")?;
-    let ended_at: Option<i64> = row.try_get("ended_at")?;
+fn listed(row: &Row) -> Result<Listed, StoreError> {
+    let reason: Option<String> = row.get("end_reason")?;
+    let ended_at: Option<i64> = row.get("ended_at")?;
     Ok(Listed {
-        sid: row.try_get("sid")?,
-        user_id: row.try_get("user_id")?,
-        user_name: row.try_get("user_name")?,
-        started_at_ms: row.try_get("started_at")?,
-        last_used_at_ms: row.try_get("last_used_at")?,
-        expires_at_ms: row.try_get("expires_at")?,
+        sid: row.get("sid")?,
+        user_id: row.get("user_id")?,
+        user_name: row.get("user_name")?,
+        started_at_ms: row.get("started_at")?,
+        last_used_at_ms: row.get("last_used_at")?,
+        expires_at_ms: row.get("expires_at")?,
         ended: ended_at.map(|_| reason.unwrap_or_else(|| "by hand".to_owned())),
     })
 }

@@ -6,7 +6,7 @@ use serde_json::Map;
 
 use super::*;
 use crate::keys::tests::settings;
-use crate::store::scratch::Scratch;
+use crate::store::scratch::{Place, on_both_stores};
 
 const NOW_MS: i64 = 1_795_000_000_500;
 const NOW: i64 = NOW_MS / 1000;
@@ -17,17 +17,16 @@ struct Rig {
     tokens: config::Tokens,
     clock: Clock,
     hand: Arc<AtomicI64>,
-    scratch: Scratch,
+    place: Place,
 }
 
-async fn rig(change: impl FnOnce(&mut config::Tokens)) -> Rig {
+async fn rig(place: Place, change: impl FnOnce(&mut config::Tokens)) -> Rig {
     let mut tokens = settings(Vec::new());
     change(&mut tokens);
     let (clock, hand) = Clock::manual(NOW_MS);
-    let scratch = Scratch::new();
-    let store = Store::open(&scratch.path("s.db")).await.unwrap().with_clock(clock.clone());
+    let store = place.open().await.with_clock(clock.clone());
     let sessions = Sessions::open(store.clone(), clock.clone(), &tokens).await.unwrap();
-    Rig { sessions, store, tokens, clock, hand, scratch }
+    Rig { sessions, store, tokens, clock, hand, place }
 }
 
 fn mark(password: &str) -> CredentialMark {
@@ -63,8 +62,7 @@ impl Rig {
 
     /// What another process that opens the store sees.
     async fn another(&self) -> Sessions {
-        let store = Store::open(&self.scratch.path("s.db")).await.unwrap();
-        Sessions::open(store, self.clock.clone(), &self.tokens).await.unwrap()
+        Sessions::open(self.place.open().await, self.clock.clone(), &self.tokens).await.unwrap()
     }
 }
 
@@ -72,9 +70,8 @@ fn is_revoked<T: fmt::Debug>(outcome: &Result<T, SessionError>) -> bool {
     matches!(outcome, Err(SessionError::Revoked))
 }
 
-#[tokio::test]
-async fn a_grant_has_the_times_of_the_configuration() {
-    let rig = rig(|_| {}).await;
+async fn a_grant_has_the_times_of_the_configuration(place: Place) {
+    let rig = rig(place, |_| {}).await;
     let grant = rig.login().await;
     let refresh = grant.refresh.clone().unwrap();
     assert_eq!((grant.issued_at, grant.access_expires_at), (NOW, NOW + 1800));
@@ -83,9 +80,8 @@ async fn a_grant_has_the_times_of_the_configuration() {
     assert_eq!((again.session, again.refresh), (grant.session, None));
 }
 
-#[tokio::test]
-async fn a_session_ends_with_its_password() {
-    let rig = rig(|_| {}).await;
+async fn a_session_ends_with_its_password(place: Place) {
+    let rig = rig(place, |_| {}).await;
     let grant = rig.login().await;
     let binding = rig.sessions.admit(access_of(&grant), Some(mark("old"))).await.unwrap();
     assert!(binding.recorded);
@@ -99,9 +95,8 @@ async fn a_session_ends_with_its_password() {
     assert_eq!(listed[0].ended.as_deref(), Some("password"));
 }
 
-#[tokio::test]
-async fn what_one_process_revokes_the_other_refuses() {
-    let rig = rig(|_| {}).await;
+async fn what_one_process_revokes_the_other_refuses(place: Place) {
+    let rig = rig(place, |_| {}).await;
     let other = rig.another().await;
     let grant = rig.login().await;
     let binding = other.admit(access_of(&grant), None).await.unwrap();
@@ -116,9 +111,8 @@ async fn what_one_process_revokes_the_other_refuses() {
     assert!(is_revoked(&rig.sessions.end(&granted(&grant)).await));
 }
 
-#[tokio::test]
-async fn reuse_is_counted_once_and_ends_the_session() {
-    let rig = rig(|tokens| tokens.rotate_refresh = true).await;
+async fn reuse_is_counted_once_and_ends_the_session(place: Place) {
+    let rig = rig(place, |tokens| tokens.rotate_refresh = true).await;
     let grant = rig.login().await;
     let next = rig.sessions.refresh(&granted(&grant), None).await.unwrap();
     rig.hand.fetch_add(29_999, Ordering::AcqRel);
@@ -132,9 +126,8 @@ async fn reuse_is_counted_once_and_ends_the_session() {
     assert_eq!(rig.store.sessions(&Which::All).await.unwrap()[0].ended.as_deref(), Some("reuse"));
 }
 
-#[tokio::test]
-async fn a_used_token_stays_used_when_rotation_is_switched_off() {
-    let mut rig = rig(|tokens| tokens.rotate_refresh = true).await;
+async fn a_used_token_stays_used_when_rotation_is_switched_off(place: Place) {
+    let mut rig = rig(place, |tokens| tokens.rotate_refresh = true).await;
     let grant = rig.login().await;
     rig.sessions.refresh(&granted(&grant), None).await.unwrap();
     rig.tokens.rotate_refresh = false;
@@ -142,18 +135,16 @@ async fn a_used_token_stays_used_when_rotation_is_switched_off() {
     assert!(is_revoked(&rig.another().await.refresh(&granted(&grant), None).await));
 }
 
-#[tokio::test]
-async fn a_logout_with_a_token_that_was_just_used_is_a_logout() {
-    let rig = rig(|tokens| tokens.rotate_refresh = true).await;
+async fn a_logout_with_a_token_that_was_just_used_is_a_logout(place: Place) {
+    let rig = rig(place, |tokens| tokens.rotate_refresh = true).await;
     let grant = rig.login().await;
     rig.sessions.refresh(&granted(&grant), None).await.unwrap();
     rig.sessions.end(&granted(&grant)).await.unwrap();
     assert!(is_revoked(&rig.sessions.check(&claims(Expected::Access, "x", Some(&grant.session))).await));
 }
 
-#[tokio::test]
-async fn an_absolute_end_that_is_configured_later_counts_too() {
-    let mut rig = rig(|_| {}).await;
+async fn an_absolute_end_that_is_configured_later_counts_too(place: Place) {
+    let mut rig = rig(place, |_| {}).await;
     let grant = rig.login().await;
     rig.tokens.session_lifetime = Some(Duration::from_hours(1));
     rig.hand.fetch_add(3_599_999, Ordering::AcqRel);
@@ -164,9 +155,8 @@ async fn an_absolute_end_that_is_configured_later_counts_too() {
     assert!(matches!(other.refresh(&granted(&grant), None).await, Err(SessionError::Expired)));
 }
 
-#[tokio::test]
-async fn a_token_of_another_user_belongs_to_no_session_of_this_one() {
-    let rig = rig(|_| {}).await;
+async fn a_token_of_another_user_belongs_to_no_session_of_this_one(place: Place) {
+    let rig = rig(place, |_| {}).await;
     let grant = rig.login().await;
     let mut foreign = granted(&grant);
     foreign.user_id = "2".to_owned();
@@ -175,9 +165,8 @@ async fn a_token_of_another_user_belongs_to_no_session_of_this_one() {
     assert!(rig.sessions.admit(access_of(&grant), None).await.is_ok());
 }
 
-#[tokio::test]
-async fn the_session_of_a_token_without_one_is_always_the_same() {
-    let rig = rig(|_| {}).await;
+async fn the_session_of_a_token_without_one_is_always_the_same(place: Place) {
+    let rig = rig(place, |_| {}).await;
     let foreign = claims(Expected::Refresh, &"j".repeat(255), None);
     let one = rig.sessions.refresh(&foreign, Some(mark("old"))).await.unwrap();
     let two = rig.another().await.refresh(&foreign, Some(mark("old"))).await.unwrap();
@@ -188,9 +177,8 @@ async fn the_session_of_a_token_without_one_is_always_the_same() {
     assert_eq!(Binding::of(&claims(Expected::Access, "j", None)).session, None);
 }
 
-#[tokio::test]
-async fn expired_rows_of_a_session_that_goes_on_are_swept() {
-    let rig = rig(|tokens| tokens.rotate_refresh = true).await;
+async fn expired_rows_of_a_session_that_goes_on_are_swept(place: Place) {
+    let rig = rig(place, |tokens| tokens.rotate_refresh = true).await;
     let mut grant = rig.login().await;
     for _ in 0..10 {
         let mut token = granted(&grant);
@@ -199,17 +187,13 @@ async fn expired_rows_of_a_session_that_goes_on_are_swept() {
         rig.hand.fetch_add(12 * 3_600_000, Ordering::AcqRel);
         rig.sessions.sweep().await.unwrap();
     }
-    let used: i64 = sqlx::query_scalar("SELECT count(*) FROM used_refresh_tokens")
-        .fetch_one(rig.store.pool().unwrap())
-        .await
-        .unwrap();
+    let used = rig.store.number("SELECT count(*) AS value FROM used_refresh_tokens").await;
     assert!(used <= 3, "{used} rows are kept");
     assert_eq!(rig.store.sessions(&Which::All).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn parallel_refreshes_wait_for_each_other() {
-    let rig = rig(|tokens| tokens.rotate_refresh = true).await;
+async fn parallel_refreshes_wait_for_each_other(place: Place) {
+    let rig = rig(place, |tokens| tokens.rotate_refresh = true).await;
     let grant = rig.login().await;
     let token = granted(&grant);
     let refreshes = (0..50).map(|_| rig.sessions.refresh(&token, None));
@@ -218,9 +202,8 @@ async fn parallel_refreshes_wait_for_each_other() {
     assert!(outcomes.iter().all(|outcome| outcome.as_ref().unwrap().refresh == first));
 }
 
-#[tokio::test]
-async fn a_store_that_is_away_grants_nothing() {
-    let rig = rig(|_| {}).await;
+async fn a_store_that_is_away_grants_nothing(place: Place) {
+    let rig = rig(place, |_| {}).await;
     let (kept, ended) = (rig.login().await, rig.login().await);
     rig.sessions.end(&granted(&ended)).await.unwrap();
     rig.store.close().await;
@@ -231,3 +214,61 @@ async fn a_store_that_is_away_grants_nothing() {
     assert!(is_revoked(&rig.sessions.refresh(&granted(&ended), None).await));
     assert!(is_revoked(&rig.sessions.admit(access_of(&ended), None).await));
 }
+
+async fn a_store_that_says_nothing_for_too_long_lets_nothing_pass(place: Place) {
+    let rig = rig(place, |_| {}).await;
+    let (revocations, epoch) = (rig.sessions.revocations(), rig.sessions.revocations().epoch());
+    rig.sessions.look_and_judge(Some(Duration::from_mins(1))).await;
+    assert!(!revocations.is_stale() && rig.sessions.behind() < Duration::from_mins(1));
+    let before = epoch.load(Ordering::Acquire);
+    rig.store.close().await;
+    rig.sessions.look_and_judge(Some(Duration::from_mins(1))).await;
+    assert_eq!((revocations.is_stale(), epoch.load(Ordering::Acquire)), (false, before));
+    rig.sessions.look_and_judge(Some(Duration::ZERO)).await;
+    // Who remembers a token has to look again, and sees that nothing passes.
+    assert!(revocations.is_stale() && epoch.load(Ordering::Acquire) > before);
+    rig.sessions.look_and_judge(None).await;
+    assert!(!revocations.is_stale());
+}
+
+async fn a_token_that_was_revoked_by_another_gateway_is_not_recorded(place: Place) {
+    let rig = rig(place, |_| {}).await;
+    let other = rig.another().await;
+    rig.store.end_sessions(&Which::OfUser("1".to_owned()), "revoked").await.unwrap();
+    // It has not heard of it.
+    assert!(!other.revocations().has(&Binding::of(&claims(Expected::Refresh, "f", None))));
+    assert!(is_revoked(&other.refresh(&claims(Expected::Refresh, "f", None), None).await));
+    assert!(rig.store.sessions(&Which::All).await.unwrap().is_empty());
+}
+
+async fn parallel_refreshes_of_several_gateways_have_one_successor(place: Place) {
+    let rig = rig(place, |tokens| tokens.rotate_refresh = true).await;
+    let (two, three) = (rig.another().await, rig.another().await);
+    let gateways = [&rig.sessions, &two, &three];
+    // Known and never seen: the first one of the latter also records the session.
+    for token in [granted(&rig.login().await), claims(Expected::Refresh, "foreign", None)] {
+        let refreshes = (0..30).map(|number| gateways[number % 3].refresh(&token, None));
+        let outcomes = futures_util::future::join_all(refreshes).await;
+        let first = outcomes[0].as_ref().unwrap().refresh.clone();
+        assert!(outcomes.iter().all(|outcome| outcome.as_ref().unwrap().refresh == first), "{outcomes:?}");
+    }
+    assert_eq!(rig.store.number("SELECT count(*) AS value FROM used_refresh_tokens").await, 2);
+}
+
+on_both_stores!(
+    a_store_that_says_nothing_for_too_long_lets_nothing_pass,
+    a_token_that_was_revoked_by_another_gateway_is_not_recorded,
+    parallel_refreshes_of_several_gateways_have_one_successor,
+    a_grant_has_the_times_of_the_configuration,
+    a_session_ends_with_its_password,
+    what_one_process_revokes_the_other_refuses,
+    reuse_is_counted_once_and_ends_the_session,
+    a_used_token_stays_used_when_rotation_is_switched_off,
+    a_logout_with_a_token_that_was_just_used_is_a_logout,
+    an_absolute_end_that_is_configured_later_counts_too,
+    a_token_of_another_user_belongs_to_no_session_of_this_one,
+    the_session_of_a_token_without_one_is_always_the_same,
+    expired_rows_of_a_session_that_goes_on_are_swept,
+    parallel_refreshes_wait_for_each_other,
+    a_store_that_is_away_grants_nothing,
+);

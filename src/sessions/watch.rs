@@ -1,5 +1,6 @@
 //! What happens without being asked: noticing revocations by others, and forgetting what has expired.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -42,21 +43,38 @@ impl SweepTime {
 impl Sessions {
     /// Looks for revocations by others every [`bounds::WATCH_INTERVAL_MS`] milliseconds and deletes what has expired every
     /// minute, the first time ten minutes after the start, until it is dropped.
-    pub async fn watch(&self) {
+    ///
+    /// With `refuse_after`, nothing passes any more when the store has said nothing for so long, until it does.
+    pub async fn watch(&self, refuse_after: Option<Duration>) {
         let mut ticks = tokio::time::interval(Duration::from_millis(bounds::WATCH_INTERVAL_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweeps = tokio::time::interval_at(Instant::now() + SWEEP_DELAY, SWEEP_INTERVAL);
         let mut time = SweepTime::new(self.inner.clock.now_unix_ms(), Instant::now());
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.inner.store.changes();
         loop {
             tokio::select! {
-                _ = ticks.tick() => self.look().await,
+                _ = ticks.tick() => self.look_and_judge(refuse_after).await,
+                () = changes.next() => self.look_and_judge(refuse_after).await,
                 _ = sweeps.tick() => {
                     let before_ms = time.at(self.inner.clock.now_unix_ms(), Instant::now());
                     if let Err(error) = self.sweep_until(before_ms).await {
                         tracing::warn!(%error, "expired sessions are not deleted");
                     }
                 }
+            }
+        }
+    }
+
+    pub(super) async fn look_and_judge(&self, refuse_after: Option<Duration>) {
+        self.look().await;
+        let is_stale = refuse_after.is_some_and(|limit| self.behind() > limit);
+        if is_stale != self.inner.revocations.is_stale() {
+            self.inner.revocations.set_stale(is_stale);
+            if is_stale {
+                tracing::error!("nothing is known of revocations by others for too long: tokens are refused");
+            } else {
+                tracing::info!("revocations by others are known again: tokens pass");
             }
         }
     }
@@ -137,14 +155,18 @@ impl Sessions {
 
 impl Inner {
     async fn load(&self, seen: &mut Seen) -> Result<(), StoreError> {
-        let data_version = self.store.data_version().await?;
-        if data_version == seen.data_version {
-            return Ok(());
+        let version = self.store.version().await?;
+        let is_another = version.generation != seen.version.generation;
+        if is_another || version.sessions != seen.version.sessions {
+            // Behind a new connection there may be a copy of the database that gives some numbers once more.
+            let after = if is_another { 0 } else { seen.seq };
+            // Read after the version: what is committed in between is seen at the next look once more.
+            let (seq, revoked) = self.store.revocations(after).await?;
+            self.revocations.add(revoked);
+            seen.seq = seq;
         }
-        // Read after the version: what is committed in between is seen at the next look once more.
-        let (seq, revoked) = self.store.revocations(seen.seq).await?;
-        self.revocations.add(revoked);
-        (seen.data_version, seen.seq) = (data_version, seq);
+        seen.version = version;
+        *self.known_as_of.lock().unwrap_or_else(PoisonError::into_inner) = version.as_of;
         Ok(())
     }
 }

@@ -33,6 +33,17 @@ pub enum StoreError {
         /// Where it was opened.
         path: PathBuf,
     },
+    /// Others wrote the same at the same time, and this was given up for them. Trying again will help.
+    Conflict,
+    /// The database does not answer in time: it hangs, or nothing reaches it.
+    Silent,
+    /// The URL of the database cannot be understood. It may hold a password, so no more is told.
+    Url,
+    /// The database cannot be connected to, or is not what this program can use.
+    CannotConnect {
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A statement failed.
     Unavailable {
         /// Why.
@@ -48,6 +59,10 @@ impl StoreError {
         match Self::from(error) {
             Self::Unavailable { source } => Self::CannotOpen { path: path.to_owned(), source: source.into() },
             other @ (Self::Locked
+            | Self::Conflict
+            | Self::Silent
+            | Self::Url
+            | Self::CannotConnect { .. }
             | Self::NewerSchema { .. }
             | Self::AlteredSchema { .. }
             | Self::Replaced { .. }
@@ -71,7 +86,11 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(source: sqlx::Error) -> Self {
-        if is_busy(&source) { Self::Locked } else { Self::Unavailable { source } }
+        match kind(&source) {
+            Kind::Busy => Self::Locked,
+            Kind::Conflict => Self::Conflict,
+            Kind::Other => Self::Unavailable { source },
+        }
     }
 }
 
@@ -94,6 +113,10 @@ impl fmt::Display for StoreError {
                 "the store {} is not the file that was opened: put that file back, or restart the gateway to use this one",
                 path.display()
             ),
+            Self::Conflict => f.write_str("the store was written by others at the same time"),
+            Self::Silent => f.write_str("the store does not answer in time"),
+            Self::Url => f.write_str("the URL of the store cannot be understood"),
+            Self::CannotConnect { source } => write!(f, "the store cannot be connected to: {source}"),
             Self::Unavailable { source } => write!(f, "the store cannot be used: {source}"),
         }
     }
@@ -102,20 +125,41 @@ impl fmt::Display for StoreError {
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Locked | Self::NewerSchema { .. } | Self::AlteredSchema { .. } | Self::Replaced { .. } => {
-                None
-            }
-            Self::CannotOpen { source, .. } => Some(source.as_ref()),
+            Self::Locked
+            | Self::Conflict
+            | Self::Silent
+            | Self::Url
+            | Self::NewerSchema { .. }
+            | Self::AlteredSchema { .. }
+            | Self::Replaced { .. } => None,
+            Self::CannotOpen { source, .. } | Self::CannotConnect { source } => Some(source.as_ref()),
             Self::Unavailable { source } => Some(source),
         }
     }
 }
 
-/// `SQLITE_BUSY` and `SQLITE_LOCKED`, whose extended codes have them in the low byte.
-fn is_busy(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code)
-        .and_then(|code| code.parse::<u32>().ok())
-        .is_some_and(|code| matches!(code & 0xff, 5 | 6))
+enum Kind {
+    Busy,
+    Conflict,
+    Other,
+}
+
+/// SQLite has numbers: those of `SQLITE_BUSY` and `SQLITE_LOCKED` stand in the low byte of their extended codes. PostgreSQL
+/// has five letters or digits (its manual, appendix A).
+fn kind(error: &sqlx::Error) -> Kind {
+    let Some(error) = error.as_database_error() else { return Kind::Other };
+    let Some(code) = error.code() else { return Kind::Other };
+    if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+        return match code.as_ref() {
+            // A serialization failure, a deadlock, and two who insert the same.
+            "40001" | "40P01" | "23505" => Kind::Conflict,
+            // A lock, or a statement, that took too long.
+            "55P03" | "57014" => Kind::Busy,
+            _ => Kind::Other,
+        };
+    }
+    match code.parse::<u32>() {
+        Ok(code) if matches!(code & 0xff, 5 | 6) => Kind::Busy,
+        Ok(_) | Err(_) => Kind::Other,
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Store;
 use crate::base::ids;
+use crate::base::secret::Secret;
+use crate::config::{self, StorePlace};
 
 pub(crate) struct Scratch(PathBuf);
 
@@ -34,3 +37,62 @@ impl Drop for Scratch {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+#[path = "../../tests/it/support/postgres_server.rs"]
+mod server;
+
+/// Where a test has its store.
+pub(crate) struct Place {
+    pub(crate) scratch: Scratch,
+    pub(crate) settings: config::Store,
+}
+
+impl Place {
+    /// A file.
+    pub(crate) fn sqlite() -> Self {
+        let scratch = Scratch::new();
+        let settings = config::Store::in_file(scratch.path("s.db"));
+        Self { scratch, settings }
+    }
+
+    /// A schema of the PostgreSQL server of this process; `None` where there is no such server.
+    pub(crate) fn postgres() -> Option<Self> {
+        let (url, _) = server::shared()?.empty_schema();
+        let place = Self::sqlite();
+        let settings = config::Store { place: StorePlace::Postgres(Secret::new(url)), ..place.settings };
+        Some(Self { scratch: place.scratch, settings })
+    }
+
+    /// Opens it as a process does.
+    pub(crate) async fn open(&self) -> Store {
+        Store::connect(&self.settings).await.unwrap()
+    }
+}
+
+/// Runs tests that take a place with each kind of store.
+macro_rules! on_both_stores {
+    ($($test:ident),* $(,)?) => {
+        mod in_sqlite {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(crate::store::scratch::Place::sqlite()).await;
+                }
+            )*
+        }
+
+        mod in_postgresql {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    match crate::store::scratch::Place::postgres() {
+                        Some(place) => super::$test(place).await,
+                        None => println!("no PostgreSQL on this machine, nothing was tested"),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use on_both_stores;

@@ -6,7 +6,6 @@ mod why;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use serde_json::{Map, Value};
 pub use self::why::NextBest;
 use crate::base::clock::{Clock, EARLIEST_UNIX_MS};
 use crate::base::user::{User, UserField};
-use crate::config::{Config, LogFormat, TestCaller, TestRequest, UserSource};
+use crate::config::{self, Config, LogFormat, TestCaller, TestRequest, UserSource};
 use crate::http::incoming::Incoming;
 use crate::identity::Firewall;
 use crate::rehearsal::{Client, Keys, Rehearsal, RehearsalError, Seen, SeenRequest, Stage, Walk};
@@ -41,8 +40,8 @@ pub enum People {
     AsTokensSay,
     /// Those of the configuration; with their store, where there is one.
     Configured {
-        /// The file of the store.
-        store: Option<PathBuf>,
+        /// The store.
+        store: Option<config::Store>,
         /// Whether a key was generated that tokens were signed with.
         has_generated_key: bool,
     },

@@ -271,7 +271,7 @@ fn finish(records: &mut Vec<(u64, Vec<String>)>, begins: u64, fields: &mut Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::scratch::Scratch;
+    use crate::store::scratch::{Place, on_both_stores};
     use crate::users::password::tests::cheap_hashing;
 
     const HASH: &str =
@@ -307,10 +307,8 @@ mod tests {
         assert!(matches!(open, Err(ImportError::OpenQuote(2))));
     }
 
-    #[tokio::test]
-    async fn users_of_django_keep_their_ids() {
-        let scratch = Scratch::new();
-        let store = Store::open(&scratch.path("s.db")).await.unwrap();
+    async fn users_of_django_keep_their_ids(place: Place) {
+        let store = place.open().await;
         let hashing = config::Hashing { max_memory_kib: 128 * 1024, ..cheap_hashing() };
         let pool = HashPool::new(&hashing);
         let database = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/django-auth.sqlite3");
@@ -341,10 +339,8 @@ mod tests {
         assert!(told(&again).iter().any(|text| text == "4 a user of the store has or had this id"));
     }
 
-    #[tokio::test]
-    async fn all_or_none_are_imported_and_names_are_told_apart() {
-        let scratch = Scratch::new();
-        let store = Store::open(&scratch.path("s.db")).await.unwrap();
+    async fn all_or_none_are_imported_and_names_are_told_apart(place: Place) {
+        let store = place.open().await;
         let pool = HashPool::new(&cheap_hashing());
         let content = format!("a:{HASH}\n# b\nb:{HASH}\na:{HASH}\nc:{{SHA}}x\n");
         let mut arrivals = Arrivals::of_htpasswd(content.as_bytes(), &pool);
@@ -359,4 +355,6 @@ mod tests {
         assert!(matches!(&error, ImportError::Change(name, _) if name == "b"), "{error:?}");
         assert_eq!(store.list().await.unwrap().len(), 2);
     }
+
+    on_both_stores!(users_of_django_keep_their_ids, all_or_none_are_imported_and_names_are_told_apart);
 }

@@ -15,7 +15,7 @@ use crate::base::clock::Clock;
 use crate::base::secret::Secret;
 use crate::base::user::User;
 use crate::config::{self, UserSource};
-use crate::store::{Store, StoreError};
+use crate::store::{Changes, Store, StoreError, Version};
 
 mod django;
 pub mod error;
@@ -103,7 +103,7 @@ struct StoreUsers {
 /// What the last look at the store saw.
 #[derive(Debug)]
 struct Seen {
-    data_version: i64,
+    version: Version,
     revision: i64,
     failing: bool,
 }
@@ -136,9 +136,9 @@ impl Directory {
                 let store = store.ok_or(UsersOpenError::NoStore)?.clone();
                 let dummy = StoredHash::dummy(pool.usual_cost()).map_err(UsersOpenError::Randomness)?;
                 // From here on every change is noticed, also one before the watching begins.
-                let data_version = store.data_version().await.map_err(UsersOpenError::Store)?;
+                let version = store.version().await.map_err(UsersOpenError::Store)?;
                 let revision = store.users_revision().await.map_err(UsersOpenError::Store)?;
-                let seen = Mutex::new(Seen { data_version, revision, failing: false });
+                let seen = Mutex::new(Seen { version, revision, failing: false });
                 let upgrading = Arc::new(Mutex::new(()));
                 Source::Store(StoreUsers { store, dummy: Arc::new(dummy), seen, upgrading })
             }
@@ -244,9 +244,20 @@ impl Directory {
     pub async fn watch(&self) {
         let mut ticks = tokio::time::interval(Duration::from_millis(bounds::WATCH_INTERVAL_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.changes();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = changes.next() => {}
+            }
             self.look().await;
+        }
+    }
+
+    fn changes(&self) -> Changes {
+        match &self.inner.source {
+            Source::Store(users) => users.store.changes(),
+            Source::File(_) | Source::Django(_) => Changes::none(),
         }
     }
 
@@ -351,14 +362,17 @@ impl StoreUsers {
     }
 
     async fn compare(&self, seen: &mut Seen) -> Result<Look, StoreError> {
-        let data_version = self.store.data_version().await?;
-        if data_version == seen.data_version {
+        let version = self.store.version().await?;
+        let is_another = version.generation != seen.version.generation;
+        if !is_another && version.users == seen.version.users {
             return Ok(Look::Same);
         }
         // Read after the version: what is committed in between is seen at the next look once more.
         let revision = self.store.users_revision().await?;
-        let look = if revision == seen.revision { Look::Same } else { Look::Changed };
-        (seen.data_version, seen.revision) = (data_version, revision);
+        // Behind a new connection there may be a copy of the database that counts some changes once more.
+        let is_same = revision == seen.revision && !(is_another && self.store.is_shared());
+        let look = if is_same { Look::Same } else { Look::Changed };
+        (seen.version, seen.revision) = (version, revision);
         Ok(look)
     }
 }

@@ -1,11 +1,8 @@
 //! Users in the store: what the gateway asks, and what the command line changes.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
-
 use crate::base::bounds;
 use crate::base::user::User;
-use crate::store::{Store, StoreError};
+use crate::store::{Query, Row, Store, StoreError, Transaction, query};
 
 use super::error::UserChangeError;
 use super::hash::{CredentialMark, StoredHash};
@@ -43,16 +40,16 @@ impl Store {
         let user = User { id: String::new(), name, email: email.map(str::to_owned), groups };
         let mut transaction = self.begin().await?;
         let user = self.insert(&mut transaction, user, true, hash).await?;
-        transaction.commit().await.map_err(StoreError::from)?;
+        transaction.commit().await?;
         Ok(user)
     }
 
     /// The ids that users have, or had before they were deleted.
     pub(super) async fn taken_ids(&self) -> Result<Vec<String>, StoreError> {
-        let read = sqlx::query_scalar(
-            "SELECT CAST(id AS TEXT) FROM users UNION SELECT CAST(id AS TEXT) FROM deleted_users",
-        );
-        Ok(read.fetch_all(self.pool()?).await?)
+        let taken =
+            "SELECT CAST(id AS TEXT) AS id FROM users UNION SELECT CAST(id AS TEXT) AS id FROM deleted_users";
+        let rows = query(taken).fetch_all(&mut self.connection().await?).await?;
+        rows.iter().map(|row| row.get("id")).collect()
     }
 
     /// Adds users whose names, addresses and groups are in normal form, all or none of them.
@@ -69,38 +66,37 @@ impl Store {
             let added = self.insert(&mut transaction, user, active, &hash).await;
             added.map_err(|error| (Some(index), error))?;
         }
-        transaction.commit().await.map_err(|error| (None, StoreError::from(error).into()))
+        transaction.commit().await.map_err(|error| (None, error.into()))
     }
 
     /// Adds a user within a transaction, with its id, or with one that the store gives where it has none.
     async fn insert(
         &self,
-        transaction: &mut Transaction<'static, Sqlite>,
+        transaction: &mut Transaction,
         user: User,
         active: bool,
         hash: &StoredHash,
     ) -> Result<User, UserChangeError> {
-        let inserted: Option<i64> = sqlx::query_scalar(
+        let inserted = query(
             "INSERT INTO users (id, name, email, password_hash, active, created_at, updated_at) \
-             VALUES (?6, ?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (name) DO NOTHING RETURNING id",
+             VALUES ($6, $1, $2, $3, $4, $5, $5) ON CONFLICT (name) DO NOTHING RETURNING id",
         )
         .bind(&user.name)
-        .bind(&user.email)
+        .bind(user.email.as_deref())
         .bind(hash.expose())
         .bind(active)
         .bind(self.now_unix_ms())
         .bind(number_of(&user.id))
-        .fetch_optional(&mut **transaction)
-        .await
-        .map_err(StoreError::from)?;
-        let Some(id) = inserted else { return Err(UserChangeError::NameTaken) };
+        .fetch_optional(transaction)
+        .await?;
+        let Some(row) = inserted else { return Err(UserChangeError::NameTaken) };
+        let id: i64 = row.get("id")?;
         for group in &user.groups {
-            sqlx::query("INSERT INTO user_groups (user_id, name) VALUES (?1, ?2)")
+            query("INSERT INTO user_groups (user_id, name) VALUES ($1, $2)")
                 .bind(id)
                 .bind(group)
-                .execute(&mut **transaction)
-                .await
-                .map_err(StoreError::from)?;
+                .execute(transaction)
+                .await?;
         }
         Ok(User { id: id.to_string(), ..user })
     }
@@ -114,16 +110,16 @@ impl Store {
         new: &StoredHash,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query(
-            "UPDATE users SET password_hash = ?1, credential_mark = coalesce(credential_mark, ?2), updated_at = ?3 \
-             WHERE id = ?4 AND password_hash = ?5",
+        query(
+            "UPDATE users SET password_hash = $1, credential_mark = coalesce(credential_mark, $2), updated_at = $3 \
+             WHERE id = $4 AND password_hash = $5",
         )
         .bind(new.expose())
         .bind(old.mark().as_bytes().as_slice())
         .bind(self.now_unix_ms())
         .bind(number_of(id))
         .bind(old.expose())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         transaction.commit().await?;
         Ok(())
@@ -135,14 +131,14 @@ impl Store {
     ///
     /// A [`StoreError`].
     pub async fn list(&self) -> Result<Vec<(User, bool)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, name, email, active, \
-             (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups \
+             (SELECT string_agg(name, ',') FROM user_groups WHERE user_id = users.id) AS groups \
              FROM users ORDER BY id",
         )
-        .fetch_all(self.pool()?)
+        .fetch_all(&mut self.connection().await?)
         .await?;
-        rows.iter().map(|row| Ok((user_of(row)?, row.try_get("active")?))).collect()
+        rows.iter().map(|row| Ok((user_of(row)?, row.get("active")?))).collect()
     }
 
     /// Gives a user another password, and ends what was begun with the old one.
@@ -153,19 +149,19 @@ impl Store {
     pub async fn set_password(&self, name: &str, hash: &StoredHash) -> Result<(), UserChangeError> {
         let name = normal_name(name).map_err(|_| UserChangeError::NoSuchUser)?;
         let now_ms = self.now_unix_ms();
-        let mut transaction: Transaction<'static, Sqlite> = self.begin().await?;
-        let update = "UPDATE users SET password_hash = ?1, credential_mark = NULL, updated_at = ?2 \
-                      WHERE name = ?3 RETURNING id";
-        let changed: Option<i64> = sqlx::query_scalar(update)
+        let mut transaction: Transaction = self.begin().await?;
+        let update = "UPDATE users SET password_hash = $1, credential_mark = NULL, updated_at = $2 \
+                      WHERE name = $3 RETURNING id";
+        let changed = query(update)
             .bind(hash.expose())
             .bind(now_ms)
             .bind(&name)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(StoreError::from)?;
-        let id = changed.ok_or(UserChangeError::NoSuchUser)?.to_string();
-        end_sessions(&mut transaction, &id, now_ms).await.map_err(StoreError::from)?;
-        transaction.commit().await.map_err(StoreError::from)?;
+            .fetch_optional(&mut transaction)
+            .await?;
+        let id: i64 = changed.ok_or(UserChangeError::NoSuchUser)?.get("id")?;
+        let id = id.to_string();
+        end_sessions(&mut transaction, &id, now_ms).await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -175,7 +171,7 @@ impl Store {
     ///
     /// A [`UserChangeError`].
     pub async fn set_active(&self, name: &str, active: bool) -> Result<(), UserChangeError> {
-        let update = sqlx::query("UPDATE users SET active = ?1, updated_at = ?2 WHERE name = ?3")
+        let update = query("UPDATE users SET active = $1, updated_at = $2 WHERE name = $3")
             .bind(active)
             .bind(self.now_unix_ms());
         self.change(name, update).await
@@ -197,22 +193,23 @@ impl Store {
         let (add, remove): (Result<Vec<_>, _>, Result<Vec<_>, _>) = (normal(add), normal(remove));
         let (add, remove) = (add.map_err(UserChangeError::Group)?, remove.map_err(UserChangeError::Group)?);
         let name = normal_name(name).map_err(|_| UserChangeError::NoSuchUser)?;
-        let mut transaction: Transaction<'static, Sqlite> = self.begin().await?;
-        let found = sqlx::query_scalar("SELECT id FROM users WHERE name = ?1").bind(&name);
-        let id: Option<i64> = found.fetch_optional(&mut *transaction).await.map_err(StoreError::from)?;
-        let id = id.ok_or(UserChangeError::NoSuchUser)?;
+        let mut transaction: Transaction = self.begin().await?;
+        let found = query("SELECT id FROM users WHERE name = $1").bind(&name);
+        let found = found.fetch_optional(&mut transaction).await?;
+        let id: i64 = found.ok_or(UserChangeError::NoSuchUser)?.get("id")?;
         for (statement, groups) in [
-            ("INSERT OR IGNORE INTO user_groups (user_id, name) VALUES (?1, ?2)", add),
-            ("DELETE FROM user_groups WHERE user_id = ?1 AND name = ?2", remove),
+            ("INSERT INTO user_groups (user_id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", add),
+            ("DELETE FROM user_groups WHERE user_id = $1 AND name = $2", remove),
         ] {
             for group in groups {
-                let change = sqlx::query(statement).bind(id).bind(group);
-                change.execute(&mut *transaction).await.map_err(StoreError::from)?;
+                let change = query(statement).bind(id).bind(&group);
+                change.execute(&mut transaction).await?;
             }
         }
-        let left = sqlx::query_scalar("SELECT name FROM user_groups WHERE user_id = ?1").bind(id);
-        let left: Vec<String> = left.fetch_all(&mut *transaction).await.map_err(StoreError::from)?;
-        transaction.commit().await.map_err(StoreError::from)?;
+        let left = query("SELECT name FROM user_groups WHERE user_id = $1").bind(id);
+        let left = left.fetch_all(&mut transaction).await?;
+        let left = left.iter().map(|row| row.get("name")).collect::<Result<_, _>>()?;
+        transaction.commit().await?;
         Ok(in_order(left))
     }
 
@@ -222,64 +219,60 @@ impl Store {
     ///
     /// A [`UserChangeError`].
     pub async fn delete(&self, name: &str) -> Result<(), UserChangeError> {
-        self.change(name, sqlx::query("DELETE FROM users WHERE name = ?1")).await
+        self.change(name, query("DELETE FROM users WHERE name = $1")).await
     }
 
     /// Runs a statement whose last parameter is the name; it must change exactly that user.
-    async fn change(
-        &self,
-        name: &str,
-        statement: sqlx::query::Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
-    ) -> Result<(), UserChangeError> {
+    async fn change(&self, name: &str, statement: Query<'_>) -> Result<(), UserChangeError> {
         // A text that is no name is nobody's name.
         let name = normal_name(name).map_err(|_| UserChangeError::NoSuchUser)?;
-        let mut transaction: Transaction<'static, Sqlite> = self.begin().await?;
-        let done = statement.bind(name).execute(&mut *transaction).await.map_err(StoreError::from)?;
-        if done.rows_affected() == 0 {
+        let mut transaction: Transaction = self.begin().await?;
+        let done = statement.bind(&name).execute(&mut transaction).await?;
+        if done == 0 {
             return Err(UserChangeError::NoSuchUser);
         }
-        transaction.commit().await.map_err(StoreError::from)?;
+        transaction.commit().await?;
         Ok(())
     }
 
     /// A number that rises with every change of a user or a group.
     pub(super) async fn users_revision(&self) -> Result<i64, StoreError> {
-        let read = sqlx::query_scalar("SELECT value FROM revisions WHERE topic = 'users'");
-        Ok(read.fetch_one(self.pool()?).await?)
+        let read = query("SELECT value FROM revisions WHERE topic = 'users'");
+        read.fetch_one(&mut self.watching_connection().await?).await?.get("value")
     }
 
     /// The user of this name, which is in normal form.
     pub(super) async fn user_by_name(&self, name: &str) -> Result<Option<Record>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT id, name, email, active, password_hash, credential_mark, \
-             (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups \
-             FROM users WHERE name = ?1",
+             (SELECT string_agg(name, ',') FROM user_groups WHERE user_id = users.id) AS groups \
+             FROM users WHERE name = $1",
         )
         .bind(name)
-        .fetch_optional(self.pool()?)
+        .fetch_optional(&mut self.connection().await?)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let hash = zeroize::Zeroizing::new(row.try_get("password_hash")?);
+        let hash = zeroize::Zeroizing::new(row.get("password_hash")?);
         let mark = mark_of(&row)?;
-        Ok(Some(Record { user: user_of(&row)?, active: row.try_get("active")?, hash, mark }))
+        Ok(Some(Record { user: user_of(&row)?, active: row.get("active")?, hash, mark }))
     }
 
     /// The user of this id. One statement, so that user, groups and "has there ever been one" are of one moment.
     pub(super) async fn user_by_id(&self, id: &str) -> Result<Lookup, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT users.id, users.name, email, active, password_hash, credential_mark, \
-             (SELECT group_concat(name, ',') FROM user_groups WHERE user_id = users.id) AS groups, \
+             (SELECT string_agg(name, ',') FROM user_groups WHERE user_id = users.id) AS groups, \
              users.id IS NOT NULL OR EXISTS (SELECT 1 FROM users) OR EXISTS (SELECT 1 FROM deleted_users) \
-             AS managed FROM (SELECT 1) LEFT JOIN users ON users.id = ?1",
+             AS managed FROM (SELECT 1) AS one LEFT JOIN users ON users.id = $1",
         )
         .bind(number_of(id))
-        .fetch_one(self.pool()?)
+        .fetch_one(&mut self.connection().await?)
         .await?;
-        if row.try_get::<Option<i64>, _>("id")?.is_none() {
-            let managed: bool = row.try_get("managed")?;
+        if row.get::<Option<i64>>("id")?.is_none() {
+            let managed: bool = row.get("managed")?;
             return Ok(if managed { Lookup::Unknown } else { Lookup::Unmanaged });
         }
-        let active: bool = row.try_get("active")?;
+        let active: bool = row.get("active")?;
         if !active {
             return Ok(Lookup::Inactive);
         }
@@ -288,40 +281,38 @@ impl Store {
 }
 
 /// Ends the sessions of a user whose password changes, and revokes what was issued outside of them.
-async fn end_sessions(
-    transaction: &mut Transaction<'static, Sqlite>,
-    user_id: &str,
-    now_ms: i64,
-) -> Result<(), sqlx::Error> {
+async fn end_sessions(transaction: &mut Transaction, user_id: &str, now_ms: i64) -> Result<(), StoreError> {
     let end =
-        "UPDATE sessions SET ended_at = ?2, end_reason = 'password' WHERE user_id = ?1 AND ended_at IS NULL";
-    sqlx::query(end).bind(user_id).bind(now_ms).execute(&mut **transaction).await?;
+        "UPDATE sessions SET ended_at = $2, end_reason = 'password' WHERE user_id = $1 AND ended_at IS NULL";
+    query(end).bind(user_id).bind(now_ms).execute(transaction).await?;
     // As long as the longest token lives, and ten minutes for any leeway.
     let until_ms = now_ms.saturating_add((bounds::MAX_TOKEN_LIFETIME_SECONDS + 600) * 1000);
-    sqlx::query("INSERT INTO revocations (user_id, issued_until, until) VALUES (?1, ?2, ?3)")
+    query("INSERT INTO revocations (user_id, issued_until, until) VALUES ($1, $2, $3)")
         .bind(user_id)
         .bind(now_ms)
         .bind(until_ms)
-        .execute(&mut **transaction)
+        .execute(transaction)
         .await?;
+    // Once more: what another gateway has recorded until the revocation had its number is seen now.
+    query(end).bind(user_id).bind(now_ms).execute(transaction).await?;
     Ok(())
 }
 
-fn user_of(row: &SqliteRow) -> Result<User, StoreError> {
-    let id: i64 = row.try_get("id")?;
-    let joined: Option<String> = row.try_get("groups")?;
+fn user_of(row: &Row) -> Result<User, StoreError> {
+    let id: i64 = row.get("id")?;
+    let joined: Option<String> = row.get("groups")?;
     let groups = joined.iter().flat_map(|joined| joined.split(',')).map(str::to_owned).collect();
-    let (name, email) = (row.try_get("name")?, row.try_get("email")?);
+    let (name, email) = (row.get("name")?, row.get("email")?);
     Ok(User { id: id.to_string(), name, email, groups: in_order(groups) })
 }
 
 /// The mark that was kept when the hash was replaced, or that of the hash.
-fn mark_of(row: &SqliteRow) -> Result<CredentialMark, StoreError> {
-    let kept: Option<Vec<u8>> = row.try_get("credential_mark")?;
+fn mark_of(row: &Row) -> Result<CredentialMark, StoreError> {
+    let kept: Option<Vec<u8>> = row.get("credential_mark")?;
     if let Some(kept) = kept.and_then(|kept| <[u8; 16]>::try_from(kept).ok()) {
         return Ok(CredentialMark::from_bytes(kept));
     }
-    let hash: zeroize::Zeroizing<String> = zeroize::Zeroizing::new(row.try_get("password_hash")?);
+    let hash: zeroize::Zeroizing<String> = zeroize::Zeroizing::new(row.get("password_hash")?);
     Ok(CredentialMark::of(&hash))
 }
 
@@ -340,25 +331,19 @@ fn number_of(id: &str) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::base::clock::Clock;
-    use crate::store::scratch::Scratch;
+    use crate::store::scratch::{Place, on_both_stores};
     use crate::users::hash::Cost;
 
     fn hash() -> StoredHash {
         StoredHash::dummy(Cost::usual(64, 1)).unwrap()
     }
 
-    async fn store(scratch: &Scratch) -> Store {
-        Store::open(&scratch.path("s.db")).await.unwrap()
-    }
-
     fn strings(items: &[&str]) -> Vec<String> {
         items.iter().map(|&item| item.to_owned()).collect()
     }
 
-    #[tokio::test]
-    async fn a_user_is_found_as_it_was_added() {
-        let scratch = Scratch::new();
-        let store = store(&scratch).await.with_clock(Clock::manual(5_000).0);
+    async fn a_user_is_found_as_it_was_added(place: Place) {
+        let store = place.open().await.with_clock(Clock::manual(5_000).0);
         let groups = strings(&["staff", "ﬁnance", "staff"]);
         let added = store.add("Ａlice", Some("a@example.com"), &groups, &hash()).await.unwrap();
         let expected = User {
@@ -374,17 +359,11 @@ mod tests {
         let record = store.user_by_name("Alice").await.unwrap().unwrap();
         assert_eq!((record.user, record.active), (expected.clone(), true));
         assert_eq!(store.list().await.unwrap(), [(expected, true)]);
-        let times: (i64, i64) = sqlx::query_as("SELECT created_at, updated_at FROM users")
-            .fetch_one(store.pool().unwrap())
-            .await
-            .unwrap();
-        assert_eq!(times, (5_000, 5_000));
+        assert_eq!(store.number("SELECT created_at + updated_at AS value FROM users").await, 10_000);
     }
 
-    #[tokio::test]
-    async fn names_are_one_in_normal_form_and_two_in_case() {
-        let scratch = Scratch::new();
-        let store = store(&scratch).await;
+    async fn names_are_one_in_normal_form_and_two_in_case(place: Place) {
+        let store = place.open().await;
         store.add("ﬁ", None, &[], &hash()).await.unwrap();
         let taken = store.add("fi", None, &[], &hash()).await.unwrap_err();
         assert!(matches!(taken, UserChangeError::NameTaken));
@@ -392,10 +371,8 @@ mod tests {
         assert_eq!(store.list().await.unwrap().len(), 2);
     }
 
-    #[tokio::test]
-    async fn bad_input_adds_nothing() {
-        let scratch = Scratch::new();
-        let store = store(&scratch).await;
+    async fn bad_input_adds_nothing(place: Place) {
+        let store = place.open().await;
         let bad = [
             store.add("", None, &[], &hash()).await.unwrap_err(),
             store.add("a", Some("nowhere"), &[], &hash()).await.unwrap_err(),
@@ -409,10 +386,8 @@ mod tests {
         assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Unmanaged);
     }
 
-    #[tokio::test]
-    async fn changes_apply_to_one_user() {
-        let scratch = Scratch::new();
-        let store = store(&scratch).await;
+    async fn changes_apply_to_one_user(place: Place) {
+        let store = place.open().await;
         store.add("a", None, &[], &hash()).await.unwrap();
         store.add("b", None, &[], &hash()).await.unwrap();
         let before = store.user_by_name("b").await.unwrap().unwrap().hash;
@@ -435,10 +410,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_deleted_user_leaves_a_tombstone() {
-        let scratch = Scratch::new();
-        let store = store(&scratch).await;
+    async fn a_deleted_user_leaves_a_tombstone(place: Place) {
+        let store = place.open().await;
         assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Unmanaged);
         assert_eq!(store.user_by_id("alice").await.unwrap(), Lookup::Unmanaged);
         store.add("a", None, &strings(&["g"]), &hash()).await.unwrap();
@@ -447,30 +420,22 @@ mod tests {
         for id in ["1", "2", "alice", ""] {
             assert_eq!(store.user_by_id(id).await.unwrap(), Lookup::Unknown, "{id}");
         }
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM user_groups")
-            .fetch_one(store.pool().unwrap())
-            .await
-            .unwrap();
-        assert_eq!(left, 0);
+        assert_eq!(store.number("SELECT count(*) AS value FROM user_groups").await, 0);
         // The name is free again, the id is not.
         assert_eq!(store.add("a", None, &[], &hash()).await.unwrap().id, "2");
         assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Unknown);
     }
 
-    #[tokio::test]
-    async fn an_id_has_one_spelling() {
-        let scratch = Scratch::new();
-        let store = store(&scratch).await;
+    async fn an_id_has_one_spelling(place: Place) {
+        let store = place.open().await;
         store.add("a", None, &[], &hash()).await.unwrap();
         for id in ["01", "+1", " 1", "1.0", "1e0", "１", "-1", "99999999999999999999"] {
             assert_eq!(store.user_by_id(id).await.unwrap(), Lookup::Unknown, "{id}");
         }
     }
 
-    #[tokio::test]
-    async fn the_revision_rises_with_users_only() {
-        let scratch = Scratch::new();
-        let store = store(&scratch).await;
+    async fn the_revision_rises_with_users_only(place: Place) {
+        let store = place.open().await;
         let mut last = store.users_revision().await.unwrap();
         store.add("a", None, &strings(&["g"]), &hash()).await.unwrap();
         let statements = [
@@ -484,16 +449,14 @@ mod tests {
             let now = store.users_revision().await.unwrap();
             assert!(now > last, "before {statement}");
             last = now;
-            sqlx::query(statement).execute(store.pool().unwrap()).await.unwrap();
+            store.run(statement).await.unwrap();
         }
         assert!(store.users_revision().await.unwrap() > last);
         assert_eq!(store.user_by_id("1").await.unwrap(), Lookup::Unknown, "deleted by hand");
     }
 
-    #[tokio::test]
-    async fn writers_wait_for_each_other() {
-        let scratch = Scratch::new();
-        let (one, two) = (store(&scratch).await, store(&scratch).await);
+    async fn writers_wait_for_each_other(place: Place) {
+        let (one, two) = (place.open().await, place.open().await);
         let hash = hash();
         let names: Vec<String> = (0..12).map(|number| format!("user{number}")).collect();
         let added = futures_util::future::join_all(names.iter().enumerate().map(|(index, name)| {
@@ -505,13 +468,11 @@ mod tests {
         assert_eq!(one.list().await.unwrap().len(), 12);
     }
 
-    #[tokio::test]
-    async fn errors_hold_no_hash() {
-        let scratch = Scratch::new();
-        let store = store(&scratch).await;
+    async fn errors_hold_no_hash(place: Place) {
+        let store = place.open().await;
         let hash = hash();
         store.add("a", None, &[], &hash).await.unwrap();
-        sqlx::query("DROP TABLE user_groups").execute(store.pool().unwrap()).await.unwrap();
+        store.run("DROP TABLE user_groups").await.unwrap();
         let errors = [
             store.add("a", None, &[], &hash).await.unwrap_err(),
             store.add("b", None, &strings(&["g"]), &hash).await.unwrap_err(),
@@ -523,4 +484,16 @@ mod tests {
         let record = store.user_by_name("a").await;
         assert!(record.is_err(), "half a user is no user");
     }
+
+    on_both_stores!(
+        a_user_is_found_as_it_was_added,
+        names_are_one_in_normal_form_and_two_in_case,
+        bad_input_adds_nothing,
+        changes_apply_to_one_user,
+        a_deleted_user_leaves_a_tombstone,
+        an_id_has_one_spelling,
+        the_revision_rises_with_users_only,
+        writers_wait_for_each_other,
+        errors_hold_no_hash,
+    );
 }

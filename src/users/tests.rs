@@ -3,7 +3,8 @@ use std::path::Path;
 use super::password::tests::cheap_hashing;
 use super::*;
 use crate::config::Hashing;
-use crate::store::scratch::Scratch;
+use crate::store::query;
+use crate::store::scratch::{Place, Scratch, on_both_stores};
 
 const BCRYPT_COST: u32 = 4;
 
@@ -11,8 +12,8 @@ fn users(source: UserSource) -> config::Users {
     config::Users { source, hashing: cheap_hashing(), lockout: config::Lockout::default() }
 }
 
-async fn over_store(path: &Path) -> (Store, Directory) {
-    let store = Store::open(path).await.unwrap();
+async fn over_store(place: &Place) -> (Store, Directory) {
+    let store = place.open().await;
     let directory = Directory::open(&users(UserSource::Store), Some(&store), Clock::System).await.unwrap();
     (store, directory)
 }
@@ -46,10 +47,8 @@ fn accepted(login: Login) -> User {
     }
 }
 
-#[tokio::test]
-async fn store_users_log_in_by_name_and_password() {
-    let scratch = Scratch::new();
-    let (store, directory) = over_store(&scratch.path("s.db")).await;
+async fn store_users_log_in_by_name_and_password(place: Place) {
+    let (store, directory) = over_store(&place).await;
     let user = store.add("Alice", None, &["g".to_owned()], &hashed("right").await).await.unwrap();
     assert_eq!(accepted(login(&directory, "Alice", "right").await), user);
     assert_eq!(accepted(login(&directory, "Ａlice", "right").await), user);
@@ -72,10 +71,8 @@ async fn store_users_log_in_by_name_and_password() {
     assert_eq!(login(&directory, &name, "right").await, Login::Refused);
 }
 
-#[tokio::test]
-async fn a_disabled_deleted_or_changed_user_is_refused() {
-    let scratch = Scratch::new();
-    let (store, directory) = over_store(&scratch.path("s.db")).await;
+async fn a_disabled_deleted_or_changed_user_is_refused(place: Place) {
+    let (store, directory) = over_store(&place).await;
     store.add("a", None, &[], &hashed("old").await).await.unwrap();
     store.set_active("a", false).await.unwrap();
     assert_eq!(login(&directory, "a", "old").await, Login::Refused);
@@ -89,10 +86,8 @@ async fn a_disabled_deleted_or_changed_user_is_refused() {
     assert_eq!(directory.find("1").await.unwrap(), Lookup::Unknown);
 }
 
-#[tokio::test]
-async fn every_refusal_does_the_same_work() {
-    let scratch = Scratch::new();
-    let (store, directory) = over_store(&scratch.path("s.db")).await;
+async fn every_refusal_does_the_same_work(place: Place) {
+    let (store, directory) = over_store(&place).await;
     store.add("a", None, &[], &hashed("right").await).await.unwrap();
     store.add("off", None, &[], &hashed("right").await).await.unwrap();
     store.set_active("off", false).await.unwrap();
@@ -103,12 +98,9 @@ async fn every_refusal_does_the_same_work() {
     }
 }
 
-#[tokio::test]
-async fn the_epoch_follows_changes_by_others() {
-    let scratch = Scratch::new();
-    let path = scratch.path("s.db");
-    let (_, directory) = over_store(&path).await;
-    let other = Store::open(&path).await.unwrap();
+async fn the_epoch_follows_changes_by_others(place: Place) {
+    let (_, directory) = over_store(&place).await;
+    let other = place.open().await;
     directory.look().await;
     assert_eq!(epoch(&directory), 0);
     other.add("a", None, &[], &hashed("x").await).await.unwrap();
@@ -120,7 +112,7 @@ async fn the_epoch_follows_changes_by_others() {
     directory.look().await;
     assert_eq!(epoch(&directory), 2);
     // What is no change of users is none.
-    sqlx::query("INSERT INTO revisions VALUES ('other', 1)").execute(other.pool().unwrap()).await.unwrap();
+    other.run("INSERT INTO revisions VALUES ('other', 1)").await.unwrap();
     directory.look().await;
     assert_eq!(epoch(&directory), 2);
     other.delete("a").await.unwrap();
@@ -128,10 +120,8 @@ async fn the_epoch_follows_changes_by_others() {
     assert_eq!(epoch(&directory), 3);
 }
 
-#[tokio::test]
-async fn watching_raises_the_epoch() {
-    let scratch = Scratch::new();
-    let (store, directory) = over_store(&scratch.path("s.db")).await;
+async fn watching_raises_the_epoch(place: Place) {
+    let (store, directory) = over_store(&place).await;
     let watching = tokio::spawn({
         let directory = directory.clone();
         async move { directory.watch().await }
@@ -146,10 +136,8 @@ async fn watching_raises_the_epoch() {
     watching.abort();
 }
 
-#[tokio::test]
-async fn a_store_that_cannot_be_read_refuses_nobody() {
-    let scratch = Scratch::new();
-    let (store, directory) = over_store(&scratch.path("s.db")).await;
+async fn a_store_that_cannot_be_read_refuses_nobody(place: Place) {
+    let (store, directory) = over_store(&place).await;
     store.add("a", None, &[], &hashed("x").await).await.unwrap();
     store.close().await;
     for name in ["a", "nobody"] {
@@ -161,17 +149,12 @@ async fn a_store_that_cannot_be_read_refuses_nobody() {
     assert!(epoch(&directory) <= 1);
 }
 
-#[tokio::test]
-async fn a_stored_hash_that_cannot_be_run_is_an_error_without_the_hash() {
-    let scratch = Scratch::new();
-    let (store, directory) = over_store(&scratch.path("s.db")).await;
+async fn a_stored_hash_that_cannot_be_run_is_an_error_without_the_hash(place: Place) {
+    let (store, directory) = over_store(&place).await;
     let costly = StoredHash::dummy(hash::Cost::usual(4096, 1)).unwrap();
     store.add("costly", None, &[], &costly).await.unwrap();
     store.add("odd", None, &[], &costly).await.unwrap();
-    sqlx::query("UPDATE users SET password_hash = 'hunter2' WHERE name = 'odd'")
-        .execute(store.pool().unwrap())
-        .await
-        .unwrap();
+    store.run("UPDATE users SET password_hash = 'hunter2' WHERE name = 'odd'").await.unwrap();
     for name in ["costly", "odd"] {
         let error = directory.authenticate(name, &Secret::new("sesame")).await.unwrap_err();
         assert!(matches!(error, UsersError::Unavailable(Unavailable::Hash(_))), "{error:?}");
@@ -299,10 +282,8 @@ async fn a_toml_file_says_in_which_line_it_is_wrong() {
 
 const PBKDF2: &str = "pbkdf2_sha256$1000$seasaltseasaltseasalt2$3eEzfEiTlx532fpLG6TKjzr5axW6cTEHcBY0vfliXQ4=";
 
-#[tokio::test]
-async fn a_foreign_hash_is_upgraded_at_login_and_the_mark_stays() {
-    let scratch = Scratch::new();
-    let (store, directory) = over_store(&scratch.path("s.db")).await;
+async fn a_foreign_hash_is_upgraded_at_login_and_the_mark_stays(place: Place) {
+    let (store, directory) = over_store(&place).await;
     store.add("a", None, &[], &StoredHash::parse(PBKDF2).unwrap()).await.unwrap();
     let mark = CredentialMark::of(PBKDF2);
     assert_eq!(login(&directory, "a", "wrong").await, Login::Refused);
@@ -321,22 +302,20 @@ async fn a_foreign_hash_is_upgraded_at_login_and_the_mark_stays() {
     // Another password has another mark, also when it is set by hand.
     store.set_password("a", &hashed("new").await).await.unwrap();
     assert!(matches!(directory.find("1").await.unwrap(), Lookup::Active(found) if found.mark != mark));
-    sqlx::query("UPDATE users SET password_hash = ?1, credential_mark = ?2")
+    query("UPDATE users SET password_hash = $1, credential_mark = $2")
         .bind(PBKDF2)
         .bind([7_u8; 16].as_slice())
-        .execute(store.pool().unwrap())
+        .execute(&mut store.connection().await.unwrap())
         .await
         .unwrap();
     assert_eq!(store.user_by_name("a").await.unwrap().unwrap().mark, CredentialMark::from_bytes([7; 16]));
-    sqlx::query("UPDATE users SET password_hash = 'by hand'").execute(store.pool().unwrap()).await.unwrap();
+    store.run("UPDATE users SET password_hash = 'by hand'").await.unwrap();
     let found = store.user_by_name("a").await.unwrap().unwrap();
     assert_eq!(found.mark, CredentialMark::of("by hand"));
 }
 
-#[tokio::test]
-async fn an_upgrade_leaves_a_password_alone_that_was_changed() {
-    let scratch = Scratch::new();
-    let (store, _) = over_store(&scratch.path("s.db")).await;
+async fn an_upgrade_leaves_a_password_alone_that_was_changed(place: Place) {
+    let (store, _) = over_store(&place).await;
     let (old, changed) = (hashed("old").await, hashed("changed").await);
     store.add("a", None, &[], &changed).await.unwrap();
     store.upgrade_password("1", &old, &hashed("old").await).await.unwrap();
@@ -404,3 +383,15 @@ async fn ids_of_django_are_integers_and_changes_raise_the_epoch() {
     directory.look().await;
     assert_eq!(epoch(&directory), 1);
 }
+
+on_both_stores!(
+    store_users_log_in_by_name_and_password,
+    a_disabled_deleted_or_changed_user_is_refused,
+    every_refusal_does_the_same_work,
+    the_epoch_follows_changes_by_others,
+    watching_raises_the_epoch,
+    a_store_that_cannot_be_read_refuses_nobody,
+    a_stored_hash_that_cannot_be_run_is_an_error_without_the_hash,
+    a_foreign_hash_is_upgraded_at_login_and_the_mark_stays,
+    an_upgrade_leaves_a_password_alone_that_was_changed,
+);

@@ -35,7 +35,7 @@ fn seen(gateway: &Gateway, upstream: &Upstream, claims: &Value) -> Recorded {
 
 /// Puts everybody of the staff into another group.
 fn move_to_ops(gateway: &Gateway) {
-    execute(&gateway.config.store.path, "UPDATE user_groups SET name = 'ops' WHERE name = 'staff'");
+    execute(gateway.config.store.file().unwrap(), "UPDATE user_groups SET name = 'ops' WHERE name = 'staff'");
 }
 
 fn token(more: &Value) -> String {

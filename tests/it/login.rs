@@ -249,7 +249,7 @@ fn a_store_that_cannot_be_read_refuses_logins_and_nothing_else() {
     let (access, _) = gateway.login("alice", PASSWORD);
     gateway.client().get_as("/", &access).expect(200);
     let rename = |sql: &'static str| {
-        let url = format!("sqlite://{}", gateway.config.store.path.display());
+        let url = format!("sqlite://{}", gateway.config.store.file().unwrap().display());
         let options = sqlx::sqlite::SqliteConnectOptions::from_str(&url).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -301,3 +301,11 @@ fn no_answer_of_a_token_route_may_be_kept_and_ids_are_random() {
     }
     assert_eq!(statuses, BTreeSet::from([400, 401, 405, 429]));
 }
+
+crate::support::also_in_postgresql!(
+    spellings_of_a_name_are_one_and_other_names_are_others,
+    guesses_lock_out_neither_other_networks_nor_live_sessions,
+    of_a_hundred_guesses_at_once_five_are_tried,
+    a_hundred_right_logins_at_once_pass,
+    a_thousand_guesses_for_one_user_are_throttled_whatever_the_client_says_of_its_address,
+);

@@ -21,6 +21,7 @@ mod authn;
 mod availability;
 mod bench;
 mod client_certificates;
+mod cluster;
 mod contract;
 mod corpora;
 mod cors;

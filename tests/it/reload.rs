@@ -147,7 +147,7 @@ fn what_needs_a_restart_is_named_and_refused_with_everything_else() {
     let text = format!("{text}{}", route("/export", "public"));
     for mode in [Mode::Apply, Mode::DryRun] {
         let error = gateway.reload(&text, mode).unwrap_err();
-        let words = "server.workers: needs a restart\nstore.url: needs a restart\nnothing was changed";
+        let words = "server.workers: needs a restart\nstore: needs a restart\nnothing was changed";
         assert!(error.to_string().starts_with(words), "{error}");
     }
     gateway.client().get("/export", "").refused(404, "route_not_found");

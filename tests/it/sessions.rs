@@ -364,7 +364,7 @@ fn f10_the_store_holds_no_token_and_is_for_its_owner_only() {
     let (access, first) = gateway.login("alice", PASSWORD);
     let (_, second) = rotated(&gateway, &first);
     blacklist(&mut gateway.client(), &second).expect(200);
-    let directory = gateway.config.store.path.parent().unwrap().to_owned();
+    let directory = gateway.config.store.file().unwrap().parent().unwrap().to_owned();
     let mut read = 0;
     for file in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
         if !file.is_file() {
@@ -428,7 +428,11 @@ fn f11_what_has_expired_is_swept_from_store_and_memory() {
 }
 
 async fn raw(gateway: &Gateway) -> sqlx::sqlite::SqliteConnection {
-    sqlx::sqlite::SqliteConnectOptions::new().filename(&gateway.config.store.path).connect().await.unwrap()
+    sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(gateway.config.store.file().unwrap())
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// The order of the group of P-256.
@@ -640,3 +644,25 @@ fn nothing_is_issued_while_the_clock_is_in_1970() {
     rotated(&gateway, &token);
     client.get_as("/", &access).expect(200);
 }
+
+crate::support::also_in_postgresql!(
+    f1_of_parallel_refreshes_one_mints_and_all_get_the_same_successor,
+    f1_without_grace_one_of_parallel_refreshes_wins_and_the_others_end_the_session,
+    f2_reuse_after_the_grace_ends_the_family,
+    f3_the_chain_counts_and_not_the_second,
+    f4_a_used_token_stays_used_when_the_process_ends,
+    f5_nothing_survives_a_revocation_that_it_races,
+    f6_logout_ends_a_session_on_every_thread_and_after_a_restart,
+    f6_disabling_deleting_and_a_new_password_end_sessions,
+    f6_a_new_line_in_the_user_file_ends_sessions,
+    f7_a_token_does_only_what_it_is_for,
+    f8_an_id_means_nothing_in_another_name_space,
+    f9_the_absolute_end_is_never_moved,
+    f12_another_spelling_of_a_revoked_token_is_revoked_too,
+    without_rotation_a_refresh_token_works_again_and_again,
+    a_refresh_token_that_the_store_has_never_seen_begins_a_session,
+    the_command_line_ends_sessions_within_a_second_and_for_good,
+    rotation_keeps_what_the_token_says,
+    a_clock_that_was_days_ahead_at_the_start_revives_nothing,
+    nothing_is_issued_while_the_clock_is_in_1970,
+);

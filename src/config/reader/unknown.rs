@@ -15,12 +15,13 @@ impl Table<'_> {
         }
     }
 
-    /// Notes every key that was not asked for. Its value is shown only where it is known which key was meant.
+    /// Notes every key that was not asked for. Its value is shown only where it is known which key was meant, and never what is
+    /// in a table: those of header fields and of claims may hold anything.
     pub(in super::super) fn finish(self) {
         for (key, value) in self.entries.into_iter().flatten() {
             let name = key.get_ref().as_ref();
             if !self.knows(name) {
-                if !vocabulary::is_understood(name, &self.known) {
+                if value.get_ref().is_table() || !vocabulary::is_understood(name, &self.known) {
                     hidden::hide_value(self.reader.source, value);
                 }
                 let place = if self.path.is_empty() { "at" } else { "in" };

@@ -77,6 +77,8 @@ families! {
     /// No label.
     REVOCATIONS_HELD = ("tollgate_revocations_held", Gauge, None, "Revocations that are held in memory until what they revoke has expired.");
     /// No label.
+    STORE_BEHIND = ("tollgate_store_behind_milliseconds", Gauge, None, "How long ago the store last said what others have revoked.");
+    /// No label.
     HASH_QUEUE = ("tollgate_hash_queue_length", Gauge, None, "Logins and password hashes that wait.");
     /// No label.
     HASHES_REFUSED = ("tollgate_hash_queue_rejected", Counter, None, "Logins and password hashes that were refused because too many waited.");

@@ -24,7 +24,7 @@ use super::client::{Client, Response};
 use super::mint;
 use super::upstream::Upstream;
 use super::wire::find;
-use super::{DEADLINE, Scratch, eventually};
+use super::{DEADLINE, Scratch, eventually, postgres_server, store_url};
 
 /// The password of every user of the tests that need none in particular.
 pub(crate) const PASSWORD: &str = "secure-password";
@@ -33,6 +33,8 @@ pub(crate) const PASSWORD: &str = "secure-password";
 pub(crate) struct Setup {
     workers: usize,
     watch_config: bool,
+    store: String,
+    store_lines: String,
     server: String,
     limits: String,
     tokens: String,
@@ -91,6 +93,8 @@ impl Setup {
         Self {
             workers: 1,
             watch_config: false,
+            store: store_url(),
+            store_lines: String::new(),
             server: String::new(),
             limits: String::new(),
             tokens: String::new(),
@@ -106,6 +110,18 @@ impl Setup {
             people: Vec::new(),
             scratch: Scratch::new(),
         }
+    }
+
+    /// Adds lines to `[store]`.
+    pub(crate) fn store(mut self, lines: &str) -> Self {
+        self.store_lines.push_str(lines);
+        self
+    }
+
+    /// With the store of another gateway.
+    pub(crate) fn store_of(mut self, other: &Setup) -> Self {
+        self.store.clone_from(&other.store);
+        self
     }
 
     /// A gateway that lets everybody through to one upstream.
@@ -236,11 +252,23 @@ impl Setup {
     }
 
     fn text(&self) -> String {
-        let Self { workers, watch_config, server, limits, tokens, keys, users, sections, .. } = self;
+        let Self {
+            workers,
+            watch_config,
+            server,
+            limits,
+            tokens,
+            keys,
+            users,
+            sections,
+            store,
+            store_lines,
+            ..
+        } = self;
         format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n\
              watch_config = {watch_config}\n{server}\
-             [server.limits]\n{limits}[store]\nurl = \"sqlite://data/tollgate.db\"\n[tokens]\n{tokens}{keys}\
+             [server.limits]\n{limits}[store]\nurl = \"{store}\"\n{store_lines}[tokens]\n{tokens}{keys}\
              [users]\n{users}[users.hashing]\nmemory = \"8KiB\"\niterations = 1\n{sections}"
         )
     }
@@ -262,10 +290,11 @@ impl Setup {
             }
             None => (self.script.unwrap_or_default(), None),
         };
-        let store = runtime.block_on(Store::open(&config.store.path)).unwrap();
+        let store = runtime.block_on(Store::connect(&config.store)).unwrap();
         let store = Some(store.with_clock(clock.clone()));
         let ledger = Arc::new(Ledger::default());
         ledger.keep_secret(mint::SECRET);
+        ledger.keep_secret(postgres_server::PASSWORD);
         let log = Memory::default();
         let mut gateway = Gateway {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),

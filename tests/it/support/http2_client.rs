@@ -93,7 +93,8 @@ impl Http2Client {
         let method = request.method().to_string();
         let (response, mut stream) = self.begin(request, body.is_none());
         if let Some(body) = body {
-            stream.send_data(Bytes::copy_from_slice(body), true).unwrap();
+            // Whoever is refused by the head alone may have its answer, and the stream its end, by now.
+            let _answered = stream.send_data(Bytes::copy_from_slice(body), true).is_err();
         }
         self.answer(&method, response).unwrap()
     }

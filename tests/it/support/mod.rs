@@ -6,11 +6,13 @@ pub(crate) mod gateway;
 pub(crate) mod http2;
 pub(crate) mod http2_client;
 pub(crate) mod mint;
+pub(crate) mod postgres_server;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod websocket;
 pub(crate) mod wire;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -19,6 +21,45 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Client, Response};
 pub(crate) use gateway::{Gateway, Setup};
 pub(crate) use upstream::{Then, Upstream};
+
+thread_local! {
+    /// Whether the gateways of this test have their store in PostgreSQL.
+    static IN_POSTGRESQL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test whose gateways have their store in PostgreSQL. Where there is none on this machine, nothing is tested.
+pub(crate) fn in_postgresql(test: fn()) {
+    if postgres_server::shared().is_none() {
+        println!("no PostgreSQL on this machine, nothing was tested");
+        return;
+    }
+    IN_POSTGRESQL.set(true);
+    test();
+}
+
+/// The URL of a new store for a gateway.
+fn store_url() -> String {
+    match postgres_server::shared() {
+        Some(server) if IN_POSTGRESQL.get() => server.empty_schema().0,
+        _ => "sqlite://data/tollgate.db".to_owned(),
+    }
+}
+
+/// Tests that are run with a store in PostgreSQL as well.
+macro_rules! also_in_postgresql {
+    ($($test:ident),* $(,)?) => {
+        mod in_postgresql {
+            $(
+                #[test]
+                fn $test() {
+                    crate::support::in_postgresql(super::$test);
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use also_in_postgresql;
 
 /// How long anything may take before a test gives up. Nothing waits for it that goes well.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
