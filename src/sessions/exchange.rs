@@ -223,13 +223,31 @@ impl Rules {
         })
     }
 
-    /// Whether a token that was used once is used too late or too often. The chain counts before the clock.
+    /// Whether a token that was used once is used too late or too often. The chain counts before the clock, which may have
+    /// been read before another request, of another gateway perhaps, had used the token.
     pub(super) fn is_reuse(&self, exchange: &Exchange, now_ms: i64) -> bool {
-        exchange.is_superseded || now_ms >= exchange.used_at_ms.saturating_add(self.grace_ms)
+        let too_late = now_ms >= exchange.used_at_ms.saturating_add(self.grace_ms);
+        exchange.is_superseded || self.grace_ms == 0 || too_late
     }
 }
 
 /// The earlier of an `exp` in seconds and an end in milliseconds.
 fn within(expires_at: i64, end_ms: Option<i64>) -> i64 {
     end_ms.map_or(expires_at, |end_ms| expires_at.min(end_ms.div_euclid(1000)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_grace_nothing_is_used_twice_whatever_the_clocks_say() {
+        let rules = Rules { access: 60, refresh: 600, session: None, rotate: true, grace_ms: 0 };
+        let exchange = rules.successor(1_001, None).unwrap();
+        assert!(rules.is_reuse(&exchange, 1_000), "a clock that was read before the other use");
+        assert!(rules.is_reuse(&exchange, 1_001));
+        let patient = Rules { grace_ms: 500, ..rules };
+        assert!(!patient.is_reuse(&exchange, 1_000) && !patient.is_reuse(&exchange, 1_500));
+        assert!(patient.is_reuse(&exchange, 1_501));
+    }
 }
