@@ -43,7 +43,8 @@ impl Rehearsal {
 
     async fn steps(&self, client: SocketAddr, request: Request<Incoming>, walk: &mut Walk) -> Option<()> {
         let generation = self.worker.generation();
-        let exchange = request::intake(request, generation.server.limits.max_headers).ok()?;
+        let (most, accepted) = (generation.server.limits.max_headers, generation.routes.accepted());
+        let exchange = request::intake_allowing(request, most, accepted).ok()?;
         walk.path = Some(exchange.path().path().to_owned());
         if generation.token_routes.matches(exchange.path().path()).is_some() {
             return None;
