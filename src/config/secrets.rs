@@ -36,14 +36,8 @@ pub(super) fn secret(table: &mut Table<'_>, keys: &SecretKeys) -> Option<Located
     }
     let value = table.text(keys.value);
     let file = table.text(keys.file);
-    let env = table.text(keys.env);
+    let env = variable_name(table, keys.env);
     if let Some(value) = table.value(keys.value) {
-        reader.source.hide(value.span());
-    }
-    if let Some(value) = table.value(keys.env)
-        && env.as_ref().is_none_or(|name| !is_usual_name(&name.value))
-    {
-        // What is no usual name of a variable is perhaps the secret itself.
         reader.source.hide(value.span());
     }
     match (value, file, env) {
@@ -63,13 +57,7 @@ pub(super) fn file_or_variable(
 ) -> Option<Located<Secret>> {
     let reader = table.reader;
     let file = table.text(file_key);
-    let variable = table.text(variable_key);
-    if let Some(value) = table.value(variable_key)
-        && variable.as_ref().is_none_or(|name| !is_usual_name(&name.value))
-    {
-        // What is no usual name of a variable is perhaps the secret itself.
-        reader.source.hide(value.span());
-    }
+    let variable = variable_name(table, variable_key);
     match (file, variable) {
         (Some(_), Some(variable)) => {
             let complaint = Complaint::new(format!("there is both \"{file_key}\" and \"{variable_key}\""));
@@ -80,4 +68,15 @@ pub(super) fn file_or_variable(
         (None, Some(variable)) => secret_of_environment(reader, variable_key, variable),
         (None, None) => None,
     }
+}
+
+/// The name of a variable, as a key gives it. What is no usual name of one is perhaps the secret itself, and is hidden.
+fn variable_name(table: &mut Table<'_>, key: &'static str) -> Option<Located<String>> {
+    let name = table.text(key);
+    if let Some(value) = table.value(key)
+        && name.as_ref().is_none_or(|name| !is_usual_name(&name.value))
+    {
+        table.reader.source.hide(value.span());
+    }
+    name
 }
