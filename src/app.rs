@@ -316,8 +316,9 @@ async fn assemble(
     let upstreams = config.upstreams.iter().map(|settings| SharedUpstream::new(settings).map(Arc::new));
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(StartError::Upstream)?;
     let metrics = config.server.admin.map(|_| Arc::default());
+    let refusals = config.server.admin.map(|_| Arc::default());
     let spans = config.otlp.clone().map(outward::export_spans);
-    let opened = Opened { store, upstreams, firewall, tls, https_port, metrics, spans };
+    let opened = Opened { store, upstreams, firewall, tls, https_port, metrics, refusals, spans };
     let snapshot = Snapshot::assemble(config, clock, sink, opened).await?;
     for key in snapshot.ring.keys().filter(|key| key.is_exposed()) {
         tracing::warn!(kid = key.kid(), "{EXPOSED_KEY}");

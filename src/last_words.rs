@@ -27,6 +27,7 @@ impl LastWords for LastAnswer {
         let (headers, body) = refusal.render(id, &generation.realm);
         let mut account = generation.begin_last_account();
         account.refused(Some(refusal.reason()));
+        account.explain(|| refusal.grounds());
         account.answered(refusal.status().as_u16());
         account.note(|record| {
             id.clone_into(&mut record.request_id);

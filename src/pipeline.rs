@@ -338,6 +338,7 @@ fn refuse(
     // What was overdue has become this refusal; the connection may still carry it.
     call.progress.forgive();
     record.refused(Some(refusal.reason()));
+    record.explain(|| refusal.grounds());
     note(record, |record| {
         // Who broke off in the middle of a body will hardly read this answer.
         let left = call.progress.body_fault() == Some(BodyFault::Broken);

@@ -55,11 +55,12 @@ impl From<AuthnError> for Refusal {
                     .with_code("bad_authorization_header")
             }
             AuthnError::Token(fault @ TokenFault::MissingUser) => {
-                Self::new(reason, fault.message()).with_code("token_not_valid")
+                Self::new(reason, fault.message()).with_code("token_not_valid").with_cause(fault.cause())
             }
             AuthnError::Token(fault) => Self::new(reason, "Given token not valid for any token type")
                 .with_code("token_not_valid")
-                .with_message(fault.message()),
+                .with_message(fault.message())
+                .with_cause(fault.cause()),
             AuthnError::Revoked => Self::new(reason, "Given token not valid for any token type")
                 .with_code("token_not_valid")
                 .with_message("Token is blacklisted"),
@@ -76,10 +77,11 @@ impl From<AuthzError<'_>> for Refusal {
             AuthzError::CredentialsMissing => {
                 Self::new(error.reason(), "Authentication credentials were not provided.")
             }
-            AuthzError::Policy(rule) => {
+            AuthzError::Policy(rule, verdicts) => {
                 // In the words of Django REST framework.
                 let detail = "You do not have permission to perform this action.";
                 let refusal = Self::new(rule.reason(), detail).with_code("permission_denied");
+                let refusal = refusal.with_verdicts(verdicts);
                 match rule.needed_scopes() {
                     Some(scopes) => refusal.with_scopes(scopes),
                     None => refusal,
@@ -107,7 +109,8 @@ impl From<SealError> for Refusal {
 
 impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
-        Self::new(error.reason(), error.detail()).with_proxy_error(error.proxy_error())
+        let refusal = Self::new(error.reason(), error.detail()).with_proxy_error(error.proxy_error());
+        refusal.with_cause(error.to_string())
     }
 }
 

@@ -16,6 +16,7 @@ use crate::routing::{AskedClaims, RouteTable};
 use crate::sessions::Sessions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refused::Refusals;
 use crate::telemetry::sink::Sink;
 use crate::telemetry::trace::SpanSink;
 use crate::tokens::{Asserter, Issuer, Verifier};
@@ -59,6 +60,8 @@ pub struct Snapshot {
     pub sink: Sink,
     /// What data-plane threads count in; `None` where nobody can ask.
     pub metrics: Option<Arc<Metrics>>,
+    /// Where they remember what they have refused; `None` where nobody can ask.
+    pub refusals: Option<Arc<Refusals>>,
     /// Where spans go; `None` where nobody wants any.
     pub spans: Option<SpanSink>,
 }
@@ -105,6 +108,8 @@ pub struct Opened {
     pub https_port: u16,
     /// What data-plane threads count in; `None` where nobody can ask.
     pub metrics: Option<Arc<Metrics>>,
+    /// Where they remember what they have refused; `None` where nobody can ask.
+    pub refusals: Option<Arc<Refusals>>,
     /// Where spans go; `None` where nobody wants any.
     pub spans: Option<SpanSink>,
 }
@@ -152,7 +157,7 @@ impl Snapshot {
         sink: Sink,
         opened: Opened,
     ) -> Result<Self, AssemblyError> {
-        let Opened { store, upstreams, firewall, tls, https_port, metrics, spans } = opened;
+        let Opened { store, upstreams, firewall, tls, https_port, metrics, refusals, spans } = opened;
         let directory = Directory::open(&config.users, Some(&store), clock.clone()).await;
         let directory = directory.map_err(AssemblyError::Users)?;
         let sessions = Sessions::open(store.clone(), clock.clone(), &config.tokens).await;
@@ -183,6 +188,7 @@ impl Snapshot {
             clock,
             sink,
             metrics,
+            refusals,
             spans,
         })
     }
@@ -225,6 +231,7 @@ impl Snapshot {
             clock: clock.clone(),
             sink: self.sink.clone(),
             metrics: self.metrics.clone(),
+            refusals: self.refusals.clone(),
             spans: self.spans.clone(),
         }
     }

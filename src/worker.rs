@@ -196,7 +196,8 @@ impl Worker {
         crowd: Arc<Crowd>,
     ) -> Result<Self, RandomnessUnavailable> {
         let (clock, format) = (Clock::clone(&snapshot.clock), snapshot.config.log.format);
-        let access = Rc::new(AccessLog::new(snapshot.sink.clone(), clock.clone(), format));
+        let refusals = snapshot.refusals.as_ref().map(|refusals| refusals.thread());
+        let access = Rc::new(AccessLog::new(snapshot.sink.clone(), clock.clone(), format, refusals));
         let counts = snapshot.metrics.as_ref().map(|metrics| metrics.thread());
         let tracer = snapshot.spans.as_ref().map(|spans| Tracer::new(spans.clone(), clock.clone()));
         let tracer = tracer.transpose()?.map(Rc::new);

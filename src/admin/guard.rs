@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderName, Uri, header};
 use crate::base::secret::Secret;
 use crate::config::Server;
 
-/// Set by the page. Another site's page can only set it when the listener agrees, which it never does (Fetch standard,
+/// Set by the page, and by the command line. Another site's page can only set it when the listener agrees, which it never does (Fetch standard,
 /// CORS preflight).
-pub(super) const FROM_PAGE: HeaderName = HeaderName::from_static("x-tollgate-admin");
+pub const FROM_PAGE: HeaderName = HeaderName::from_static("x-tollgate-admin");
 /// Where a request of a browser comes from (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -71,7 +71,7 @@ impl Guard {
         }
     }
 
-    /// Whether the page's own code asks, and for whom the token speaks, if there is one.
+    /// Whether the page's own code asks, or the command line does, and for whom the token speaks, if there is one.
     pub(super) fn check_call(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
         self.check_page(uri, headers)?;
         if !headers.contains_key(FROM_PAGE) {

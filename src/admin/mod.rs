@@ -5,6 +5,7 @@ mod answer;
 mod guard;
 mod overview;
 mod process;
+mod refusals;
 mod reload;
 mod scrape;
 mod sessions;
@@ -23,7 +24,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use self::answer::Whole;
+pub use self::guard::FROM_PAGE;
 use self::guard::{Denied, Guard};
+pub use self::refusals::{ASKED_ID, REFUSALS};
 pub use self::reload::{Ask, Asks, CONFIG_DIGEST, Told};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::exposition::Format;
@@ -67,6 +70,7 @@ enum Asked {
     Script,
     Style,
     Overview,
+    Refusals,
     Sessions,
     Revoke,
     Reload,
@@ -82,6 +86,7 @@ impl Asked {
             "/page.js" => Self::Script,
             "/page.css" => Self::Style,
             "/api/overview" => Self::Overview,
+            REFUSALS => Self::Refusals,
             "/api/sessions" => Self::Sessions,
             "/api/sessions/revoke" => Self::Revoke,
             "/reload" => Self::Reload,
@@ -100,6 +105,7 @@ impl Asked {
             | Self::Script
             | Self::Style
             | Self::Overview
+            | Self::Refusals
             | Self::Sessions => matches!(*method, Method::GET | Method::HEAD),
         }
     }
@@ -166,6 +172,7 @@ impl Admin {
             Asked::Script => answer::page("text/javascript; charset=utf-8", include_str!("page/page.js")),
             Asked::Style => answer::page("text/css; charset=utf-8", include_str!("page/page.css")),
             Asked::Overview => answer::json(StatusCode::OK, &overview::overview(self)),
+            Asked::Refusals => refusals::list(self, request.uri().query()),
             Asked::Sessions => sessions::list(self).await,
             Asked::Revoke => sessions::revoke(self, request.into_body()).await,
             Asked::Reload => {
@@ -184,7 +191,7 @@ impl Admin {
             Asked::Metrics => guard.check_reader(uri, headers),
             Asked::Page | Asked::Script | Asked::Style => guard.check_page(uri, headers),
             Asked::Overview => guard.check_call(uri, headers),
-            Asked::Sessions | Asked::Revoke => guard.check_operator(uri, headers),
+            Asked::Refusals | Asked::Sessions | Asked::Revoke => guard.check_operator(uri, headers),
         }
     }
 

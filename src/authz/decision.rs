@@ -49,7 +49,7 @@ enum Holds {
 ///
 /// # Errors
 ///
-/// The first thing that is missing, or that must not be there.
+/// The first thing that is missing, or that must not be there. What the other rules say is for the caller to ask.
 pub fn decide<'a>(route: &'a Route, caller: &Caller, path: &str) -> Result<(), AuthzError<'a>> {
     let known = match (caller, route.auth) {
         (Caller::User(known), Auth::Required | Auth::Optional) => known,
@@ -58,7 +58,9 @@ pub fn decide<'a>(route: &'a Route, caller: &Caller, path: &str) -> Result<(), A
         (Caller::Anonymous, Auth::Required | Auth::Optional) => return Err(AuthzError::CredentialsMissing),
     };
     let Some(policy) = &route.policy else { return Ok(()) };
-    rules(policy).try_for_each(|rule| rule.check(known, path)).map_err(AuthzError::Policy)
+    rules(policy)
+        .try_for_each(|rule| rule.check(known, path))
+        .map_err(|rule| AuthzError::Policy(rule, Vec::new()))
 }
 
 /// Whether a route is only for those who have something, whom nobody can be without being known.

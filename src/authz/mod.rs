@@ -6,6 +6,7 @@ use std::fmt;
 
 pub use self::decision::{Rule, decide, rules};
 use crate::authn::{Caller, Identified};
+pub use crate::base::grounds::Verdict;
 use crate::base::reason::Reason;
 use crate::limits::rates::{Exceeded, Rates, Told};
 use crate::request::Exchange;
@@ -49,15 +50,6 @@ impl<'a> Permitted<'a> {
     }
 }
 
-/// What a rule of a policy says of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The rule, for people.
-    pub rule: String,
-    /// What it refuses the request for; `None` when it lets it pass.
-    pub refusal: Option<Reason>,
-}
-
 /// What each rule of the route's policy says of a request, also behind the first that refuses it. There are none when the
 /// caller is not known.
 pub fn verdicts(identified: &Identified<'_>) -> Vec<Verdict> {
@@ -73,22 +65,22 @@ pub fn verdicts(identified: &Identified<'_>) -> Vec<Verdict> {
 }
 
 /// Why a request may not be forwarded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum AuthzError<'a> {
     /// The route is for known callers only.
     CredentialsMissing,
-    /// This rule of the route's policy refuses the caller.
-    Policy(Rule<'a>),
+    /// This rule of the route's policy refuses the caller; what all of its rules say, for those who want to know why.
+    Policy(Rule<'a>, Vec<Verdict>),
     /// The caller has made as many requests as it may.
     RateLimited(Exceeded),
 }
 
 impl AuthzError<'_> {
     /// The stable reason.
-    pub fn reason(self) -> Reason {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::CredentialsMissing => Reason::CredentialsMissing,
-            Self::Policy(rule) => rule.reason(),
+            Self::Policy(rule, _) => rule.reason(),
             Self::RateLimited(_) => Reason::RateLimited,
         }
     }
@@ -118,6 +110,9 @@ pub fn permit<'a>(
     let path = identified.admitted().routed().exchange().path().path();
     let would_refuse = match decide(route, identified.caller(), path) {
         Ok(()) => None,
+        Err(AuthzError::Policy(rule, _)) if route.is_enforced => {
+            return Err(AuthzError::Policy(rule, verdicts(&identified)));
+        }
         Err(error) if route.is_enforced => return Err(error),
         Err(error) => Some(error.reason()),
     };

@@ -42,7 +42,7 @@ fn decided_for(lines: &str, user: User, claims: &Value, path: &str) -> Option<Re
 
 fn decided_for_caller(table: &RouteTable, caller: &Caller, path: &str) -> Option<Reason> {
     let route = table.find("any", path, &http::Method::GET).unwrap();
-    decide(route, caller, path).err().map(AuthzError::reason)
+    decide(route, caller, path).err().map(|error| error.reason())
 }
 
 fn decided(policy: &str, claims: &Value) -> Option<Reason> {

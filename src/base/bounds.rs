@@ -50,6 +50,10 @@ pub const TICK_MS: u64 = 100;
 pub const CLOSE_FRAME_WAIT_MS: u64 = 1000;
 /// How often the store and watched files are looked at for changes by others, in milliseconds.
 pub const WATCH_INTERVAL_MS: u64 = 100;
+/// Refusals that one data-plane thread remembers, so that they can be explained.
+pub const REMEMBERED_REFUSALS: usize = 1024;
+/// Bytes of a path, or of another text, that are remembered of a refusal.
+pub const REMEMBERED_TEXT_BYTES: usize = 1024;
 /// Bytes of log lines that wait for a slow sink before lines are dropped and counted.
 pub const MAX_LOG_BACKLOG_BYTES: usize = 8 * 1024 * 1024;
 /// Streams of HTTP/2 that one client connection may have open.

@@ -5,6 +5,7 @@ pub mod bounds;
 pub mod claim;
 pub mod clock;
 pub mod fields;
+pub mod grounds;
 pub mod ids;
 pub mod path;
 pub mod pattern;

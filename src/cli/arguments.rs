@@ -55,7 +55,7 @@ pub enum Verb {
     #[command(visible_alias = "validate")]
     Check(CheckArguments),
     /// Explain what becomes of a request, or why one was refused
-    Explain(ExplainArguments),
+    Explain(super::explain::ExplainArguments),
     /// Add, list and change users, also while the gateway runs
     #[command(subcommand)]
     User(UserVerb),
@@ -121,35 +121,6 @@ pub enum CheckFormat {
     Text,
     /// One JSON object
     Json,
-}
-
-/// What to explain.
-#[derive(Args, Debug, Default)]
-pub struct ExplainArguments {
-    /// The method
-    #[arg(value_name = "METHOD")]
-    pub method: String,
-    /// The URL, or a path alone
-    #[arg(value_name = "URL")]
-    pub url: String,
-    /// Who sends it: a user of the configuration
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["token", "token_file"])]
-    pub user: Option<String>,
-    /// A claim that the user's token has beside the usual ones; the value is JSON, or else text
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = super::mint::parse_claim, requires = "user")]
-    pub claims: Vec<(String, Value)>,
-    /// The token that is sent: "-" reads it from standard input, so that it is not seen in the list of processes
-    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
-    pub token: Option<String>,
-    /// A file with the token that is sent
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// A header field, such as "Accept: text/html"; may be repeated
-    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header_field)]
-    pub headers: Vec<(String, String)>,
-    /// The address that it comes from, which decides about trusted proxies
-    #[arg(long, value_name = "ADDRESS")]
-    pub from: Option<std::net::IpAddr>,
 }
 
 /// What to do with users.
@@ -356,16 +327,6 @@ pub struct NewCertificate {
     /// Replace files that are there
     #[arg(long)]
     pub force: bool,
-}
-
-/// `NAME: VALUE`.
-fn header_field(text: &str) -> Result<(String, String), String> {
-    let wrong = || format!("{text:?} is not a header field: write one such as \"Accept: text/html\"");
-    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
-    let value = value.trim();
-    let sound =
-        http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok();
-    if sound { Ok((name.to_owned(), value.to_owned())) } else { Err(wrong()) }
 }
 
 /// Where the configuration is, and who said so.

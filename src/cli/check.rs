@@ -438,6 +438,27 @@ upstream = "api"
     }
 
     #[test]
+    fn a_wildcard_of_origins_is_told_of_where_scripts_send_credentials() {
+        let scratch = Scratch::new();
+        let found = |cors: &str| {
+            let text = format!(
+                "{CAREFUL}[[routes]]\nname = \"c\"\npath = \"/c\"\nauth = \"required\"\nupstream = \"spare\"\ncors = {cors}\n"
+            );
+            told(&text, &scratch, &CheckArguments::default()).unwrap().0
+        };
+        let text = found(r#"{ origins = ["https://a.test", "https://*.b.test"], credentials = true }"#);
+        let line = "T010 scripts of every host of https://*.b.test may use route \"c\" with credentials\n";
+        assert!(text.contains(line) && text.contains("  = ignore: T010:c\n"), "{text}");
+        for sound in [
+            r#"{ origins = ["https://*.b.test"] }"#,
+            r#"{ origins = ["*"] }"#,
+            r#"{ origins = ["https://a.test"], credentials = true }"#,
+        ] {
+            assert!(!codes(&found(sound)).contains(&"T010"), "{sound}");
+        }
+    }
+
+    #[test]
     fn findings_are_ignored_by_number_and_by_what_they_are_about() {
         let scratch = Scratch::new();
         let ignored = |text: &str| Ignored::parse(text).unwrap();

@@ -9,6 +9,7 @@ use super::bench::BenchCommandError;
 use super::hash_password::PasswordInputError;
 use super::health::HealthError;
 use super::mint::MintError;
+use super::refused::RefusedError;
 use super::reload::ReloadCommandError;
 use super::user::UserCommandError;
 use crate::app::StartError;
@@ -95,6 +96,8 @@ pub enum CommandError {
     Bench(BenchCommandError),
     /// The gateway has not reloaded.
     Reload(ReloadCommandError),
+    /// A refusal cannot be explained.
+    Refused(RefusedError),
     /// The token cannot be read.
     Input(io::Error),
     /// The result cannot be written.
@@ -134,6 +137,7 @@ impl CommandError {
             | Self::Write(..)
             | Self::Health(_)
             | Self::Reload(_)
+            | Self::Refused(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::Findings,
             Self::Bench(error) => error.exit(),
@@ -204,6 +208,7 @@ impl fmt::Display for CommandError {
             Self::Health(error) => error.fmt(f),
             Self::Bench(error) => error.fmt(f),
             Self::Reload(error) => error.fmt(f),
+            Self::Refused(error) => error.fmt(f),
             Self::Input(error) => write!(f, "the token cannot be read: {error}"),
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
             Self::TakeOver(error) => {
@@ -233,6 +238,7 @@ impl std::error::Error for CommandError {
             Self::Health(error) => Some(error),
             Self::Bench(error) => Some(error),
             Self::Reload(error) => Some(error),
+            Self::Refused(error) => Some(error),
             Self::Write(_, error)
             | Self::Input(error)
             | Self::Output(error)

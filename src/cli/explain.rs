@@ -3,12 +3,16 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
-use super::arguments::ExplainArguments;
+use clap::Args;
+use serde_json::Value;
+
 use super::error::{CommandError, Exit};
 use super::token::{bare, printable, read_token};
 use super::{key, mint, people};
+use crate::base::reason::Reason;
 use crate::config::{Config, TestCaller, TestRequest};
 use crate::rehearsal::Field;
 use crate::trial::{ANYBODY, Account, People, Trial};
@@ -16,6 +20,41 @@ use crate::trial::{ANYBODY, Account, People, Trial};
 /// Parts of names of header fields whose values are not shown.
 const SECRET_NAMES: [&str; 8] =
     ["authorization", "cookie", "token", "secret", "password", "assertion", "api-key", "credential"];
+
+/// What to explain.
+#[derive(Args, Debug, Default)]
+pub struct ExplainArguments {
+    /// The method
+    #[arg(value_name = "METHOD", required_unless_present = "request_id")]
+    pub method: Option<String>,
+    /// The URL, or a path alone
+    #[arg(value_name = "URL", required_unless_present = "request_id")]
+    pub url: Option<String>,
+    /// Instead of a request that is thought up: one that a running gateway has refused of late, by its X-Request-Id
+    #[arg(long, value_name = "ID", conflicts_with_all = ["method", "url", "user", "claims", "token", "token_file", "headers", "from"])]
+    pub request_id: Option<String>,
+    /// With --request-id: the admin address [default: server.admin of the configuration]
+    #[arg(long, value_name = "HOST:PORT", requires = "request_id")]
+    pub address: Option<String>,
+    /// Who sends it: a user of the configuration
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["token", "token_file"])]
+    pub user: Option<String>,
+    /// A claim that the user's token has beside the usual ones; the value is JSON, or else text
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = super::mint::parse_claim, requires = "user")]
+    pub claims: Vec<(String, Value)>,
+    /// The token that is sent: "-" reads it from standard input, so that it is not seen in the list of processes
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// A file with the token that is sent
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A header field, such as "Accept: text/html"; may be repeated
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header_field)]
+    pub headers: Vec<(String, String)>,
+    /// The address that it comes from, which decides about trusted proxies
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+}
 
 /// Explains a request that the arguments describe.
 ///
@@ -27,7 +66,9 @@ pub fn perform(
     arguments: &ExplainArguments,
     out: &mut dyn Write,
 ) -> Result<Exit, CommandError> {
-    let request = TestRequest::parse(&arguments.method, &arguments.url).map_err(CommandError::Request)?;
+    let (method, url) = (arguments.method.as_deref(), arguments.url.as_deref());
+    let request = TestRequest::parse(method.unwrap_or_default(), url.unwrap_or_default());
+    let request = request.map_err(CommandError::Request)?;
     let request = TestRequest { headers: arguments.headers.clone(), ..request };
     let client = arguments.from.map_or(ANYBODY, |address| SocketAddr::new(address, 1024));
     let sender = sender(config, arguments)?;
@@ -86,10 +127,7 @@ fn sender(config: &Config, arguments: &ExplainArguments) -> Result<Sender, Comma
 /// What there is to say, for people.
 fn explanation(request: &TestRequest, account: &Account) -> String {
     let mut text = format!("{} {}{}\n\n", request.method, request.host, request.target);
-    let mut line = |label: &str, what: &str| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{label:<10}{}", printable(what));
-    };
+    let mut line = |label: &str, what: &str| write_line(&mut text, label, what);
     let sent = request.target.split('?').next().unwrap_or_default();
     match &account.walk.path {
         Some(path) if path == sent => line("path", path),
@@ -98,13 +136,8 @@ fn explanation(request: &TestRequest, account: &Account) -> String {
     }
     line("route", &route(account));
     line("caller", &caller(account));
-    for (index, verdict) in account.walk.verdicts.iter().enumerate() {
-        let label = if index == 0 { "policy" } else { "" };
-        match verdict.refusal {
-            None => line(label, &format!("passes   {}", verdict.rule)),
-            Some(reason) => line(label, &format!("refuses  {} ({reason})", verdict.rule)),
-        }
-    }
+    let verdicts = account.walk.verdicts.iter();
+    policy(&mut line, verdicts.map(|verdict| (verdict.rule.as_str(), verdict.refusal.map(Reason::word))));
     line("answer", &answer(account));
     match (&account.seen, account.told("upstream")) {
         (Some(seen), Some(upstream)) => {
@@ -116,6 +149,36 @@ fn explanation(request: &TestRequest, account: &Account) -> String {
         (_, _) => line("upstream", "nothing is sent"),
     }
     text
+}
+
+/// `NAME: VALUE`.
+fn header_field(text: &str) -> Result<(String, String), String> {
+    let wrong = || format!("{text:?} is not a header field: write one such as \"Accept: text/html\"");
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    let value = value.trim();
+    let sound =
+        http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok();
+    if sound { Ok((name.to_owned(), value.to_owned())) } else { Err(wrong()) }
+}
+
+/// Adds a line with a label.
+pub(super) fn write_line(text: &mut String, label: &str, what: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{label:<10}{}", printable(what));
+}
+
+/// What each rule says: it refuses the request for this reason, or lets it pass.
+pub(super) fn policy<'a>(
+    line: &mut impl FnMut(&str, &str),
+    verdicts: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+) {
+    for (index, (rule, refusal)) in verdicts.enumerate() {
+        let label = if index == 0 { "policy" } else { "" };
+        match refusal {
+            None => line(label, &format!("passes   {rule}")),
+            Some(reason) => line(label, &format!("refuses  {rule} ({reason})")),
+        }
+    }
 }
 
 fn route(account: &Account) -> String {
@@ -194,7 +257,8 @@ allow = { scopes = ["read"], match = { user_id = "{id}" } }
     }
 
     fn get(url: &str) -> ExplainArguments {
-        ExplainArguments { method: "GET".to_owned(), url: url.to_owned(), ..ExplainArguments::default() }
+        let (method, url) = (Some("GET".to_owned()), Some(url.to_owned()));
+        ExplainArguments { method, url, ..ExplainArguments::default() }
     }
 
     #[test]
@@ -255,7 +319,7 @@ upstream  nothing is sent
         let config =
             parse(CONFIG, "gateway.toml", std::path::Path::new(""), &Environment::default()).unwrap();
         for (method, url) in [("GE T", "/"), ("GET", "a.test"), ("GET", "/a b"), ("GET", "ftp://a")] {
-            let arguments = ExplainArguments { method: method.to_owned(), ..get(url) };
+            let arguments = ExplainArguments { method: Some(method.to_owned()), ..get(url) };
             let error = perform(&config, &arguments, &mut Vec::new()).unwrap_err();
             assert_eq!(error.exit(), Exit::Usage, "{method} {url}");
         }

@@ -14,6 +14,7 @@ pub mod init;
 pub mod key;
 pub mod mint;
 mod people;
+pub mod refused;
 pub mod reload;
 pub mod run;
 pub mod sample;
@@ -64,7 +65,10 @@ fn perform(arguments: Arguments, environment: &Environment) -> Result<Exit, Comm
         Verb::Demo { json } => demo::demo(json, out),
         Verb::Init { upstream } => init::init(place.path(), &upstream, environment, out),
         Verb::Check(how) => check::perform(&place.path().display().to_string(), config(), &how, out),
-        Verb::Explain(what) => explain::perform(&config()?, &what, out),
+        Verb::Explain(what) => match &what.request_id {
+            Some(id) => refused::perform(&config()?, id, what.address, out),
+            None => explain::perform(&config()?, &what, out),
+        },
         Verb::User(verb) => user::perform(&config()?, verb, out),
         Verb::Session(verb) => session::perform(&config()?, verb, out),
         Verb::Store(verb) => store::perform(&config()?, &verb, out),

@@ -94,7 +94,8 @@ fn ask(text: &str, digest: &str, is_dry_run: bool) -> Result<String, ReloadComma
     }
 }
 
-fn exchange(address: SocketAddr, request: &str) -> io::Result<String> {
+/// Sends a request whose answer ends with its connection, and returns that.
+pub(super) fn exchange(address: SocketAddr, request: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
     stream.set_write_timeout(Some(CONNECT_TIMEOUT))?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::grpc;
+use crate::base::grounds::{Grounds, Verdict};
 use crate::base::proxy_error::ProxyError;
 use crate::base::reason::Reason;
 
@@ -41,11 +42,21 @@ pub struct Refusal {
     detail: Cow<'static, str>,
     code: Option<&'static str>,
     message: Option<&'static str>,
-    scopes: Option<Box<str>>,
-    allow: Vec<Method>,
     retry_after_seconds: Option<u64>,
     proxy_error: Option<ProxyError>,
     closes: bool,
+    /// On the heap, so that those who pass need no room for it.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few refusals have.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    scopes: Option<Box<str>>,
+    allow: Vec<Method>,
+    /// The client is not told this, and neither what follows.
+    cause: Option<Cow<'static, str>>,
+    verdicts: Vec<Verdict>,
 }
 
 impl Refusal {
@@ -56,11 +67,10 @@ impl Refusal {
             detail: detail.into(),
             code: None,
             message: None,
-            scopes: None,
-            allow: Vec::new(),
             retry_after_seconds: None,
             proxy_error: None,
             closes: false,
+            rare: None,
         }
     }
 
@@ -81,14 +91,14 @@ impl Refusal {
     /// Says which scopes are needed, with blanks between them (RFC 6750 section 3).
     #[must_use]
     pub fn with_scopes(mut self, scopes: &str) -> Self {
-        self.scopes = Some(scopes.into());
+        self.rare.get_or_insert_default().scopes = Some(scopes.into());
         self
     }
 
     /// Adds the methods that are allowed (RFC 9110 section 10.2.1).
     #[must_use]
     pub fn with_allow(mut self, allow: Vec<Method>) -> Self {
-        self.allow = allow;
+        self.rare.get_or_insert_default().allow = allow;
         self
     }
 
@@ -106,6 +116,20 @@ impl Refusal {
         self
     }
 
+    /// Says what was found, for those who operate the gateway. The client is not told.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Into<Cow<'static, str>>) -> Self {
+        self.rare.get_or_insert_default().cause = Some(cause.into());
+        self
+    }
+
+    /// Says the same of the rules of a policy.
+    #[must_use]
+    pub fn with_verdicts(mut self, verdicts: Vec<Verdict>) -> Self {
+        self.rare.get_or_insert_default().verdicts = verdicts;
+        self
+    }
+
     /// Ends the connection after the answer: what follows on it cannot be trusted.
     #[must_use]
     pub fn closing(mut self) -> Self {
@@ -116,6 +140,12 @@ impl Refusal {
     /// Why.
     pub fn reason(&self) -> Reason {
         self.reason
+    }
+
+    /// Why, for those who operate the gateway.
+    pub fn grounds(&self) -> Grounds {
+        let Rare { cause, verdicts, .. } = self.rare.as_deref().cloned().unwrap_or_default();
+        Grounds { detail: self.detail.clone(), cause, verdicts }
     }
 
     /// The status code.
@@ -156,7 +186,13 @@ impl Refusal {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if self.reason == Reason::MethodNotAllowed {
-            let allow = self.allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            let allow = self
+                .rare
+                .iter()
+                .flat_map(|rare| &rare.allow)
+                .map(Method::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
             headers.extend(HeaderValue::from_str(&allow).ok().map(|allow| (header::ALLOW, allow)));
         }
         if self.reason == Reason::UpgradeRequired {
@@ -206,7 +242,7 @@ impl Refusal {
         let error = match Blame::of(self.reason) {
             Blame::Nothing => return format!("Bearer realm=\"{realm}\""),
             Blame::Rights => {
-                let scope = self.scopes.as_ref();
+                let scope = self.rare.as_ref().and_then(|rare| rare.scopes.as_ref());
                 let scope = scope.map_or_else(String::new, |scopes| format!(", scope=\"{scopes}\""));
                 return format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\"{scope}");
             }

@@ -216,8 +216,9 @@ impl Rehearsal {
                 None => Store::in_memory().await,
             };
             let store = store.map_err(RehearsalError::Store)?;
-            let (metrics, spans) = (None, None);
-            let opened = Opened { store, upstreams, firewall, tls: None, https_port: 443, metrics, spans };
+            let (metrics, refusals, spans) = (None, None, None);
+            let (tls, https_port) = (None, 443);
+            let opened = Opened { store, upstreams, firewall, tls, https_port, metrics, refusals, spans };
             let tokens = config.tokens.clone();
             let snapshot = Snapshot::assemble(config, time, sink, opened).await;
             let snapshot = snapshot.map_err(RehearsalError::Assembly)?;

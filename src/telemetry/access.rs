@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -10,8 +11,10 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::escape::json_string;
+use super::refused::{Refused, Ring, shortened};
 use super::sink::Sink;
 use crate::base::clock::Clock;
+use crate::base::grounds::Grounds;
 use crate::base::reason::Reason;
 use crate::config::LogFormat;
 
@@ -26,6 +29,31 @@ pub struct AccessLog {
     format: Cell<LogFormat>,
     lines: RefCell<Vec<u8>>,
     stopping: Cell<bool>,
+    /// Where refusals are remembered; `None` where nobody can ask for them.
+    refusals: Option<Arc<Ring>>,
+}
+
+/// What the record of a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A line of the log.
+    Line,
+    /// To be remembered if it is refused.
+    Memory,
+    /// Both.
+    LineAndMemory,
+}
+
+impl Purpose {
+    /// The purpose where requests are logged or not, and refusals remembered or not.
+    pub fn of(logs: bool, remembers: bool) -> Option<Self> {
+        match (logs, remembers) {
+            (true, true) => Some(Self::LineAndMemory),
+            (true, false) => Some(Self::Line),
+            (false, true) => Some(Self::Memory),
+            (false, false) => None,
+        }
+    }
 }
 
 /// Who ended an exchange before it was complete.
@@ -56,6 +84,7 @@ impl Ended {
 #[derive(Debug)]
 pub struct Record {
     log: Rc<AccessLog>,
+    purpose: Purpose,
     /// From the head of the request to the end of its answer.
     duration: Duration,
     /// From sending the request to the head of the answer.
@@ -80,6 +109,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// Why it was refused.
     pub reason: Option<Reason>,
+    /// What there is to say about that.
+    pub grounds: Option<Box<Grounds>>,
     /// Why it would have been refused, on a route that enforces nothing.
     pub would_refuse: Option<Reason>,
     /// Bytes of the answer's body.
@@ -91,15 +122,22 @@ pub struct Record {
 }
 
 impl AccessLog {
-    /// An access log that writes to the sink.
-    pub fn new(sink: Sink, clock: Clock, format: LogFormat) -> Self {
-        Self { sink, clock, format: Cell::new(format), lines: RefCell::default(), stopping: Cell::new(false) }
+    /// An access log that writes to the sink, and remembers refusals where they can be asked for.
+    pub fn new(sink: Sink, clock: Clock, format: LogFormat, refusals: Option<Arc<Ring>>) -> Self {
+        let (format, lines, stopping) = (Cell::new(format), RefCell::default(), Cell::new(false));
+        Self { sink, clock, format, lines, stopping, refusals }
+    }
+
+    /// Whether there is room to remember refusals.
+    pub fn can_remember(&self) -> bool {
+        self.refusals.is_some()
     }
 
     /// Begins the record of a request. As long as nobody says otherwise, it was the client who ended it.
-    pub fn begin(self: &Rc<Self>) -> Box<Record> {
+    pub fn begin(self: &Rc<Self>, purpose: Purpose) -> Box<Record> {
         Box::new(Record {
             log: Rc::clone(self),
+            purpose,
             duration: Duration::ZERO,
             upstream_duration: None,
             request_id: String::new(),
@@ -112,6 +150,7 @@ impl AccessLog {
             user: None,
             status: None,
             reason: None,
+            grounds: None,
             would_refuse: None,
             sent_bytes: 0,
             received_bytes: 0,
@@ -150,6 +189,44 @@ impl Record {
         if self.ended == Ended::Client && self.log.stopping.get() {
             self.ended = Ended::Gateway;
         }
+        match self.purpose {
+            Purpose::Line => self.write_line(),
+            Purpose::Memory => self.remember(),
+            Purpose::LineAndMemory => {
+                self.write_line();
+                self.remember();
+            }
+        }
+    }
+
+    /// Whether it is of use to say why it is refused.
+    pub(super) fn is_remembered(&self) -> bool {
+        match self.purpose {
+            Purpose::Line => false,
+            Purpose::Memory | Purpose::LineAndMemory => true,
+        }
+    }
+
+    /// Remembers it if it was refused. What was only refused on paper has passed.
+    fn remember(&mut self) {
+        let (Some(reason), Some(refusals)) = (self.reason, &self.log.refusals) else { return };
+        refusals.add(Refused {
+            request_id: shortened(&self.request_id),
+            at_unix_ms: self.log.clock.now_unix_ms(),
+            client: self.client,
+            method: shortened(&self.method),
+            host: shortened(&self.host),
+            path: shortened(&self.path),
+            route: self.route.as_deref().map(Box::from),
+            upstream: self.upstream.as_deref().map(Box::from),
+            user: self.user.as_deref().map(shortened),
+            status: self.status,
+            reason,
+            grounds: self.grounds.take(),
+        });
+    }
+
+    fn write_line(&self) {
         let mut lines = self.log.lines.borrow_mut();
         self.write(&mut lines);
         let full = lines.len() >= BATCH_BYTES;
@@ -243,6 +320,7 @@ mod tests {
 
     use super::*;
     use crate::telemetry::account::{Account, Needs};
+    use crate::telemetry::refused::Refusals;
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -270,8 +348,8 @@ mod tests {
         for format in [LogFormat::Json, LogFormat::Pretty] {
             let memory = Memory::default();
             let (sink, writer) = Sink::start(memory.clone()).unwrap();
-            let log = Rc::new(AccessLog::new(sink, Clock::manual(0).0, format));
-            let mut record = log.begin();
+            let log = Rc::new(AccessLog::new(sink, Clock::manual(0).0, format, None));
+            let mut record = log.begin(Purpose::Line);
             record.method = "GET\n".to_owned();
             record.path = "/a\r\n\u{202e}\u{1b}[1m\"".to_owned();
             drop(Account::begin(Some(record), None, None, Needs::Nothing));
@@ -286,5 +364,52 @@ mod tests {
                 assert_eq!(line["status"], 0);
             }
         }
+    }
+
+    #[test]
+    fn what_was_refused_is_remembered_whether_it_is_logged_or_not_and_nothing_else_is() {
+        let memory = Memory::default();
+        let (sink, writer) = Sink::start(memory.clone()).unwrap();
+        let refusals = Refusals::default();
+        let ring = Some(refusals.thread());
+        let log = Rc::new(AccessLog::new(sink, Clock::manual(7).0, LogFormat::Json, ring));
+        assert!(log.can_remember());
+        let end = |purpose: Purpose, id: &str, reason: Option<Reason>, would_refuse: Option<Reason>| {
+            let mut account = Account::begin(Some(log.begin(purpose)), None, None, Needs::Nothing);
+            account.note(|record| {
+                id.clone_into(&mut record.request_id);
+                record.would_refuse = would_refuse;
+            });
+            account.refused(reason);
+            account.explain(|| {
+                assert_ne!(purpose, Purpose::Line, "nobody asks for this");
+                Grounds { detail: "d".into(), ..Grounds::default() }
+            });
+        };
+        let refused = Some(Reason::GroupMissing);
+        end(Purpose::Line, "line", refused, None);
+        end(Purpose::Memory, "memory", refused, None);
+        end(Purpose::LineAndMemory, "both", refused, None);
+        end(Purpose::LineAndMemory, "passed", None, None);
+        end(Purpose::LineAndMemory, "reported", None, refused);
+        log.flush();
+        writer.flush(Duration::from_secs(10));
+        let written = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        let logged = |id: &str| written.contains(&format!("\"request_id\":\"{id}\""));
+        assert!(logged("line") && logged("both") && logged("passed") && !logged("memory"), "{written}");
+        let mut ids: Vec<_> = refusals.latest(9).iter().map(|refused| refused.request_id.clone()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, ["both".into(), "memory".into()]);
+        let found = &refusals.with_id("both")[0];
+        assert_eq!((found.reason, found.at_unix_ms), (Reason::GroupMissing, 7));
+        assert_eq!(found.grounds.as_ref().unwrap().detail, "d");
+    }
+
+    #[test]
+    fn a_record_is_for_what_somebody_wants() {
+        assert_eq!(Purpose::of(false, false), None);
+        assert_eq!(Purpose::of(true, false), Some(Purpose::Line));
+        assert_eq!(Purpose::of(false, true), Some(Purpose::Memory));
+        assert_eq!(Purpose::of(true, true), Some(Purpose::LineAndMemory));
     }
 }

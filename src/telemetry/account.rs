@@ -9,6 +9,7 @@ use super::access::{Ended, Record};
 use super::metrics::meter::{Tally, Took};
 use super::metrics::{Meter, StreamKind};
 use super::trace::{Facts, Say, Span, Told, Tracer};
+use crate::base::grounds::Grounds;
 use crate::base::reason::Reason;
 
 /// What else an account is for, beside what it is given.
@@ -159,6 +160,15 @@ impl Account {
         if let Some(tally) = &mut self.tally {
             tally.reason = reason;
         }
+    }
+
+    /// What there is to say about the refusal, where it is remembered.
+    pub fn explain(&mut self, grounds: impl FnOnce() -> Grounds) {
+        self.note(|record| {
+            if record.is_remembered() {
+                record.grounds = Some(Box::new(grounds()));
+            }
+        });
     }
 
     /// The status that is sent.

@@ -5,6 +5,7 @@ pub mod account;
 pub mod escape;
 pub mod events;
 pub mod metrics;
+pub mod refused;
 pub mod reloads;
 pub mod reported;
 pub mod sink;

@@ -65,6 +65,20 @@ impl TokenFault {
         }
     }
 
+    /// The internal text, which says more than the client is told.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Invalid(detail) => detail,
+            Self::NotYetValid => "nbf or iat lie in the future",
+            Self::Expired
+            | Self::MissingExpiry
+            | Self::MissingId
+            | Self::MissingType
+            | Self::WrongType
+            | Self::MissingUser => self.message(),
+        }
+    }
+
     /// The reason for log and metrics.
     pub fn reason(self) -> Reason {
         match self {
@@ -81,18 +95,8 @@ impl TokenFault {
 }
 
 impl fmt::Display for TokenFault {
-    /// The internal text, which says more than the client is told.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid(detail) => f.write_str(detail),
-            Self::NotYetValid => f.write_str("nbf or iat lie in the future"),
-            Self::Expired
-            | Self::MissingExpiry
-            | Self::MissingId
-            | Self::MissingType
-            | Self::WrongType
-            | Self::MissingUser => f.write_str(self.message()),
-        }
+        f.write_str(self.cause())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::connection::ClientConnection;
 use crate::http::incoming::Incoming;
 use crate::net::peer::Trust;
 use crate::request::Exchange;
-use crate::telemetry::access::AccessLog;
+use crate::telemetry::access::Record;
 use crate::telemetry::account::{Account, Needs};
 use crate::telemetry::trace::{self, Facts, Say};
 
@@ -19,7 +19,7 @@ impl Generation {
         request: &Request<Incoming>,
         id: &HeaderValue,
     ) -> Account {
-        let record = self.access.as_ref().map(AccessLog::begin);
+        let record = self.begin_record();
         let mut account = Account::begin(record, self.meter.as_ref(), Some(request.method()), self.needs());
         account.note(|record| {
             record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
@@ -32,7 +32,11 @@ impl Generation {
 
     /// Begins the account of a message that never became a request.
     pub fn begin_last_account(&self) -> Account {
-        Account::begin(self.access.as_ref().map(AccessLog::begin), self.meter.as_ref(), None, self.needs())
+        Account::begin(self.begin_record(), self.meter.as_ref(), None, self.needs())
+    }
+
+    fn begin_record(&self) -> Option<Box<Record>> {
+        self.access.as_ref().map(|(log, purpose)| log.begin(*purpose))
     }
 
     fn needs(&self) -> Needs {

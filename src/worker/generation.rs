@@ -15,7 +15,7 @@ use crate::limits::rates::Rates;
 use crate::net::tls::TlsServer;
 use crate::routing::{Route, RouteTable};
 use crate::snapshot::{Authentication, Snapshot};
-use crate::telemetry::access::AccessLog;
+use crate::telemetry::access::{AccessLog, Purpose};
 use crate::telemetry::metrics::Meter;
 use crate::telemetry::trace::Tracer;
 use crate::upstream::Upstream;
@@ -47,8 +47,8 @@ pub struct Generation {
     authentication: Arc<Authentication>,
     /// In the order of the configuration.
     pub(super) upstreams: Vec<Rc<Upstream>>,
-    /// `None` where requests are not logged.
-    pub(super) access: Option<Rc<AccessLog>>,
+    /// `None` where requests are neither logged nor remembered.
+    pub(super) access: Option<(Rc<AccessLog>, Purpose)>,
     /// `None` where nobody can ask what was counted.
     pub(super) meter: Option<Rc<Meter>>,
     /// `None` where nobody records traces.
@@ -88,6 +88,9 @@ impl Generation {
             )?),
         };
         let config = &snapshot.config;
+        // Only who has the admin token may ask for refusals.
+        let remembers = config.server.admin_token.is_some() && thread.access.can_remember();
+        let purpose = Purpose::of(config.log.access, remembers);
         Ok(Self {
             routes: Arc::clone(&snapshot.routes),
             rates: Arc::clone(&snapshot.rates),
@@ -107,7 +110,7 @@ impl Generation {
             stream_grace_ms: i64::try_from(config.tokens.stream_grace.as_millis()).unwrap_or(i64::MAX),
             authentication,
             upstreams,
-            access: config.log.access.then(|| Rc::clone(&thread.access)),
+            access: purpose.map(|purpose| (Rc::clone(&thread.access), purpose)),
             meter: thread.counts.clone().map(|counts| {
                 let endpoints = Endpoint::ALL.map(Endpoint::name);
                 Rc::new(Meter::new(counts, config, &endpoints))

@@ -41,6 +41,7 @@ mod postgres;
 mod proxy_protocol;
 mod proxying;
 mod rates;
+mod refused;
 mod reload;
 mod routing;
 mod sessions;

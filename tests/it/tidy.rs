@@ -429,7 +429,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 33] = [
+    let documented: [(&str, String, &str); 35] = [
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -470,6 +470,8 @@ fn every_bound_is_documented() {
         ("MAX_ANSWER_HEADER_BYTES", kib(small(bounds::MAX_ANSWER_HEADER_BYTES)), "head of an answer"),
         ("MAX_REPLAY_BYTES", kib(bounds::MAX_REPLAY_BYTES), "sent again"),
         ("SILENCE_MS", format!("{} seconds", bounds::SILENCE_MS / 1000), "alive"),
+        ("REMEMBERED_REFUSALS", grouped(bounds::REMEMBERED_REFUSALS), "refusals"),
+        ("REMEMBERED_TEXT_BYTES", kib(bounds::REMEMBERED_TEXT_BYTES), "refusal"),
         ("MAX_LOG_BACKLOG_BYTES", mib(bounds::MAX_LOG_BACKLOG_BYTES), "lines"),
     ];
     let manual = manual();

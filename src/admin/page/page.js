@@ -187,10 +187,29 @@
       }
       tell("sessions-count", `${listed.length} that go on`);
       show("sessions-trouble", false); show("sessions-shown", true); show("sign-in", false);
+      return true;
     } catch (error) {
       if (error.status === 401) signOut();
       show("sessions-trouble", true);
       tell("sessions-trouble", error.status === 401 ? "This token is not the admin token." : error.message);
+      return false;
+    }
+  }
+
+  async function refusals() {
+    try {
+      const listed = (await ask("api/refusals")).refusals;
+      const body = by("refusals");
+      body.replaceChildren();
+      for (const one of listed) {
+        const rule = one.rules.find((each) => each.refuses !== null);
+        row(body, [date(one.at_ms), { text: `${one.method} ${one.host}${one.path}`, kind: "mono" }, one.user || "", one.route || "(no route)",
+          number(one.status === null ? "none" : String(one.status)), one.reason, rule ? rule.rule : one.cause || one.detail || "", { text: one.request_id, kind: "mono" }]);
+      }
+      tell("refusals-count", `the last ${listed.length}`);
+      show("refusals-section", true);
+    } catch (error) {
+      show("sessions-trouble", true); tell("sessions-trouble", error.message);
     }
   }
 
@@ -207,17 +226,18 @@
 
   function signOut() {
     token = null;
-    by("sessions").replaceChildren();
-    show("sessions-shown", false); show("sign-in", true);
+    by("sessions").replaceChildren(); by("refusals").replaceChildren();
+    show("sessions-shown", false); show("refusals-section", false); show("sign-in", true);
   }
 
-  by("sign-in").addEventListener("submit", (event) => {
+  by("sign-in").addEventListener("submit", async (event) => {
     event.preventDefault();
     token = by("token").value.trim();
     by("token").value = "";
-    sessions();
+    if (await sessions()) await refusals();
   });
   by("sign-out").addEventListener("click", signOut);
   by("reload-sessions").addEventListener("click", sessions);
+  by("reload-refusals").addEventListener("click", refusals);
   poll();
 })();

@@ -7,7 +7,7 @@ use super::entropy;
 use super::findings::{Code, Finding};
 use crate::base::path;
 use crate::base::pattern::{HostPattern, PathEnd, PathPattern, Segment};
-use crate::config::{Auth, Config, Enforce, KeyMaterial, Route};
+use crate::config::{Auth, Config, Enforce, KeyMaterial, OriginPattern, Origins, Route};
 use crate::endpoints::Endpoint;
 use crate::keys::KeyRing;
 use crate::net::tls::Certificate;
@@ -70,12 +70,31 @@ fn of_route(config: &Config, certificates: &[Arc<Certificate>], route: &Route) -
             "write auth = \"required\", or remove \"deny\"",
         ));
     }
+    if let Some(origins) = wildcard_with_credentials(route) {
+        findings.push(Finding::new(
+            Code::CorsWildcard,
+            name,
+            format!("scripts of every host of {origins} may use route \"{name}\" with credentials"),
+            "name the origins: whoever takes over one of these hosts acts for everybody who is logged in",
+        ));
+    }
     if let Some(why) = never_reached(config, certificates, route) {
         let help = "change its path or its host, or remove it";
         let message = format!("no request takes route \"{name}\": {why}");
         findings.push(Finding::new(Code::RouteNeverReached, name, message, help));
     }
     findings
+}
+
+/// The origins with a wildcard whose scripts send credentials along. The wildcard for all origins and credentials exclude each
+/// other in the configuration already.
+fn wildcard_with_credentials(route: &Route) -> Option<String> {
+    let cors = route.cors.as_ref().filter(|cors| cors.credentials)?;
+    let Origins::Only(origins) = &cors.origins else { return None };
+    origins.iter().find_map(|origin| match origin {
+        OriginPattern::Exact(_) => None,
+        OriginPattern::Suffix { scheme, rest } => Some(format!("{scheme}*{rest}")),
+    })
 }
 
 /// Why no request can take a route.

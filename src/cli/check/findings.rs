@@ -26,7 +26,7 @@ pub enum Code {
     ReportOnly = 8,
     /// A route whose `deny` can be got around.
     DenyOptional = 9,
-    /// CORS for every origin, with credentials.
+    /// CORS for every host of a domain, with credentials.
     CorsWildcard = 10,
     /// A limit that no route names.
     LimitUnused = 11,
