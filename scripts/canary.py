@@ -125,6 +125,8 @@ class Gateway:
         self.ids = []
         self.sent = 0
         proxies = 'trusted_proxies = ["127.0.0.0/8"]' if trusted else ""
+        self.admin_token = secrets.new("admin token", length=32)
+        proxies += f'\nadmin_token_file = "{text_file(f"admin-{name}", self.admin_token)}"'
         with open(self.config, "w") as file:
             file.write(
                 f'[server]\nlisten = ["127.0.0.1:{self.port}"]\nadmin = "127.0.0.1:{self.admin}"\ndrain_timeout = "2s"\nworkers = 2\n{proxies}\n'
@@ -465,6 +467,23 @@ def admin(gateway):
     secrets.absent(check, "the published keys", keys)
 
 
+def refusals(gateway):
+    """What is remembered of those who were refused, as the admin page and the command line tell it."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.admin, timeout=20)
+    connection.request("GET", "/api/refusals", headers={"Authorization": f"Bearer {gateway.admin_token}", "X-Tollgate-Admin": "1"})
+    answer = connection.getresponse()
+    told = answer.read()
+    secrets.absent(check, "what is remembered of refusals", told)
+    remembered = json.loads(told)["refusals"]
+    reasons = {refusal["reason"] for refusal in remembered}
+    check("refusals of many kinds are remembered", len(reasons) > 8, reasons)
+    # One of each kind.
+    for refusal in {refusal["reason"]: refusal for refusal in remembered}.values():
+        done = command("explain", "--request-id", refusal["request_id"], "--config", gateway.config, code=0)
+        check("an explanation says why", refusal["reason"] in done.stdout, done.stdout)
+    command("explain", "--request-id", "unknown", "--config", gateway.config, code=1)
+
+
 def modes(place, below=("data",)):
     """Files for their owner only, and directories that only the owner may enter."""
     for name in below:
@@ -576,6 +595,7 @@ def life(upstream, log_format, trusted):
         tokens(gateway, access, refresh, minted)
         credentials(gateway, backend, other)
         nasty(gateway, other)
+        refusals(gateway)
         command("session", "revoke", "--user", "alice", *config, code=0)
         modes(gateway.place)
         store(gateway)
