@@ -72,6 +72,15 @@ class Browser:
             time.sleep(0.1)
         return False
 
+    def wait(self, seconds):
+        """Lets the page go on. What the browser tells meanwhile is read, because it would wait for that."""
+        over = time.monotonic() + seconds
+        while (left := over - time.monotonic()) > 0:
+            try:
+                self.events.append(json.loads(self.socket.recv(timeout=left)))
+            except TimeoutError:
+                return
+
     def complaints(self):
         """What the browser holds against the page: scripts that failed, and what the policy has forbidden."""
         told = []
@@ -155,6 +164,10 @@ def page_draws(browser, url, token):
     checks("a wrong token is told", browser.until("document.getElementById('sessions-trouble').textContent.includes('not the admin token')"))
     sign_in(browser, token)
     checks("sessions are shown", browser.until("document.getElementById('sessions').children.length === 3"))
+    checks("the last refusals are shown", browser.until("document.getElementById('refusals').children.length > 3"))
+    refusals = browser.js("document.getElementById('refusals').textContent")
+    for word in ("credentials_missing", "/billing/invoices/7", "path_ambiguous", "The path has an empty segment"):
+        checks(f"refusals show {word}", word in refusals, refusals)
     shown = browser.js("document.getElementById('sessions').textContent")
     checks("names are text", "<img src=x onerror=alert(1)>" in shown and browser.js("document.querySelectorAll('img').length") == 0, shown)
     checks("the charts move", browser.until("document.querySelectorAll('#chart-requests polyline').length > 1", 30))
@@ -179,7 +192,8 @@ def page_revokes(browser, port, access):
     checks("the session goes", browser.until("document.getElementById('sessions').children.length === 2"))
     checks("its token does not pass any more", status(port, "/billing/invoices/7", access) == 401)
     browser.js("document.getElementById('sign-out').click()")
-    checks("signing out hides them", browser.js("document.getElementById('sessions').children.length") == 0)
+    for table in ("sessions", "refusals"):
+        checks(f"signing out hides the {table}", browser.js(f"document.getElementById('{table}').children.length") == 0)
     stored = browser.js("localStorage.length + sessionStorage.length + document.cookie.length")
     checks("the token is stored nowhere", stored == 0, stored)
 
@@ -196,7 +210,7 @@ def others_get_nothing(browser, admin, token):
     browser.go(f"http://evil.test:{admin}/")
     checks("another name gets no page", "not the admin listener" in browser.js("document.body.textContent"))
     fields = json.dumps({"X-Tollgate-Admin": "1", "Authorization": f"Bearer {token}"})
-    for path in ("api/overview", "api/sessions", "metrics"):
+    for path in ("api/overview", "api/refusals", "api/sessions", "metrics"):
         same = browser.js(f"fetch('/{path}', {{ headers: {fields} }}).then(answer => answer.status)")
         checks(f"nor {path}", same == 421, same)
         cross = browser.js(f"fetch('{own}{path}', {{ headers: {fields} }}).then(() => 'read', error => error.name)")
@@ -220,7 +234,7 @@ def work_through(work):
         browser = Browser(work)
         checks.section("the page draws", page_draws, browser, f"http://127.0.0.1:{admin}/", token)
         if SCREENSHOT:
-            time.sleep(40)
+            browser.wait(40)
             picture = browser.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
             with open(SCREENSHOT, "wb") as file:
                 file.write(base64.b64decode(picture["data"]))
@@ -242,4 +256,4 @@ if not BROWSER:
     sys.exit(0)
 with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
     checks.section("admin page", work_through, work)
-checks.finish(least=30)
+checks.finish(least=37)
