@@ -98,6 +98,7 @@ step "build" cargo build --locked --bins --tests
 {
     beside "attacks" "$python" scripts/attacks.py target/debug/tollgate
     beside "canary" "$python" scripts/canary.py target/debug/tollgate
+    beside "watchdog" python3 scripts/watchdog.py target/debug/tollgate
     beside "admin page" "$python" scripts/admin_page.py target/debug/tollgate
 } &
 wait

@@ -3,6 +3,8 @@
 mod bound;
 mod error;
 mod outward;
+mod stalls;
+mod threads;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -12,16 +14,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use self::bound::Bound;
 pub use self::error::StartError;
+pub use self::stalls::{Seen, Stalls};
+use self::threads::{Shared, spawn_workers, thread_name};
 use crate::admin;
 use crate::base::clock::Clock;
 use crate::config::Config;
-use crate::connection::Purpose;
 use crate::handover::{self, Named, Offered};
 use crate::identity::Firewall;
 use crate::net::crowd::Crowd;
@@ -33,7 +36,7 @@ use crate::store::Store;
 use crate::telemetry::events;
 use crate::telemetry::sink::{Sink, Writer};
 use crate::upstream::SharedUpstream;
-use crate::worker::{self, Handed, Stopping};
+use crate::worker::{Handed, Pulse, Stopping};
 
 /// Threads of the control plane.
 const CONTROL_THREADS: usize = 2;
@@ -78,6 +81,8 @@ pub struct Gateway {
     stopping: watch::Sender<Stopping>,
     ready: Arc<AtomicBool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    /// Of each thread.
+    pulses: Vec<Arc<Pulse>>,
     reloader: Reloader,
     offered: Arc<Offered>,
     /// Told when another process has taken over.
@@ -152,7 +157,8 @@ impl Gateway {
         };
         let (admin, admin_task) = outward::serve_admin(&control, &reloader, told, admin)?.unzip();
         let shared = Shared { snapshots, control: control.handle().clone(), connections, crowd, stop };
-        let threads = spawn_workers(&shared, workers)?;
+        let pulses: Vec<Arc<Pulse>> = workers.iter().map(|_| Arc::default()).collect();
+        let threads = spawn_workers(&shared, workers, &pulses)?;
         let (offered, succeeded) = (Arc::new(Offered::new(offered)), Arc::default());
         if let Some(place) = handover {
             offer(&control, &reloader, &place, &offered, &succeeded);
@@ -171,6 +177,7 @@ impl Gateway {
             stopping,
             ready,
             threads,
+            pulses,
             reloader,
             offered,
             succeeded,
@@ -244,6 +251,12 @@ impl Gateway {
             && (self.threads.iter().any(JoinHandle::is_finished)
                 || self.reloader.has_failed()
                 || !self.log.is_running())
+    }
+
+    /// What looks whether every data-plane thread still goes round.
+    pub fn stalls(&self) -> Stalls {
+        let named = self.pulses.iter().enumerate();
+        Stalls::new(named.map(|(number, pulse)| (thread_name(number), Arc::clone(pulse))))
     }
 
     /// Ends everything now and waits until it has ended.
@@ -344,45 +357,6 @@ fn offer(
             tracing::warn!(%error, place = %place.display(), "no other process can take over while this one runs");
         }
     }
-}
-
-/// What all threads share.
-struct Shared {
-    snapshots: watch::Receiver<Handed>,
-    control: Handle,
-    /// Client connections of the whole process.
-    connections: Arc<AtomicUsize>,
-    crowd: Arc<Crowd>,
-    stop: watch::Receiver<Stopping>,
-}
-
-/// Starts one thread per worker and waits until all serve.
-fn spawn_workers(
-    shared: &Shared,
-    listeners: Vec<Vec<(TcpListener, Purpose)>>,
-) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
-    let (serving, served) = std::sync::mpsc::channel();
-    let mut threads = Vec::new();
-    for (number, listeners) in listeners.into_iter().enumerate() {
-        let parts = worker::Parts {
-            snapshots: shared.snapshots.clone(),
-            listeners,
-            control: shared.control.clone(),
-            connections: Arc::clone(&shared.connections),
-            crowd: Arc::clone(&shared.crowd),
-            stopping: shared.stop.clone(),
-        };
-        let serving = serving.clone();
-        let work = move || worker::run(parts, move || serving.send(()).unwrap_or_default());
-        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(work);
-        threads.push(thread.map_err(StartError::System)?);
-    }
-    drop(serving);
-    // A thread that cannot begin drops its end without a word.
-    if served.iter().count() < threads.len() {
-        return Err(StartError::System(io::Error::other("a data-plane thread could not begin")));
-    }
-    Ok(threads)
 }
 
 #[cfg(test)]

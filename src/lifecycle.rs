@@ -2,13 +2,13 @@
 
 use std::io;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use crate::app::Gateway;
+use crate::app::{Gateway, Seen};
 use crate::service;
 
 /// How often is looked whether all parts still run.
@@ -99,7 +99,7 @@ enum Asked {
 impl Streams {
     async fn wait(&mut self, gateway: &Gateway) -> Asked {
         let Self { terminate, interrupt, hangup, _file_size: _ } = self;
-        let mut looks = ticks(LOOK_EVERY);
+        let (mut looks, mut stalls) = (ticks(LOOK_EVERY), gateway.stalls());
         loop {
             tokio::select! {
                 Some(()) = terminate.recv() => return Asked::ToStop,
@@ -108,7 +108,7 @@ impl Streams {
                 () = gateway.succeeded() => return Asked::ToLeave,
                 _ = looks.tick() => if gateway.has_failed() {
                     return Asked::Nothing;
-                } else {
+                } else if stalls.look(Instant::now()) == Seen::AllGoRound {
                     service::alive();
                 },
             }

@@ -3,6 +3,7 @@
 mod accept;
 mod accounts;
 mod generation;
+mod pulse;
 mod renewal;
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ use tokio::runtime::{Handle, LocalOptions};
 use tokio::sync::watch;
 
 pub use self::generation::Generation;
+pub use self::pulse::Pulse;
 pub use self::renewal::Handed;
 use crate::base::bounds;
 use crate::base::clock::Clock;
@@ -118,6 +120,8 @@ pub struct Parts {
     pub crowd: Arc<Crowd>,
     /// Tells when to stop.
     pub stopping: watch::Receiver<Stopping>,
+    /// What it raises as long as it goes round.
+    pub pulse: Arc<Pulse>,
 }
 
 /// Runs a data-plane thread until it is told to stop. `ready` is called once it serves.
@@ -130,7 +134,7 @@ pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default())?;
     let outcome = runtime.block_on(async move {
-        let Parts { mut snapshots, listeners, control, connections, crowd, mut stopping } = parts;
+        let Parts { mut snapshots, listeners, control, connections, crowd, mut stopping, pulse } = parts;
         let snapshot = Arc::clone(&snapshots.borrow_and_update().snapshot);
         let worker = Worker::new(&snapshot, control, connections, crowd).map_err(io::Error::other)?;
         let worker = Rc::new(worker);
@@ -142,7 +146,7 @@ pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
         }
         // A thread keeps nothing of a snapshot that its generation does not need.
         drop(snapshot);
-        let mut ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+        let mut ticking = tokio::task::spawn_local(tick(Rc::clone(&worker), pulse));
         let mut renewing = tokio::task::spawn_local(renewal::renew(Rc::clone(&worker), snapshots));
         ready();
         // None ends by itself. Without them the thread would look alive and serve nobody, or hold back nobody.
@@ -326,12 +330,13 @@ impl Worker {
     }
 }
 
-/// Looks at deadlines and idle connections, and hands the access log on.
-async fn tick(worker: Rc<Worker>) {
+/// Looks at deadlines and idle connections, hands the access log on, and shows that the thread goes round.
+async fn tick(worker: Rc<Worker>, pulse: Arc<Pulse>) {
     let mut interval = tokio::time::interval(Duration::from_millis(bounds::TICK_MS));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        pulse.beat();
         let generation = worker.generation();
         let Thread { clock, access, tracer, .. } = &worker.thread;
         clock.tick();

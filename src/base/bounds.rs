@@ -45,6 +45,8 @@ pub const MAX_TLS_SESSIONS: usize = 4096;
 pub const RATE_WINDOW_MS: u64 = 10_000;
 /// How often deadlines are looked at, in milliseconds. A limit ends a connection at most this much late.
 pub const TICK_MS: u64 = 100;
+/// For how many milliseconds a data-plane thread gives no sign of life before it is said to stand still.
+pub const STALL_MS: u64 = 5000;
 /// How long the gateway waits at most, when it ends a WebSocket, for the frames under way and for both sides to end, in
 /// milliseconds.
 pub const CLOSE_FRAME_WAIT_MS: u64 = 1000;

@@ -45,6 +45,7 @@ mod refused;
 mod reload;
 mod routing;
 mod sessions;
+mod stalls;
 mod streams;
 mod tidy;
 mod tls;

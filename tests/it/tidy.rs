@@ -429,7 +429,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 35] = [
+    let documented: [(&str, String, &str); 36] = [
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -459,6 +459,7 @@ fn every_bound_is_documented() {
         ("MAX_TLS_SESSIONS", grouped(bounds::MAX_TLS_SESSIONS), "TLS sessions"),
         ("RATE_WINDOW_MS", format!("{} seconds", bounds::RATE_WINDOW_MS / 1000), "min_rate"),
         ("TICK_MS", format!("{} ms", bounds::TICK_MS), "late"),
+        ("STALL_MS", format!("{} seconds", bounds::STALL_MS / 1000), "stands still"),
         ("CLOSE_FRAME_WAIT_MS", format!("{} second", bounds::CLOSE_FRAME_WAIT_MS / 1000), "close frame"),
         ("WATCH_INTERVAL_MS", format!("{} ms", bounds::WATCH_INTERVAL_MS), "looked at"),
         ("HTTP2_MAX_STREAMS", format!("{} streams", bounds::HTTP2_MAX_STREAMS), "connection"),
