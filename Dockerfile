@@ -1,6 +1,9 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+# As Cargo.toml has them. "off" and 16 build in a fraction of the time, to try the image out.
+ARG CARGO_PROFILE_RELEASE_LTO=fat
+ARG CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 RUN cargo build --release --locked && mkdir /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot

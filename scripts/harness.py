@@ -135,9 +135,10 @@ class Gateway:
                 f"[log]\naccess = false\n{sections}\n"
             )
 
-    def start(self):
+    def start(self, environment=None):
         self.log = open(f"{self.place}/log", "w")
-        self.process = subprocess.Popen([self.program, "run", "--config", self.config], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([self.program, "run", "--config", self.config], stdout=self.log, stderr=self.log,
+                                        env={**os.environ, **(environment or {})})
         try:
             wait_for(self.port, self.process)
         except RuntimeError as error:

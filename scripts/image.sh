@@ -2,10 +2,11 @@
 # Builds the image of the Dockerfile with buildah, and tries it out with podman as deploy/compose and deploy/kubernetes run it:
 # read-only, without privileges, health check, login, stop.
 #
-# Usage: scripts/image.sh [--local-bases]
+# Usage: scripts/image.sh [--local-bases] [--quick]
 # With --local-bases the two images that the Dockerfile begins with are made on this machine (Debian by debootstrap, and the
 # Rust toolchain that is installed here), for places without a registry. That shows that the Dockerfile works, not that the
-# images of the registry do. It needs root, and some minutes, most of them for the build.
+# images of the registry do; they stay for the next time. With --quick the program is built without optimisation across crates. It needs root, buildah,
+# podman with crun or runc, debootstrap for local bases, and some minutes, most of them for the build.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,11 +15,14 @@ build_base=$(sed -n 's/^FROM \(\S*\) AS build$/\1/p' Dockerfile)
 final_base=$(sed -n '/ AS build$/d; s/^FROM \(\S*\)$/\1/p' Dockerfile)
 work=$(mktemp -d)
 container=
+podman=(podman)
+# No more than this shell may have, where nobody may raise limits.
+ulimits=(--ulimit "nofile=$(ulimit -Hn):$(ulimit -Hn)" --ulimit nproc=4096:4096)
 passed=0
 failed=0
 
 finish() {
-    [[ -n "$container" ]] && podman rm --force --time 0 "$container" >/dev/null 2>&1
+    [[ -n "$container" ]] && "${podman[@]}" rm --force --time 0 "$container" >/dev/null 2>&1
     rm -rf "$work"
 }
 trap finish EXIT
@@ -54,10 +58,13 @@ layer() {
 
 local_bases() {
     local toolchain
+    buildah inspect --type image "$build_base" >/dev/null 2>&1 && buildah inspect --type image "$final_base" >/dev/null 2>&1 && return
     toolchain=$(rustc --print sysroot)
     debian "$work/build" build-essential,ca-certificates,cmake,pkg-config
     mkdir -p "$work/build/usr/local/rust"
     must cp -a "$toolchain/." "$work/build/usr/local/rust"
+    # Whoever this machine trusts, such as a proxy between it and the registry of crates.
+    [[ -f /etc/ssl/certs/ca-certificates.crt ]] && cp /etc/ssl/certs/ca-certificates.crt "$work/build/etc/ssl/certs/"
     layer "$build_base" "$work/build" --env PATH=/usr/local/rust/bin:/usr/bin:/bin
     rm -rf "$work/build"
     debian "$work/final" ca-certificates,libgcc-s1
@@ -68,13 +75,25 @@ local_bases() {
 }
 
 pull=missing
-if [[ "${1:-}" == --local-bases ]]; then
-    local_bases
-    pull=never
+arguments=()
+for option in "$@"; do
+    case $option in
+        --local-bases) pull=never ;;
+        --quick) arguments+=(--build-arg CARGO_PROFILE_RELEASE_LTO=off --build-arg CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16) ;;
+        *) echo "unknown option $option" >&2; exit 2 ;;
+    esac
+done
+[[ $pull == never ]] && local_bases
+# Older versions of crun run nothing where both kinds of control groups are mounted.
+probe=$(must buildah from --pull="$pull" "$build_base")
+if ! buildah run "$probe" true >"$work/said" 2>&1; then
+    arguments+=(--runtime runc)
+    podman=(podman --runtime runc)
 fi
+buildah rm "$probe" >/dev/null
 echo "building $image from $build_base and $final_base"
 # The format in which a health check can be written down.
-must buildah build --format docker --pull="$pull" --network host --tag "$image" . >"$work/build-output" 2>&1 ||
+buildah build --format docker --pull="$pull" --network host "${ulimits[@]}" "${arguments[@]}" --tag "$image" . >"$work/build-output" 2>&1 ||
     { tail -40 "$work/build-output"; exit 1; }
 
 sed 's|http://api:80|http://127.0.0.1:9|' deploy/compose/gateway.toml >"$work/gateway.toml"
@@ -90,12 +109,12 @@ chmod 644 "$work/gateway.toml"
 chmod 755 "$work"
 mkdir "$work/data"
 chown 65532:65532 "$work/data"
-run=(--read-only --cap-drop all --security-opt no-new-privileges --volume "$work/gateway.toml:/etc/tollgate/gateway.toml:ro" --volume "$work/data:/data")
-port=18080
-container=$(podman run --detach --network host --env TOLLGATE_TEST=1 "${run[@]}" "$image")
+run=("${ulimits[@]}" --read-only --cap-drop all --security-opt no-new-privileges --volume "$work/gateway.toml:/etc/tollgate/gateway.toml:ro" --volume "$work/data:/data")
+check "the version" "tollgate $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" "$("${podman[@]}" run --rm --network host "${run[@]}" "$image" --version 2>&1)"
+container=$("${podman[@]}" run --detach --network host "${run[@]}" "$image")
 [[ -n "$container" ]] || { echo "it does not start"; exit 1; }
 
-healthy() { podman healthcheck run "$container" >/dev/null 2>&1; }
+healthy() { "${podman[@]}" healthcheck run "$container" >/dev/null 2>&1; }
 for ((attempt = 0; attempt < 100; attempt++)); do
     healthy && break
     sleep 0.1
@@ -103,25 +122,25 @@ done
 port=8080
 healthy
 check "the health check of the image" 0 $?
-check "user" 65532 "$(podman exec "$container" tollgate --version >/dev/null && podman inspect --format '{{.State.Pid}}' "$container" | xargs -I{} stat -c %u /proc/{})"
-check "no shell" 0 "$(podman exec "$container" sh -c true >/dev/null 2>&1; [[ $? != 0 || "$pull" == never ]]; echo $?)"
-check "a user" 0 "$(echo 'a long password' | podman exec --interactive "$container" tollgate user add alice --group staff >"$work/said" 2>&1; echo $?)"
+check "user" 65532 "$("${podman[@]}" exec "$container" tollgate --version >/dev/null && "${podman[@]}" inspect --format '{{.State.Pid}}' "$container" | xargs -I{} stat -c %u /proc/{})"
+check "no shell" 0 "$("${podman[@]}" exec "$container" sh -c true >/dev/null 2>&1; [[ $? != 0 || "$pull" == never ]]; echo $?)"
+check "a user" 0 "$(echo 'a long password' | "${podman[@]}" exec --interactive "$container" tollgate user add alice --group staff >"$work/said" 2>&1; echo $?)"
 answer=$(curl --silent "http://127.0.0.1:$port/api/token/" --data username=alice --data-urlencode 'password=a long password')
 check "a login" 1 "$(grep -c '"access"' <<<"$answer")"
 check "without a token" 401 "$(curl --silent --output /dev/null --write-out '%{http_code}' "http://127.0.0.1:$port/x")"
 check "an upstream that is away" 502 "$(curl --silent --output /dev/null --write-out '%{http_code}' "http://127.0.0.1:$port/open")"
 check "mode of the store" 700 "$(stat -c %a "$work/data/store")"
 began=$SECONDS
-podman stop --time 30 "$container" >/dev/null 2>&1
+"${podman[@]}" stop --time 30 "$container" >/dev/null 2>&1
 check "stops by itself" 1 $((SECONDS - began < 15))
-check "exit code" 0 "$(podman inspect --format '{{.State.ExitCode}}' "$container")"
-podman start "$container" >/dev/null 2>&1
+check "exit code" 0 "$("${podman[@]}" inspect --format '{{.State.ExitCode}}' "$container")"
+"${podman[@]}" start "$container" >/dev/null 2>&1
 for ((attempt = 0; attempt < 100; attempt++)); do
     healthy && break
     sleep 0.1
 done
 answer=$(curl --silent "http://127.0.0.1:$port/api/token/" --data username=alice --data-urlencode 'password=a long password')
 check "users are there after a restart" 1 "$(grep -c '"access"' <<<"$answer")"
-echo "size: $(podman image inspect --format '{{.Size}}' "$image" | numfmt --to=iec)"
+echo "size: $("${podman[@]}" image inspect --format '{{.Size}}' "$image" | numfmt --to=iec)"
 echo "$passed passed, $failed failed"
 ((failed == 0))

@@ -59,10 +59,10 @@ if ! { command -v curl && command -v openssl && command -v h2load && command -v 
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl openssl nghttp2-client nghttp2-server; } || true
 fi
 python=python3
-if ! python3 -c 'import requests, h2, websockets, cryptography, jsonschema, prometheus_client' 2>/dev/null; then
+if ! python3 -c 'import requests, h2, websockets, cryptography, jsonschema, prometheus_client, promql_parser' 2>/dev/null; then
     python=target/venv/bin/python3
     [[ -x $python ]] || python3 -m venv target/venv
-    "$python" -c 'import requests, h2, websockets, cryptography, jsonschema, prometheus_client' 2>/dev/null || "$python" -m pip install -q requests h2 websockets cryptography jsonschema prometheus_client
+    "$python" -c 'import requests, h2, websockets, cryptography, jsonschema, prometheus_client, promql_parser' 2>/dev/null || "$python" -m pip install -q requests h2 websockets cryptography jsonschema prometheus_client promql-parser
 fi
 # The Autobahn test suite runs on Python 2.7 only; where there is none, the matrix of websocket_clients.py stands alone.
 wstest=()
@@ -86,6 +86,7 @@ step "build" cargo build --locked --bins --tests
 {
     beside "smoke" scripts/smoke.sh target/debug/tollgate
     beside "schema" "$python" scripts/schema.py target/debug/tollgate
+    beside "dashboards" "$python" scripts/dashboards.py
     beside "client" "$python" scripts/django_client.py target/debug/tollgate
     beside "cluster" "$python" scripts/cluster.py --short target/debug/tollgate
     beside "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate

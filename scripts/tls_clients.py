@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What OpenSSL and curl see of the gateway's TLS: versions, resumption, the choice of a certificate, protocols, client
-certificates, hosts that a certificate does not cover, and the redirect from plain HTTP.
+certificates, hosts that a certificate does not cover, the redirect from plain HTTP, and spans for
+a collector over TLS.
 
 Usage: scripts/tls_clients.py [PROGRAM]
 Prints the count of checks in the last line. Needs curl and openssl.
@@ -8,17 +9,20 @@ Prints the count of checks in the last line. Needs curl and openssl.
 
 import json
 import os
+import queue
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 
 from harness import Checks, Gateway, end, free_port, make_ca, make_certificate, must, need, program_from, run, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Fewer checks than this are a run that did not reach its end.
-LEAST = 75
+LEAST = 80
 check = Checks()
 
 
@@ -297,13 +301,61 @@ def self_signed(bench):
     check.equal("curl verifies it", "ok", done.stdout or done.stderr)
 
 
+class Collector(threading.Thread):
+    """Takes spans over TLS, as a collector of OpenTelemetry does."""
+
+    def __init__(self, work):
+        super().__init__(daemon=True)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(f"{work}/collector.pem", f"{work}/collector.key")
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.batches, self.refused = queue.Queue(), queue.Queue()
+
+    def run(self):
+        while True:
+            connection, _ = self.listener.accept()
+            try:
+                with self.context.wrap_socket(connection, server_side=True) as stream, stream.makefile("rb") as file:
+                    head = b"".join(iter(file.readline, b"\r\n")).decode().lower()
+                    body = file.read(int(re.search(r"content-length: (\d+)", head).group(1)))
+                    stream.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                    self.batches.put((head, json.loads(body)))
+            except (OSError, ssl.SSLError) as error:
+                self.refused.put(error)
+
+
+def collector(bench):
+    """Spans over TLS: to a collector whose certificate the system believes, and to no other."""
+    make_certificate(bench.work, "ca", "collector", "IP:127.0.0.1")
+    spans = Collector(bench.work)
+    spans.start()
+    with open(f"{bench.work}/collector-headers", "w") as file:
+        file.write("api-key=of-the-collector\n")
+    sections = (f'[log.otlp]\nendpoint = "https://127.0.0.1:{spans.port}"\nheaders_file = "{bench.work}/collector-headers"\n'
+                f'[upstreams.api]\ntargets = ["http://127.0.0.1:{bench.api}"]\n[[routes]]\nname = "traced"\npath = "/"\nauth = "public"\nupstream = "api"\n')
+    believed, other = (Gateway(bench.program, bench.work, name, sections) for name in ("traced", "traced-elsewhere"))
+    believed.start({"SSL_CERT_FILE": f"{bench.work}/ca.pem"})
+    other.start({"SSL_CERT_FILE": f"{bench.work}/foreign.pem"})
+    bench.processes += [believed.process, other.process]
+    must("curl", "-sSf", "--max-time", 10, f"http://127.0.0.1:{believed.port}/some/path")
+    head, batch = spans.batches.get(timeout=20)
+    check("the batch is posted where traces are taken", head.startswith("post /v1/traces http/1.1"), head)
+    check("with the field that the collector asks for", "api-key: of-the-collector" in head, head)
+    names = [span["name"] for scope in batch["resourceSpans"][0]["scopeSpans"] for span in scope["spans"]]
+    check.equal("the span has come", ["GET traced"], names)
+    must("curl", "-sSf", "--max-time", 10, f"http://127.0.0.1:{other.port}/some/path")
+    check("a collector that is not believed is sent nothing", "alert" in str(spans.refused.get(timeout=20)).lower())
+    check("nothing more has come", spans.batches.empty())
+
+
 def main():
     need("curl", "openssl")
     with tempfile.TemporaryDirectory() as work:
         bench = None
         try:
             bench = Bench(program_from(sys.argv), work)
-            for part in (versions, resumption, names, application_protocols, client_certificates, plain_http, misdirected, redirect, self_signed):
+            for part in (versions, resumption, names, application_protocols, client_certificates, plain_http, misdirected, redirect, self_signed, collector):
                 check.section(part.__name__.replace("_", " "), part, bench)
             for gateway in (bench.tls, bench.optional, bench.required):
                 check(f"the gateway {gateway.name} still runs", gateway.runs(), gateway.said()[-500:])

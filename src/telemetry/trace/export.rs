@@ -156,7 +156,8 @@ struct Exporter {
 
 impl Exporter {
     fn new(settings: Otlp) -> Self {
-        let tls = settings.target.is_tls().then(tls).transpose().unwrap_or_else(|error| {
+        let believed = || connector(system_roots()?);
+        let tls = settings.target.is_tls().then(believed).transpose().unwrap_or_else(|error| {
             tracing::error!(%error, "no span can be exported over TLS");
             None
         });
@@ -218,14 +219,16 @@ impl Exporter {
     }
 }
 
-/// TLS that believes whom the system believes.
-fn tls() -> io::Result<TlsConnector> {
+/// Whom the system believes.
+fn system_roots() -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(io::Error::other("this system trusts no certificate"));
-    }
+    if roots.is_empty() { Err(io::Error::other("this system trusts no certificate")) } else { Ok(roots) }
+}
+
+/// TLS that believes these.
+fn connector(roots: RootCertStore) -> io::Result<TlsConnector> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions =
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -253,5 +256,109 @@ impl Body for Whole {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::config::{Environment, parse};
+
+    /// A collector over TLS with a certificate for `localhost`.
+    struct Collector {
+        listener: TcpListener,
+        acceptor: TlsAcceptor,
+        certificate: CertificateDer<'static>,
+    }
+
+    impl Collector {
+        async fn new() -> Self {
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap().der().clone();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            let config = ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.clone()], private)
+                .unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            Self { listener, acceptor: TlsAcceptor::from(Arc::new(config)), certificate }
+        }
+
+        /// The head of the request that comes, which is answered; or that no handshake came to an end.
+        async fn serve(&self, status: &str) -> io::Result<String> {
+            let (stream, _) = self.listener.accept().await?;
+            let mut stream = self.acceptor.accept(stream).await?;
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                let mut bytes = [0; 4096];
+                let count = stream.read(&mut bytes).await?;
+                request.extend_from_slice(&bytes[..count]);
+            }
+            stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await?;
+            Ok(String::from_utf8(request).unwrap())
+        }
+
+        /// An exporter to it, under this name, that believes whom it is told to.
+        fn exporter(&self, host: &str, roots: RootCertStore) -> Exporter {
+            let port = self.listener.local_addr().unwrap().port();
+            let text = format!(
+                "[upstreams.a]\ntargets = [\"http://127.0.0.1:9\"]\n[[routes]]\npath = \"/\"\nauth = \"public\"\nupstream = \"a\"\n\
+                 [log.otlp]\nendpoint = \"https://{host}:{port}\"\nheaders_env = \"KEY\"\n"
+            );
+            let environment = Environment::from_pairs([("KEY", "api-key=secret-of-the-collector")]);
+            let config = parse(&text, "gateway.toml", ".".as_ref(), &environment).unwrap();
+            Exporter { settings: config.otlp.unwrap(), tls: Some(connector(roots).unwrap()) }
+        }
+
+        fn believed(&self) -> RootCertStore {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.certificate.clone()).unwrap();
+            roots
+        }
+    }
+
+    #[tokio::test]
+    async fn spans_go_over_tls_to_a_collector_that_is_believed() {
+        let collector = Collector::new().await;
+        let exporter = collector.exporter("localhost", collector.believed());
+        let (sent, served) = tokio::join!(exporter.send(&[], 1), collector.serve("200 OK"));
+        sent.unwrap();
+        let request = served.unwrap();
+        assert!(request.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("\r\napi-key: secret-of-the-collector\r\n"), "{request}");
+        assert!(request.contains(&format!(
+            "\r\nhost: localhost:{}\r\n",
+            collector.listener.local_addr().unwrap().port()
+        )));
+        let (sent, _) = tokio::join!(exporter.send(&[], 1), collector.serve("401 Unauthorized"));
+        assert!(matches!(sent, Err(ExportError::Refused(StatusCode::UNAUTHORIZED))));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_to_a_collector_that_is_not_who_it_should_be() {
+        let (collector, other) = (Collector::new().await, Collector::new().await);
+        for exporter in [
+            collector.exporter("localhost", other.believed()),
+            // The certificate is for another name.
+            collector.exporter("127.0.0.1", collector.believed()),
+        ] {
+            let (sent, served) = tokio::join!(exporter.send(&[], 1), collector.serve("200 OK"));
+            assert!(
+                matches!(&sent, Err(ExportError::Io(error)) if error.to_string().contains("certificate")),
+                "{sent:?}"
+            );
+            served.unwrap_err();
+        }
     }
 }
