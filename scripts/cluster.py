@@ -15,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import time
 
 from harness import Checks, free_port, must, wait_for
 from postgres_server import PASSWORD, Server
+from wire import Wire
 
 SHORT = "--short" in sys.argv
 ARGUMENTS = [word for word in sys.argv[1:] if not word.startswith("--")]
@@ -78,69 +78,6 @@ class Api(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-class Wire:
-    """A proxy between a gateway and the database that can be cut: nothing passes, and nobody is told; or everything ends."""
-
-    def __init__(self, target):
-        self.target, self.open, self.links = target, True, []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.guard = threading.Condition()
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            client, _ = self.listener.accept()
-            threading.Thread(target=self.link, args=(client,), daemon=True).start()
-
-    def link(self, client):
-        with self.guard:
-            self.guard.wait_for(lambda: self.open)
-        try:
-            server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
-        except OSError:
-            client.close()
-            return
-        server.settimeout(None)
-        for end in (client, server):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.links += [client, server]
-        threading.Thread(target=self.carry, args=(client, server), daemon=True).start()
-        self.carry(server, client)
-
-    def carry(self, source, sink):
-        try:
-            while data := source.recv(65536):
-                with self.guard:
-                    self.guard.wait_for(lambda: self.open)
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def hold(self):
-        with self.guard:
-            self.open = False
-
-    def heal(self):
-        with self.guard:
-            self.open = True
-            self.guard.notify_all()
-
-    def cut(self):
-        """Ends every connection."""
-        for end in self.links:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        self.links = []
 
 
 class Gateway:

@@ -50,6 +50,10 @@ fi
 if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql; } || true
 fi
+# A server through which gateways count together.
+if ! command -v redis-server >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server; } || true
+fi
 # A browser for the admin page, and a load for the metrics; both tests do without where there is none.
 if ! { command -v chromium && command -v wrk; } >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium wrk; } || true
@@ -89,6 +93,7 @@ step "build" cargo build --locked --bins --tests
     beside "dashboards" "$python" scripts/dashboards.py
     beside "client" "$python" scripts/django_client.py target/debug/tollgate
     beside "cluster" "$python" scripts/cluster.py --short target/debug/tollgate
+    beside "cluster limits" "$python" scripts/cluster_limits.py target/debug/tollgate
     beside "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
     beside "protocols" "$python" scripts/protocols.py target/debug/tollgate
     beside "TLS" "$python" scripts/tls_clients.py target/debug/tollgate

@@ -45,7 +45,7 @@ impl<'a> Admitted<'a> {
     /// # Errors
     ///
     /// [`Exceeded`] when it is one too many.
-    pub fn count_for(
+    pub async fn count_for(
         &self,
         user_id: Option<&str>,
         rates: &Rates,
@@ -53,7 +53,7 @@ impl<'a> Admitted<'a> {
     ) -> Result<(), Exceeded> {
         let Some(Limited { plan, client }) = self.limited else { return Ok(()) };
         let sender = Sender { client, headers: self.routed.exchange().headers(), user_id };
-        rates.count(plan, Turn::Known, sender, told)
+        rates.count(plan, Turn::Known, sender, told).await
     }
 }
 
@@ -63,7 +63,7 @@ impl<'a> Admitted<'a> {
 /// # Errors
 ///
 /// [`Exceeded`] when it is one too many.
-pub fn admit<'a>(
+pub async fn admit<'a>(
     routed: Routed<'a>,
     peer: &Peer,
     trusted: &[Network],
@@ -75,6 +75,6 @@ pub fn admit<'a>(
     };
     let headers = routed.exchange().headers();
     let client = client_of(peer, headers, trusted);
-    rates.count(plan, Turn::Arrival, Sender { client, headers, user_id: None }, told)?;
+    rates.count(plan, Turn::Arrival, Sender { client, headers, user_id: None }, told).await?;
     Ok(Admitted { routed, limited: Some(Limited { plan, client }) })
 }

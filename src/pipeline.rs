@@ -152,10 +152,10 @@ async fn exchange<'a>(
     }
 
     let trusted = &generation.server.trusted_proxies;
-    let admitted = admission::admit(routed, &connection.peer, trusted, &generation.rates, told)?;
+    let admitted = admission::admit(routed, &connection.peer, trusted, &generation.rates, told).await?;
     let identified = generation.authenticator.identify(admitted, connection.certified.as_ref()).await?;
     record.identified(identified.caller().user_id());
-    let permitted = authz::permit(identified, &generation.rates, told)?;
+    let permitted = authz::permit(identified, &generation.rates, told).await?;
     record.permitted();
     if let Some(reason) = permitted.would_refuse() {
         worker.reported.note(&route.name, reason);
@@ -293,7 +293,7 @@ async fn token_route<'a>(
     let client = client_of(&connection.peer, exchange.headers(), &generation.server.trusted_proxies);
     if let Some(plan) = generation.rates.of_token_routes() {
         let sender = rates::Sender { client, headers: exchange.headers(), user_id: None };
-        generation.rates.count(plan, Turn::Only, sender, told)?;
+        generation.rates.count(plan, Turn::Only, sender, told).await?;
     }
     let Pieces { method, headers, body, .. } = *exchange.into_pieces();
     let content_type = headers.get(header::CONTENT_TYPE).cloned();

@@ -132,6 +132,20 @@ fn control(page: &mut Page, admin: &Admin) {
     for (limit, count) in snapshot.rates.refused() {
         page.sample(&family::RATE_LIMITED, &[("limit", limit)], count);
     }
+    if snapshot.config.limits_store.is_some() {
+        let reading = snapshot.rates.cluster().reading();
+        for (family, value) in [
+            (&family::LIMITS_STORE_UP, u64::from(reading.is_up)),
+            (&family::LIMITS_GATEWAYS, u64::from(reading.gateways)),
+            (&family::LIMITS_STORE_EXCHANGES, reading.exchanges),
+            (&family::LIMITS_STORE_FAILURES, reading.failures),
+            (&family::LIMITS_STORE_WAITS, reading.waits),
+            (&family::LIMITS_STORE_TIMEOUTS, reading.timeouts),
+        ] {
+            page.family(family);
+            page.sample(family, &[], value);
+        }
+    }
 }
 
 fn upstreams(page: &mut Page, admin: &Admin, total: &Counts) {

@@ -101,7 +101,7 @@ impl std::error::Error for AuthzError<'_> {}
 /// # Errors
 ///
 /// [`AuthzError`] that says what is missing.
-pub fn permit<'a>(
+pub async fn permit<'a>(
     identified: Identified<'a>,
     rates: &Rates,
     told: &mut Told<'a>,
@@ -119,7 +119,7 @@ pub fn permit<'a>(
     // What was wrong with the token says more than that nobody is known.
     let would_refuse = identified.would_refuse().or(would_refuse);
     let user_id = identified.caller().user_id();
-    identified.admitted().count_for(user_id, rates, told).map_err(AuthzError::RateLimited)?;
+    identified.admitted().count_for(user_id, rates, told).await.map_err(AuthzError::RateLimited)?;
     let (exchange, route, caller) = identified.into_pieces();
     Ok(Permitted { exchange, route, caller, would_refuse })
 }

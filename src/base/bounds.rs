@@ -22,6 +22,18 @@ pub const NETWORK_ATTEMPTS_FACTOR: u32 = 10;
 pub const RATE_KEYS: usize = 57_344;
 /// Most rates that a request has to keep on one route, of all limits of the route together.
 pub const MAX_RATES_OF_ROUTE: usize = 8;
+/// Keys of a rate with `scope = "cluster"` that the limits store has not counted yet. Of more, what passes is counted by the
+/// gateway alone.
+pub const UNSETTLED_KEYS: usize = 65_536;
+/// How often the limits store is told what has passed, in milliseconds.
+pub const LIMITS_STORE_INTERVAL_MS: u64 = 100;
+/// How long a request waits for the limits store, in milliseconds.
+pub const LIMITS_STORE_WAIT_MS: u64 = 50;
+/// How long the limits store has to connect or to answer before it counts as away, in milliseconds.
+pub const LIMITS_STORE_TIMEOUT_MS: u64 = 250;
+/// Into how many parts the burst of a limit is cut, one of which all gateways together may let pass before the limits store
+/// knows; each gateway may one at least.
+pub const UNSETTLED_PART: u32 = 10;
 /// Requests that a client network may make to the token routes in a second, for each data-plane thread, when nothing else
 /// is configured.
 pub const TOKEN_ROUTES_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9_999);

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use http::HeaderName;
 
-use super::complaint::{Complaint, alternatives, nearest, quoted};
+use super::complaint::{Complaint, alternatives, choose, nearest, quoted};
 use super::kind::Kind;
 use super::reader::{Located, Table};
 use super::units;
@@ -26,6 +26,8 @@ pub struct RateLimit {
     pub name: String,
     /// Whose requests are counted together.
     pub key: LimitKey,
+    /// Which gateways count together.
+    pub scope: LimitScope,
     /// What all of them have to keep, the shortest unit first, each unit once. There is one at least.
     pub rates: Vec<Rate>,
     /// Whether clients are told how much is left before they have used it up. Of what nobody has configured they are not.
@@ -41,6 +43,15 @@ pub enum LimitKey {
     Network,
     /// Those with the same value of this field; without the field, those of the client's network.
     Header(HeaderName),
+}
+
+/// `scope`: which gateways count together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitScope {
+    /// Each counts for itself.
+    Node,
+    /// All that use the same limits store.
+    Cluster,
 }
 
 /// So many requests in a unit of time.
@@ -66,8 +77,8 @@ pub enum RateUnit {
 
 /// Reads every limit, in the order of the names. One with a problem is in the list all the same, for the sake of the
 /// routes that name it.
-pub(super) fn limits(root: &mut Table<'_>) -> Vec<RateLimit> {
-    root.named_tables("limits").into_iter().map(|(name, table)| limit(name, table)).collect()
+pub(super) fn limits(root: &mut Table<'_>, has_store: bool) -> Vec<RateLimit> {
+    root.named_tables("limits").into_iter().map(|(name, table)| limit(name, table, has_store)).collect()
 }
 
 /// Reads `limit`, the name of a limit or a list of them: which limits a request of the route has to pass.
@@ -98,10 +109,16 @@ pub(super) fn of_token_routes(
 fn token_routes(workers: NonZeroU32) -> RateLimit {
     let count = workers.saturating_mul(bounds::TOKEN_ROUTES_RATE);
     let rate = Rate { count, unit: RateUnit::Second, burst: count };
-    RateLimit { name: TOKEN_ROUTES.to_owned(), key: LimitKey::Network, rates: vec![rate], is_told: false }
+    RateLimit {
+        name: TOKEN_ROUTES.to_owned(),
+        key: LimitKey::Network,
+        scope: LimitScope::Node,
+        rates: vec![rate],
+        is_told: false,
+    }
 }
 
-fn limit(name: Located<String>, mut table: Table<'_>) -> RateLimit {
+fn limit(name: Located<String>, mut table: Table<'_>, has_store: bool) -> RateLimit {
     table.reader.accept(&name.span, check_name(&name.value));
     table
         .require("key", "add key = \"user\", \"ip\" or \"header:NAME\": whose requests are counted together");
@@ -110,8 +127,18 @@ fn limit(name: Located<String>, mut table: Table<'_>) -> RateLimit {
     let rates = rates(&mut table);
     let burst = table.integer("burst", 1..=units::MAX_REQUESTS).and_then(NonZeroU32::new);
     let rates = with_burst(&table, rates, burst);
+    let scope = table.parsed("scope", Kind::Text, |text| scope(text, has_store)).unwrap_or(LimitScope::Node);
     table.finish();
-    RateLimit { name: name.value, key: key.unwrap_or(LimitKey::Network), rates, is_told: true }
+    RateLimit { name: name.value, key: key.unwrap_or(LimitKey::Network), scope, rates, is_told: true }
+}
+
+fn scope(text: &str, has_store: bool) -> Result<LimitScope, Complaint> {
+    let scope = choose(text, &[("node", LimitScope::Node), ("cluster", LimitScope::Cluster)])?;
+    if scope == LimitScope::Cluster && !has_store {
+        return Err(Complaint::new("there is no [limits_store] to count through")
+            .hint("add [limits_store] with url = \"redis://HOST\", or write \"node\""));
+    }
+    Ok(scope)
 }
 
 fn key(text: &str) -> Result<LimitKey, Complaint> {

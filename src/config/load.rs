@@ -14,7 +14,7 @@ use super::fields::OwnedFields;
 use super::hidden;
 use super::problem::Failure;
 use super::reader::{Reader, Table};
-use super::{Config, cases, limits, routes, server, store, tls, tokens, upstreams, users};
+use super::{Config, cases, limits, limits_store, routes, server, store, tls, tokens, upstreams, users};
 use crate::base::bounds;
 
 /// Reads and checks a configuration file. Paths in it are relative to its directory.
@@ -117,7 +117,10 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let server = server::server(&mut root);
     let tls = tls::tls(&mut root);
     let store = store::store(&mut root);
-    let mut limits = limits::limits(&mut root);
+    // One with a problem is there all the same, for the sake of the limits that need one.
+    let has_limits_store = root.has("limits_store");
+    let limits_store = limits_store::limits_store(&mut root);
+    let mut limits = limits::limits(&mut root, has_limits_store);
     let tokens = tokens::tokens(&mut root, &store, &mut limits, server.workers);
     let users = users::users(&mut root);
     let upstreams = upstreams::upstreams(&mut root, &tokens, tls.as_ref());
@@ -145,7 +148,21 @@ fn sections<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
         }
     }
     root.finish();
-    Config { server, tls, store, tokens, users, limits, upstreams, routes, log, otlp, tests, check }
+    Config {
+        server,
+        tls,
+        store,
+        tokens,
+        users,
+        limits,
+        limits_store,
+        upstreams,
+        routes,
+        log,
+        otlp,
+        tests,
+        check,
+    }
 }
 
 /// Whether a key is not there or holds nothing.

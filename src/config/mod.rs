@@ -19,6 +19,7 @@ mod identity;
 mod keys;
 mod kind;
 mod limits;
+mod limits_store;
 mod load;
 mod otlp;
 mod policy;
@@ -49,7 +50,8 @@ pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers,
 pub use self::environment::Environment;
 pub use self::fields::{Condition, Field, HeaderRules};
 pub use self::identity::{Assertion, Identity, IdentityEncoding, IdentityHeader, IdentitySource, PRESETS};
-pub use self::limits::{LimitKey, Rate, RateLimit, RateUnit};
+pub use self::limits::{LimitKey, LimitScope, Rate, RateLimit, RateUnit};
+pub use self::limits_store::LimitsStore;
 pub use self::load::{Text, load, parse};
 pub use self::otlp::Otlp;
 pub use self::policy::{ClaimTerm, Enforce, MatchTerm, Policy, Terms};
@@ -89,6 +91,8 @@ pub struct Config {
     pub users: Users,
     /// `[limits.*]`, in the order of their names; behind them the one of the token routes, when the file says nothing of it.
     pub limits: Vec<RateLimit>,
+    /// `[limits_store]`; `None` is that each gateway counts for itself.
+    pub limits_store: Option<LimitsStore>,
     /// `[upstreams.*]`, in the order of their names.
     pub upstreams: Vec<Upstream>,
     /// `[[routes]]`, in the order of the file. There are no two that tie.

@@ -301,6 +301,10 @@ max_body = "1KiB"
 key = "user"
 rate = ["10000/h", "100/s"]
 burst = 50
+scope = "cluster"
+[limits_store]
+url = "rediss://gate:secret@cache:7000/1"
+ca = "redis.pem"
 [limits.keyed]
 key = "header:X-Api-Key"
 rate = "7/d"
@@ -430,6 +434,7 @@ access = false
                 key: Header(
                     "x-api-key",
                 ),
+                scope: Node,
                 rates: [
                     Rate {
                         count: 7,
@@ -442,6 +447,7 @@ access = false
             RateLimit {
                 name: "per-user",
                 key: User,
+                scope: Cluster,
                 rates: [
                     Rate {
                         count: 100,
@@ -457,6 +463,23 @@ access = false
                 is_told: true,
             },
         ],
+        limits_store: Some(
+            LimitsStore {
+                host: "cache",
+                port: 7000,
+                database: 1,
+                user: Some(
+                    "gate",
+                ),
+                password: Some(
+                    Secret(..),
+                ),
+                is_tls: true,
+                ca: Some(
+                    "DIR/redis.pem",
+                ),
+            },
+        ),
         upstreams: [
             Upstream {
                 name: "api",
@@ -2450,6 +2473,12 @@ fn limits_that_nobody_could_keep_are_refused_with_their_place() {
             "'a'",
             "4:9: this burst takes longer than \"366d\" to come back",
         ),
+        (format!("{key}\n{rate}\nscope = 'all'"), "'a'", "4:9: unknown value \"all\""),
+        (
+            format!("{key}\n{rate}\nscope = 'cluster'"),
+            "'a'",
+            "4:9: there is no [limits_store] to count through",
+        ),
         (format!("{key}\n{rate}\nrates = 1"), "'a'", "4:1: unknown key \"rates\" in [limits.a]"),
         (format!("{key}\n{rate}"), "'c'", "15:9: no limit is named \"c\""),
         (format!("{key}\n{rate}"), "''", "15:9: no limit is named \"\""),
@@ -2464,6 +2493,16 @@ fn limits_that_nobody_could_keep_are_refused_with_their_place() {
         assert!(problem.hint.is_some() || expected.contains("burst"), "{failure}");
     }
     assert!(told("tokens.limit = 'none'").contains("no limit is named \"none\""));
+    for (store, expected) in [
+        ("", "[limits_store] has no \"url\""),
+        ("url = 'http://hunter2@a'", "not the URL of a Redis or Valkey server"),
+        ("url = 'redis://:hunter2@a?x=1'", "the URL of the limits store has parameters"),
+        ("url = 'redis://a'\nca = 'b'", "\"ca\" is for TLS"),
+        ("url = 'redis://a'\nurl_env = 'B'", "the database has both \"url\" and \"url_env\""),
+    ] {
+        let told = told(&format!("[limits_store]\n{store}"));
+        assert!(told.contains(expected) && !told.contains("hunter2"), "{told}");
+    }
     assert!(told("[limits.'a b']\nkey = 'ip'\nrate = '1/s'").contains("\"a b\" is not a name"));
     let many: Vec<String> = "abc"
         .chars()

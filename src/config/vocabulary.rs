@@ -79,7 +79,7 @@ const HOMES: [(&str, &[&str]); 17] = [
             "forward_token",
         ],
     ),
-    ("[limits.NAME]", &["rate", "burst"]),
+    ("[limits.NAME]", &["rate", "burst", "scope"]),
     (
         "[[routes]]",
         &[

@@ -1,4 +1,5 @@
-//! What is counted to protect the gateway and what is behind it: logins here, requests in [`rates`].
+//! What is counted to protect the gateway and what is behind it: logins here, requests in [`rates`], those that several
+//! gateways count together through [`exchange`].
 //!
 //! Login protection: failed logins are counted by user and client network, and too many of them lock for a while.
 //!
@@ -20,6 +21,7 @@ use crate::config;
 use crate::store::{Store, StoreError};
 
 mod counters;
+pub mod exchange;
 pub mod rates;
 mod shared;
 mod store;

@@ -54,7 +54,7 @@ impl Rehearsal {
         let trusted = &generation.server.trusted_proxies;
         let peer = Peer::new(client, trusted);
         let mut told = Told::default();
-        let admitted = admission::admit(routed, &peer, trusted, &generation.rates, &mut told).ok()?;
+        let admitted = admission::admit(routed, &peer, trusted, &generation.rates, &mut told).await.ok()?;
         let identified = generation.authenticator.identify(admitted, None).await.ok()?;
         if let Caller::User(known) = identified.caller() {
             let user = known.principal.user();

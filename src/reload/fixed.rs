@@ -15,6 +15,7 @@ pub(super) fn differing(before: &Config, after: &Config) -> Vec<&'static str> {
         ("server.workers", then.workers != now.workers),
         ("tls", before.tls.is_some() != after.tls.is_some()),
         ("store", before.store != after.store),
+        ("limits_store", before.limits_store != after.limits_store),
         ("log.otlp", before.otlp != after.otlp),
         ("users.source", discriminant(&before.users.source) != discriminant(&after.users.source)),
     ];

@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::config::{StalePolicy, UserSource};
+use crate::limits::exchange;
 use crate::snapshot::Snapshot;
 use crate::upstream;
 
@@ -24,6 +25,8 @@ pub(super) enum Kind {
     Certificates,
     /// Names of upstreams' targets, their health, and the return of those that were ejected.
     Upstreams,
+    /// What several gateways count together.
+    Limits,
     /// The file of the configuration.
     File,
     /// Whoever asks for the configuration to be read again.
@@ -57,6 +60,10 @@ impl Watchers {
         self.run(Kind::Sessions, async move { sessions.watch(refuse_after).await });
         let store = snapshot.store.clone();
         self.run(Kind::Store, async move { store.watch().await });
+        let cluster = snapshot.rates.serve_cluster();
+        if let Some(settings) = snapshot.config.limits_store.clone() {
+            self.run(Kind::Limits, exchange::keep(settings, cluster));
+        }
     }
 
     /// Looks after what is served by now, and no more after what is not.
@@ -67,6 +74,8 @@ impl Watchers {
         if before.config.tls != after.config.tls {
             self.follow_certificates(after);
         }
+        // Whoever talks to the limits store goes on, for these limits.
+        let _same = after.rates.serve_cluster();
         let (then, now) = (&before.upstreams, &after.upstreams);
         if then.len() != now.len() || then.iter().zip(now).any(|(then, now)| !Arc::ptr_eq(then, now)) {
             self.run(Kind::Upstreams, upstream::keep(now.clone()));

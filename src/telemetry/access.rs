@@ -399,7 +399,7 @@ mod tests {
         assert!(logged("line") && logged("both") && logged("passed") && !logged("memory"), "{written}");
         let mut ids: Vec<_> = refusals.latest(9).iter().map(|refused| refused.request_id.clone()).collect();
         ids.sort_unstable();
-        assert_eq!(ids, ["both".into(), "memory".into()]);
+        assert_eq!(ids, ["both", "memory"].map(Box::<str>::from));
         let found = &refusals.with_id("both")[0];
         assert_eq!((found.reason, found.at_unix_ms), (Reason::GroupMissing, 7));
         assert_eq!(found.grounds.as_ref().unwrap().detail, "d");

@@ -176,6 +176,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "identity",
             "keys",
+            "limits",
             "net",
             "proof",
             "service",
@@ -429,7 +430,7 @@ fn every_bound_is_documented() {
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
     // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: [(&str, String, &str); 36] = [
+    let documented: &[(&str, String, &str)] = &[
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -449,6 +450,11 @@ fn every_bound_is_documented() {
             format!("{} requests a second", grouped(small(bounds::TOKEN_ROUTES_RATE.get()))),
             "client network",
         ),
+        ("UNSETTLED_KEYS", grouped(bounds::UNSETTLED_KEYS), "keys"),
+        ("LIMITS_STORE_INTERVAL_MS", format!("{} ms", bounds::LIMITS_STORE_INTERVAL_MS), "told"),
+        ("LIMITS_STORE_WAIT_MS", format!("{} ms", bounds::LIMITS_STORE_WAIT_MS), "waits"),
+        ("LIMITS_STORE_TIMEOUT_MS", format!("{} ms", bounds::LIMITS_STORE_TIMEOUT_MS), "away"),
+        ("UNSETTLED_PART", format!("1/{}", bounds::UNSETTLED_PART), "burst"),
         ("MAX_USERNAME_BYTES", format!("{} bytes", bounds::MAX_USERNAME_BYTES), "user name"),
         ("MAX_TOKEN_REQUEST_BYTES", kib(bounds::MAX_TOKEN_REQUEST_BYTES), "token route"),
         ("MAX_FORM_FIELDS", format!("{} form fields", bounds::MAX_FORM_FIELDS), "token route"),

@@ -1,7 +1,7 @@
 //! What `tollgate check` says of limits of rates.
 
 use crate::cli::table;
-use crate::config::{Config, LimitKey, RateLimit};
+use crate::config::{Config, LimitKey, LimitScope, RateLimit};
 
 /// Every limit and what it limits, under an empty line; nothing where there is none.
 pub(super) fn table(config: &Config) -> String {
@@ -18,6 +18,10 @@ fn row(config: &Config, index: usize, limit: &RateLimit) -> [String; 5] {
         LimitKey::User => "user".to_owned(),
         LimitKey::Network => "client network".to_owned(),
         LimitKey::Header(name) => format!("header {name}"),
+    };
+    let key = match limit.scope {
+        LimitScope::Node => key,
+        LimitScope::Cluster => format!("{key}, at all gateways"),
     };
     let rates: Vec<String> =
         limit.rates.iter().map(|rate| format!("{}/{}", rate.count, rate.unit.letter())).collect();

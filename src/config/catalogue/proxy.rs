@@ -1,4 +1,4 @@
-//! `[upstreams.*]`, `[[routes]]`, `[limits.*]`.
+//! `[upstreams.*]`, `[[routes]]`, `[limits.*]`, `[limits_store]`.
 
 use super::Shape::{
     Boolean, Choice, Either, Form, Integer, List, NamedTables, Names, Table, Tables, Text, TextOrTable,
@@ -80,6 +80,12 @@ pub(super) const KEYS: &[Entry] = &[
     key("limits.*.key", Text, Required, r#""user""#, "Whose requests are counted together: \"user\", \"ip\" or \"header:NAME\"."),
     key("limits.*.rate", Either(&[REQUESTS, List(&REQUESTS)]), Required, r#"["100/s", "10000/h"]"#, "How many may come."),
     key("limits.*.burst", Integer(1, 1_000_000_000), Nothing, "50", "How many may come at once after a pause, in the rate with the shortest unit."),
+    key("limits.*.scope", Choice(&["node", "cluster"]), Value(r#""node""#), r#""cluster""#, "Whether each gateway counts for itself, or all that use the same limits store together."),
+    table("limits_store", Table, "The Redis or Valkey server of limits with scope = \"cluster\"."),
+    key("limits_store.url", Text, Nothing, r#""rediss://tollgate:${REDIS_PASSWORD}@cache.internal:6379/0""#, "The server; \"rediss://\" speaks TLS."),
+    key("limits_store.url_file", Text, Nothing, r#""limits-store-url""#, "A file that holds the URL."),
+    key("limits_store.url_env", Text, Nothing, r#""REDIS_URL""#, "The variable that holds the URL."),
+    key("limits_store.ca", Text, Nothing, r#""redis-ca.pem""#, "The certificates that sign the server's; without it those that the system trusts."),
     table("routes", Tables, "Which requests go where, and who may send them. The most specific wins."),
     key("routes[].name", Text, Nothing, r#""invoices""#, "For the log; unique."),
     key("routes[].host", Text, Nothing, r#""api.example.com""#, "A host, or \"*.example.com\"; without it any."),

@@ -25,6 +25,7 @@ tls = {}
 assertion = {}
 credentials = { basic = {} }
 [limits.a]
+[limits_store]
 [[routes]]
 redirect = "x"
 [[routes]]

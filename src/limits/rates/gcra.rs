@@ -45,6 +45,21 @@ impl Rule {
         arrival_ns.saturating_sub(self.interval_ns)
     }
 
+    /// How far apart requests come.
+    pub(super) fn interval_ns(self) -> u64 {
+        self.interval_ns
+    }
+
+    /// How far the arrival time may run ahead.
+    pub(super) fn capacity_ns(self) -> u64 {
+        self.capacity_ns
+    }
+
+    /// How many may come at once.
+    pub(super) fn burst(self) -> u64 {
+        self.capacity_ns.checked_div(self.interval_ns).unwrap_or(0)
+    }
+
     pub(super) fn standing(self, arrival_ns: u64, now_ns: u64) -> Standing {
         let arrival_ns = arrival_ns.max(now_ns);
         let latest_ns = now_ns.saturating_add(self.capacity_ns);

@@ -3,29 +3,36 @@
 //! The counts are those of the whole process and exact whichever thread a request comes to. Counting takes no lock and no
 //! allocation: each rate is a [`table::Table`] of arrival times. A request passes when all of its rates let it, and is
 //! counted by none of them otherwise.
+//!
+//! With `scope = "cluster"` a rate has a [`ledger::Ledger`] beside its table, and [`cluster`] says how far a gateway may go
+//! by itself.
 
-use std::fmt::Write as _;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::RandomState;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
-use self::gcra::{Rule, Standing};
+use self::cluster::{Cluster, Patience};
+use self::gcra::Rule;
+use self::ledger::{Allowance, Ledger};
+use self::step::{Key, Outcome, Step, Steps};
 use self::table::Table;
+pub use self::told::Told;
+use self::told::seconds;
 use crate::base::bounds;
 use crate::base::clock::{Clock, Stopwatch};
-use crate::config::{self, Config, LimitKey};
+use crate::config::{self, Config, LimitKey, LimitScope};
 
+pub mod cluster;
 mod gcra;
+mod ledger;
+mod step;
 mod table;
-
-/// What the policy is, and how much of it is left (draft-ietf-httpapi-ratelimit-headers, sections 3 and 4).
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+mod told;
 
 /// Every limit, with what is counted. It is shared by all data-plane threads.
 pub struct Rates {
@@ -36,6 +43,7 @@ pub struct Rates {
     /// With a key that nobody knows: which keys share a bucket is nobody's choice.
     hasher: RandomState,
     watch: Stopwatch,
+    cluster: Arc<Cluster>,
 }
 
 struct Limit {
@@ -47,10 +55,29 @@ struct Limit {
 struct Rate {
     /// Unique on a route, as an item of structured fields (RFC 9651 section 3.3.3): `"per-user"`.
     label: Box<str>,
+    /// Whose requests are counted together.
+    key: LimitKey,
     rule: Rule,
     table: Table,
     /// Requests that it has refused.
     refused: AtomicU64,
+    /// `None` where this gateway counts for itself.
+    shared: Option<Shared>,
+}
+
+/// What a rate is at all gateways together.
+struct Shared {
+    /// What all gateways call it: they count together what has the same name and the same rate.
+    name: String,
+    ledger: Ledger,
+}
+
+/// What came of counting a request without waiting.
+enum Counted {
+    Passed,
+    Exceeded(Exceeded),
+    /// Only the limits store can say.
+    Unknown,
 }
 
 /// What limits one route.
@@ -59,6 +86,8 @@ pub struct Plan {
     limits: Box<[usize]>,
     policy: HeaderValue,
     is_told: bool,
+    /// Whether a limit is one of several gateways.
+    is_shared: bool,
 }
 
 /// At which point a request is counted.
@@ -90,46 +119,27 @@ pub struct Exceeded {
     pub retry_after_seconds: u64,
 }
 
-/// What the client is told of its limits, whatever becomes of its request.
-#[derive(Debug, Default)]
-pub struct Told<'a> {
-    policy: Option<&'a HeaderValue>,
-    standing: BytesMut,
-}
-
-/// One rate that a request is counted by.
-#[derive(Clone, Copy)]
-struct Step<'a> {
-    rate: &'a Rate,
-    key: NonZeroU64,
-    arrival_ns: u64,
-}
-
-type Steps<'a> = [Option<Step<'a>>; bounds::MAX_RATES_OF_ROUTE];
-
-/// What a hash is made of.
-#[derive(Hash)]
-enum Key<'a> {
-    User(&'a str),
-    Network4(u32),
-    Network6(u64),
-    Field(&'a [u8]),
-}
-
 impl Rates {
     /// The limits of a configuration. Nothing is counted yet.
     pub fn new(config: &Config, clock: &Clock) -> Self {
-        Self::of(config, &[], RandomState::new(), Stopwatch::start(clock))
+        Self::of(config, &[], RandomState::new(), Stopwatch::start(clock), Arc::default())
     }
 
     /// The limits of another configuration. A limit that is in both, with the same rates by the same key, goes on with
     /// what it has counted.
     #[must_use]
     pub fn renewed(&self, config: &Config) -> Self {
-        Self::of(config, &self.limits, self.hasher.clone(), self.watch.clone())
+        let cluster = Arc::clone(&self.cluster);
+        Self::of(config, &self.limits, self.hasher.clone(), self.watch.clone(), cluster)
     }
 
-    fn of(config: &Config, before: &[Arc<Limit>], hasher: RandomState, watch: Stopwatch) -> Self {
+    fn of(
+        config: &Config,
+        before: &[Arc<Limit>],
+        hasher: RandomState,
+        watch: Stopwatch,
+        cluster: Arc<Cluster>,
+    ) -> Self {
         let plan = |indices: &[usize]| Plan::new(indices, &config.limits);
         let limits = config.limits.iter().enumerate().map(|(index, settings)| {
             let routes = config.routes.iter().map(|route| &route.limits);
@@ -149,7 +159,20 @@ impl Rates {
             token_routes: plan(&config.tokens.limits),
             hasher,
             watch,
+            cluster,
         }
+    }
+
+    /// What is counted together with other gateways, from here on for these limits.
+    pub fn serve_cluster(&self) -> Arc<Cluster> {
+        let shared = self.limits.iter().filter(|limit| limit.rates.iter().any(|rate| rate.shared.is_some()));
+        self.cluster.serve(shared.map(Arc::clone).collect(), &self.watch);
+        Arc::clone(&self.cluster)
+    }
+
+    /// What is counted together with other gateways.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// What limits the route with this index in the configuration.
@@ -168,29 +191,86 @@ impl Rates {
         self.token_routes.as_ref()
     }
 
-    /// Counts a request by those limits of a plan whose turn it is.
+    /// Counts a request by those limits of a plan whose turn it is. Only where a limit is one of several gateways, and much of
+    /// the sender's count is not settled between them, this waits, at most for [`bounds::LIMITS_STORE_WAIT_MS`].
     ///
     /// # Errors
     ///
     /// [`Exceeded`] when one of their rates lets it not pass; then none has counted it.
-    pub fn count<'a>(
+    pub async fn count<'a>(
         &self,
         plan: &'a Plan,
         turn: Turn,
         sender: Sender<'_>,
         told: &mut Told<'a>,
     ) -> Result<(), Exceeded> {
+        match self.try_count(plan, turn, sender, told, Patience::Untried) {
+            Counted::Passed => Ok(()),
+            Counted::Exceeded(exceeded) => Err(exceeded),
+            // In a box, because it is rare and would make every request larger.
+            Counted::Unknown => Box::pin(self.ask(plan, turn, sender, told)).await,
+        }
+    }
+
+    async fn ask<'a>(
+        &self,
+        plan: &'a Plan,
+        turn: Turn,
+        sender: Sender<'_>,
+        told: &mut Told<'a>,
+    ) -> Result<(), Exceeded> {
+        let cluster = &self.cluster;
+        cluster.begin_wait();
+        let counted = tokio::time::timeout(Duration::from_millis(bounds::LIMITS_STORE_WAIT_MS), async {
+            loop {
+                // Before looking, so that no answer in between is missed.
+                let mut answered = pin!(cluster.answered());
+                answered.as_mut().enable();
+                match self.try_count(plan, turn, sender, told, Patience::Waiting) {
+                    Counted::Unknown => cluster.ask_soon(),
+                    counted @ (Counted::Passed | Counted::Exceeded(_)) => return counted,
+                }
+                answered.await;
+            }
+        });
+        let counted = counted.await.unwrap_or_else(|_| {
+            cluster.give_up();
+            self.try_count(plan, turn, sender, told, Patience::Over)
+        });
+        match counted {
+            // Nobody asks the store who has waited enough.
+            Counted::Passed | Counted::Unknown => Ok(()),
+            Counted::Exceeded(exceeded) => Err(exceeded),
+        }
+    }
+
+    fn try_count<'a>(
+        &self,
+        plan: &'a Plan,
+        turn: Turn,
+        sender: Sender<'_>,
+        told: &mut Told<'a>,
+        patience: Patience,
+    ) -> Counted {
         if plan.is_told {
             told.policy = Some(&plan.policy);
         }
-        let mut steps = self.steps(plan, turn, sender);
+        let mut steps = self.steps(plan, turn, sender, patience);
         if steps.iter().all(Option::is_none) {
-            return Ok(());
+            return Counted::Passed;
         }
         let now_ns = self.watch.now_ns();
-        let passed = take_all(&mut steps, now_ns);
+        let name = |step: &Step<'_>| step.rate.name(sender);
+        let passed = match step::take_all(&mut steps, now_ns, name) {
+            Outcome::Passed => true,
+            Outcome::Exceeded => false,
+            Outcome::Unknown => return Counted::Unknown,
+        };
+        if passed && plan.is_shared {
+            self.settle_early(&steps);
+        }
         if passed && !plan.is_told {
-            return Ok(());
+            return Counted::Passed;
         }
         told.policy = Some(&plan.policy);
         let mut retry_after_ns = 0;
@@ -202,96 +282,50 @@ impl Rates {
             retry_after_ns = standing.next_ns.max(retry_after_ns);
             told.add(&step.rate.label, standing);
         }
-        if passed { Ok(()) } else { Err(Exceeded { retry_after_seconds: seconds(retry_after_ns).max(1) }) }
+        if passed {
+            return Counted::Passed;
+        }
+        Counted::Exceeded(Exceeded { retry_after_seconds: seconds(retry_after_ns).max(1) })
     }
 
-    fn steps(&self, plan: &Plan, turn: Turn, sender: Sender<'_>) -> Steps<'_> {
+    fn steps(&self, plan: &Plan, turn: Turn, sender: Sender<'_>, patience: Patience) -> Steps<'_> {
         let mut steps = [None; bounds::MAX_RATES_OF_ROUTE];
         let mut free = steps.iter_mut();
         for limit in plan.limits.iter().filter_map(|index| self.limits.get(*index)) {
             if !turn.is_for(&limit.settings.key) {
                 continue;
             }
-            let key = self.key(&limit.settings.key, sender);
+            let key = Key::of(&limit.settings.key, sender).hashed(&self.hasher);
             for (rate, step) in limit.rates.iter().zip(&mut free) {
-                *step = Some(Step { rate, key, arrival_ns: 0 });
+                let allowance = match rate.shared {
+                    Some(_) => self.cluster.allowance(rate, patience),
+                    None => Allowance::Unbounded,
+                };
+                *step = Some(Step::new(rate, key, allowance));
             }
         }
         steps
     }
 
-    fn key(&self, key: &LimitKey, sender: Sender<'_>) -> NonZeroU64 {
-        let network = || match sender.client.to_canonical() {
-            IpAddr::V4(address) => Key::Network4(address.to_bits()),
-            IpAddr::V6(address) => Key::Network6(u64::try_from(address.to_bits() >> 64).unwrap_or(0)),
-        };
-        let key = match key {
-            LimitKey::Network => network(),
-            LimitKey::User => sender.user_id.map_or_else(network, Key::User),
-            // Of several lines the first one counts: a client that chooses its value may as well send another one.
-            LimitKey::Header(name) => {
-                sender.headers.get(name).map_or_else(network, |value| Key::Field(value.as_bytes()))
+    /// Has the store told of keys of which half is unsettled that may be, so that whoever sends many does not wait.
+    fn settle_early(&self, steps: &Steps<'_>) {
+        for step in steps.iter().flatten() {
+            if let (Some(shared), Allowance::Look(most) | Allowance::Ask(most)) =
+                (&step.rate.shared, step.allowance)
+                && most > 1
+                && shared.ledger.unsettled(step.key) == most.div_ceil(2)
+            {
+                self.cluster.ask_soon();
             }
-        };
-        NonZeroU64::new(self.hasher.hash_one(key)).unwrap_or(NonZeroU64::MIN)
+        }
     }
 }
 
-/// Takes one from every rate, or from none. Where there are several, all are looked at first, so that who is refused
-/// costs the others nothing.
-fn take_all(steps: &mut Steps<'_>, now_ns: u64) -> bool {
-    let several = steps.iter().flatten().nth(1).is_some();
-    if several {
-        let mut all = true;
-        for step in steps.iter_mut().flatten() {
-            all &= step.look(now_ns);
-        }
-        if !all {
-            return false;
-        }
-    }
-    let mut taken = 0;
-    for step in steps.iter_mut().flatten() {
-        if !step.take(now_ns) {
-            break;
-        }
-        taken += 1;
-    }
-    if steps.iter().flatten().count() == taken {
-        return true;
-    }
-    // Another thread took the last one in between.
-    for (number, step) in steps.iter_mut().flatten().enumerate() {
-        if number < taken {
-            step.give_back();
-        } else {
-            step.look(now_ns);
-        }
-    }
-    false
-}
-
-impl Step<'_> {
-    /// Whether one could be taken.
-    fn look(&mut self, now_ns: u64) -> bool {
-        self.arrival_ns = self.rate.table.arrival_ns(self.key);
-        self.rate.rule.after_one_more(self.arrival_ns, now_ns).is_some()
-    }
-
-    fn take(&mut self, now_ns: u64) -> bool {
-        let rule = self.rate.rule;
-        let taken = self.rate.table.advance(self.key, |arrival_ns| rule.after_one_more(arrival_ns, now_ns));
-        match taken {
-            Some(arrival_ns) => self.arrival_ns = arrival_ns,
-            None => self.arrival_ns = self.rate.table.arrival_ns(self.key),
-        }
-        taken.is_some()
-    }
-
-    fn give_back(&mut self) {
-        let before_ns = self.rate.rule.without_the_last(self.arrival_ns);
-        self.rate.table.take_back(self.key, self.arrival_ns, before_ns);
-        self.arrival_ns = before_ns;
+impl Rate {
+    /// What all gateways call the count of a sender.
+    fn name(&self, sender: Sender<'_>) -> ledger::Name {
+        let shared = self.shared.as_ref().map_or("", |shared| &shared.name);
+        Key::of(&self.key, sender).name(shared)
     }
 }
 
@@ -310,11 +344,29 @@ impl Limit {
     fn new(limit: &config::RateLimit, rates: &[config::Rate]) -> Self {
         let rates = rates.iter().map(|rate| Rate {
             label: label(limit, rate).into(),
+            key: limit.key.clone(),
             rule: Rule::new(rate),
             table: Table::new(),
             refused: AtomicU64::new(0),
+            shared: match limit.scope {
+                LimitScope::Node => None,
+                LimitScope::Cluster => Some(Shared::new(limit, rate)),
+            },
         });
         Self { settings: limit.clone(), rates: rates.collect() }
+    }
+}
+
+impl Shared {
+    fn new(limit: &config::RateLimit, rate: &config::Rate) -> Self {
+        let config::Rate { count, unit, burst } = rate;
+        let key = match &limit.key {
+            LimitKey::User => "user",
+            LimitKey::Network => "ip",
+            LimitKey::Header(name) => name.as_str(),
+        };
+        let name = format!("{} {key} {count}/{} {burst}", limit.name, unit.letter());
+        Self { name, ledger: Ledger::new() }
     }
 }
 
@@ -336,38 +388,9 @@ impl Plan {
         // Names are plain ASCII, and without a rate there is nothing to tell or to limit.
         let policy = HeaderValue::try_from(items.join(", ")).ok().filter(|_| !items.is_empty())?;
         let is_told = used().all(|limit| limit.is_told);
-        Some(Self { limits: indices.into(), policy, is_told })
+        let is_shared = used().any(|limit| limit.scope == LimitScope::Cluster);
+        Some(Self { limits: indices.into(), policy, is_told, is_shared })
     }
-}
-
-impl Told<'_> {
-    /// Adds how a rate stands: `"per-user";r=49;t=1`. While something is left, `t` says when all of it is back, and
-    /// otherwise when one request may come, as `Retry-After` does.
-    fn add(&mut self, label: &str, standing: Standing) {
-        let separator = if self.standing.is_empty() { "" } else { ", " };
-        let (left, until_ns) = match standing.left {
-            0 => (0, standing.next_ns),
-            left => (left, standing.whole_ns),
-        };
-        // Writing into memory cannot fail.
-        let _written = write!(self.standing, "{separator}{label};r={left};t={}", seconds(until_ns));
-    }
-
-    /// Adds the fields to an answer. What an upstream tells of its own limits stays beside them.
-    pub fn write(self, headers: &mut HeaderMap) {
-        let Some(policy) = self.policy else { return };
-        headers.append(RATELIMIT_POLICY, policy.clone());
-        if let Ok(standing) = HeaderValue::from_maybe_shared(self.standing.freeze())
-            && !standing.is_empty()
-        {
-            headers.append(RATELIMIT, standing);
-        }
-    }
-}
-
-/// Whole seconds, rounded up, so that who waits as long is not too early.
-fn seconds(ns: u64) -> u64 {
-    ns.div_ceil(1_000_000_000)
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use futures_util::FutureExt as _;
+use http::HeaderName;
+
 use super::*;
 use crate::config::{Environment, parse};
 
@@ -36,7 +39,8 @@ fn user(user_id: &str) -> Sender<'_> {
 /// What a request to a route learns: whether it passes, or when to come again, and the field.
 fn count(rates: &Rates, route: usize, turn: Turn, sender: Sender<'_>) -> (Result<(), u64>, String) {
     let mut told = Told::default();
-    let outcome = rates.count(rates.of_route(route).unwrap(), turn, sender, &mut told);
+    let counting = rates.count(rates.of_route(route).unwrap(), turn, sender, &mut told);
+    let outcome = counting.now_or_never().expect("nobody waits");
     let mut headers = HeaderMap::new();
     told.write(&mut headers);
     let field = headers.get("ratelimit").map(|value| value.to_str().unwrap().to_owned());

@@ -1,7 +1,9 @@
 //! What changes beside the routes.
 
 use super::{Changes, Side, Weight, listed, only_in, pairs};
-use crate::config::{CertificateFiles, Network, RateLimit, Server, Tls, Tokens, Upstream, UserSource, Users};
+use crate::config::{
+    CertificateFiles, LimitScope, Network, RateLimit, Server, Tls, Tokens, Upstream, UserSource, Users,
+};
 use crate::keys::{Key, KeyRing};
 
 /// Compares everything but the routes.
@@ -210,5 +212,9 @@ fn limits(before: &[RateLimit], after: &[RateLimit], changes: &mut Changes) {
 
 fn rates(limit: &RateLimit) -> String {
     let rates = limit.rates.iter().map(|rate| format!("{}/{}", rate.count, rate.unit.letter()));
-    listed(&rates.collect::<Vec<_>>())
+    let rates = listed(&rates.collect::<Vec<_>>());
+    match limit.scope {
+        LimitScope::Node => rates,
+        LimitScope::Cluster => format!("{rates} at all gateways together"),
+    }
 }

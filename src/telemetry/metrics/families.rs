@@ -88,6 +88,18 @@ families! {
     CONFIG_APPLIED = ("tollgate_config_applied_timestamp_seconds", Gauge, Some("seconds"), "Since when the configuration is served by, in seconds since 1970.");
     /// Label: `limit`.
     RATE_LIMITED = ("tollgate_rate_limited", Counter, None, "Requests that a limit has refused.");
+    /// No label.
+    LIMITS_STORE_UP = ("tollgate_limits_store_up", Gauge, None, "1 while limits of the cluster are counted by all gateways together, 0 while this one counts alone.");
+    /// No label.
+    LIMITS_GATEWAYS = ("tollgate_limits_gateways", Gauge, None, "Gateways that count together.");
+    /// No label.
+    LIMITS_STORE_EXCHANGES = ("tollgate_limits_store_exchanges", Counter, None, "Round trips to the limits store.");
+    /// No label.
+    LIMITS_STORE_FAILURES = ("tollgate_limits_store_failures", Counter, None, "Round trips to the limits store, and connections, that came to nothing.");
+    /// No label.
+    LIMITS_STORE_WAITS = ("tollgate_limits_store_waits", Counter, None, "Requests that waited for the limits store.");
+    /// No label.
+    LIMITS_STORE_TIMEOUTS = ("tollgate_limits_store_wait_timeouts", Counter, None, "Requests that waited for the limits store in vain, and were counted by the gateway alone.");
     /// Labels: `upstream`, `code`.
     UPSTREAM_REQUESTS = ("tollgate_upstream_requests", Counter, None, "Requests that were permitted to go to an upstream, by what their clients were answered.");
     /// Label: `upstream`.
