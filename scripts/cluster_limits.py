@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from harness import Checks, end, free_port, must, need, program_from, run, wait_for
+from harness import Checks, end, free_port, make_ca, make_certificate, must, need, program_from, run, wait_for
 from wire import Wire
 
 PROGRAM = program_from(sys.argv)
@@ -34,7 +34,8 @@ workers = 1
 drain_timeout = "1s"
 watch_config = false
 [limits_store]
-url = "redis://:${{REDIS_PASSWORD}}@127.0.0.1:{redis}/1"
+url = "{scheme}://:${{REDIS_PASSWORD}}@localhost:{redis}/1"
+{ca}
 [users]
 source = "file"
 [users.file]
@@ -92,10 +93,13 @@ class Redis:
 
     def __init__(self, work):
         self.place, self.port, self.process = work, free_port(), None
+        self.tls_port = free_port()
 
     def start(self):
         words = ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--requirepass", PASSWORD,
-                 "--dir", self.place]
+                 "--dir", self.place,
+                 "--tls-port", self.tls_port, "--tls-cert-file", f"{self.place}/server.pem", "--tls-key-file", f"{self.place}/server.key",
+                 "--tls-ca-cert-file", f"{self.place}/ca.pem", "--tls-auth-clients", "no"]
         self.process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.port, self.process)
         return self
@@ -112,14 +116,15 @@ class Redis:
 
 
 class Gateway:
-    def __init__(self, work, number, redis, upstream):
+    def __init__(self, work, number, redis, upstream, scheme="redis", ca=""):
         self.place = f"{work}/gateway-{number}"
         self.wire = Wire(redis)
         self.port, self.admin = free_port(), free_port()
         os.makedirs(self.place)
         self.config = f"{self.place}/gateway.toml"
         with open(self.config, "w") as file:
-            file.write(CONFIG.format(port=self.port, admin=self.admin, redis=self.wire.port, upstream=upstream, users=f"{work}/users.htpasswd"))
+            file.write(CONFIG.format(port=self.port, admin=self.admin, redis=self.wire.port, upstream=upstream, users=f"{work}/users.htpasswd",
+                                     scheme=scheme, ca=ca and f'ca = "{work}/{ca}.pem"'))
         self.log = open(f"{self.place}/log", "w")
         self.environment = {**os.environ, "REDIS_PASSWORD": PASSWORD}
         self.process = None
@@ -321,11 +326,33 @@ def alone(gateways, redis, tokens):
     count_together("after an outage", gateways, tokens["carol"])
 
 
+def over_tls(work, redis, upstream):
+    """The server is believed when the right authority has signed for it, and else it is as good as away."""
+    gateways = []
+    try:
+        for number, (ca, up) in enumerate([("ca", 1), ("other", 0)]):
+            gateway = Gateway(work, f"tls-{number}", redis.tls_port, upstream, "rediss", ca)
+            gateways.append(gateway)
+            gateway.start()
+            if up:
+                eventually("the server is used over TLS", 4, lambda: gateway.metric("store_up") == 1)
+            else:
+                eventually("a server that shows another's certificate is not", 4, lambda: gateway.metric("store_failures_total") > 1)
+                check.equal("it counts as away", 0, gateway.metric("store_up"))
+            count = passed(together([gateway], gateway.token("alice" if up else "bob"), 2))
+            check.equal("requests pass either way", 2, count)
+    finally:
+        end([gateway.process for gateway in gateways])
+
+
 def main():
-    need("redis-server", "redis-cli")
+    need("redis-server", "redis-cli", "openssl")
     work = tempfile.mkdtemp(prefix="tollgate-limits-")
     gateways, redis, backend = [], None, None
     try:
+        for authority in ("ca", "other"):
+            make_ca(work, authority)
+        make_certificate(work, "ca", "server", "DNS:localhost")
         redis = Redis(work).start()
         upstream = free_port()
         backend = http.server.ThreadingHTTPServer(("127.0.0.1", upstream), Api)
@@ -341,6 +368,7 @@ def main():
         check.section("counting together", joint, gateways, redis, tokens)
         check.section("outages", outages, gateways, redis, tokens)
         check.section("alone", alone, gateways, redis, tokens)
+        check.section("over TLS", over_tls, work, redis, upstream)
         for gateway in gateways:
             check("no log holds the password of the server", PASSWORD not in gateway.said())
             waits, timeouts, trips = (gateway.metric(f"store_{name}_total") for name in ("waits", "wait_timeouts", "exchanges"))

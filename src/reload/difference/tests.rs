@@ -145,6 +145,11 @@ fn upstreams_and_limits_are_told_by_name() {
         told("rate = \"1/s\"", "rate = \"1/s\"\nburst = 5"),
         ["limit slow: settings change, and it counts from nothing"]
     );
+    let shared = "rate = \"1/s\"\nscope = \"cluster\"\n[limits_store]\nurl = \"redis://a\"";
+    assert_eq!(
+        told("rate = \"1/s\"", shared),
+        ["limit slow becomes 1/s at all gateways together (was 1/s), and counts from nothing"]
+    );
 }
 
 #[test]
