@@ -540,6 +540,7 @@ gateway.toml:42: GET localhost/staff/1
         let environment = Environment::from_pairs([
             ("DJANGO_SECRET_KEY", secret),
             ("DATABASE_PASSWORD", secret),
+            ("REDIS_PASSWORD", secret),
             ("SIGNING_SECRET", secret),
             ("APPLIANCE_PASSWORD", "hunter2"),
         ]);
