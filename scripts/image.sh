@@ -2,11 +2,12 @@
 # Builds the image of the Dockerfile with buildah, and tries it out with podman as deploy/compose and deploy/kubernetes run it:
 # read-only, without privileges, health check, login, stop.
 #
-# Usage: scripts/image.sh [--local-bases] [--quick]
+# Usage: scripts/image.sh [--local-bases] [--quick | --program FILE]
 # With --local-bases the two images that the Dockerfile begins with are made on this machine (Debian by debootstrap, and the
 # Rust toolchain that is installed here), for places without a registry. That shows that the Dockerfile works, not that the
-# images of the registry do; they stay for the next time. With --quick the program is built without optimisation across crates. It needs root, buildah,
-# podman with crun or runc, debootstrap for local bases, and some minutes, most of them for the build.
+# images of the registry do; they stay for the next time. With --quick the program is built without optimisation
+# across crates; with --program it is not built at all, but this one is taken, which has to run on Debian 12. It needs root,
+# buildah, podman with crun or runc, debootstrap for local bases, and some minutes, most of them for the build.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -76,12 +77,21 @@ local_bases() {
 
 pull=missing
 arguments=()
-for option in "$@"; do
-    case $option in
+cp Dockerfile "$work/Dockerfile"
+while (($# > 0)); do
+    case $1 in
         --local-bases) pull=never ;;
         --quick) arguments+=(--build-arg CARGO_PROFILE_RELEASE_LTO=off --build-arg CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16) ;;
-        *) echo "unknown option $option" >&2; exit 2 ;;
+        --program)
+            shift
+            mkdir "$work/program"
+            must cp "${1:?a file}" "$work/program/tollgate"
+            sed -i 's|cargo build --release --locked|install -D /program/tollgate target/release/tollgate|' "$work/Dockerfile"
+            arguments+=(--volume "$work/program:/program:ro")
+            ;;
+        *) echo "unknown option $1" >&2; exit 2 ;;
     esac
+    shift
 done
 [[ $pull == never ]] && local_bases
 # Older versions of crun run nothing where both kinds of control groups are mounted.
@@ -93,7 +103,7 @@ fi
 buildah rm "$probe" >/dev/null
 echo "building $image from $build_base and $final_base"
 # The format in which a health check can be written down.
-buildah build --format docker --pull="$pull" --network host "${ulimits[@]}" "${arguments[@]}" --tag "$image" . >"$work/build-output" 2>&1 ||
+buildah build --file "$work/Dockerfile" --format docker --pull="$pull" --network host "${ulimits[@]}" "${arguments[@]}" --tag "$image" . >"$work/build-output" 2>&1 ||
     { tail -40 "$work/build-output"; exit 1; }
 
 sed 's|http://api:80|http://127.0.0.1:9|' deploy/compose/gateway.toml >"$work/gateway.toml"
@@ -110,8 +120,9 @@ chmod 755 "$work"
 mkdir "$work/data"
 chown 65532:65532 "$work/data"
 run=("${ulimits[@]}" --read-only --cap-drop all --security-opt no-new-privileges --volume "$work/gateway.toml:/etc/tollgate/gateway.toml:ro" --volume "$work/data:/data")
-check "the version" "tollgate $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" "$("${podman[@]}" run --rm --network host "${run[@]}" "$image" --version 2>&1)"
-container=$("${podman[@]}" run --detach --network host "${run[@]}" "$image")
+check "the version" "tollgate $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" "$("${podman[@]}" run --rm --network host "${run[@]}" "$image" --version 2>"$work/said")"
+container=$("${podman[@]}" run --detach --network host "${run[@]}" "$image" 2>"$work/said")
+[[ -n "$container" ]] || cat "$work/said"
 [[ -n "$container" ]] || { echo "it does not start"; exit 1; }
 
 healthy() { "${podman[@]}" healthcheck run "$container" >/dev/null 2>&1; }
