@@ -630,6 +630,10 @@ MISTAKES = {
     "an inline list": 'tokens.keys = [{ kid = "a", alg = "HS256", secrt = "«secret»", secret = "«secret»" }]',
     "another value in the line": 'tokens.keys = [{ kid = 7, alg = "HS999", secret = "«secret»" }]',
     "too short": '[[tokens.keys]]\nalg = "HS512"\nsecret = "«short»"',
+    "a key-encryption key": '[tokens]\nkey_encryption_key = "«short»"',
+    "a key-encryption key with a typo": '[tokens]\nkey_encryption_kye = "«secret»"\nencryption_key = "«secret»"',
+    "a key-encryption key as a variable": '[tokens]\nkey_encryption_key_env = "«secret»"',
+    "a key-encryption key as a file": '[tokens]\nkey_encryption_key_file = "«secret»"',
     "two of them": '[[tokens.keys]]\nalg = "HS256"\nsecret = "«secret»"\nsecret_file = "«secret»"\nsecret_env = "«secret»"',
     "the secret as a variable": '[[tokens.keys]]\nalg = "HS256"\nsecret_env = "«secret»"',
     "the secret as a file": '[[tokens.keys]]\nalg = "HS256"\nsecret_file = "«secret»"',
@@ -801,6 +805,28 @@ def start_failures(upstream):
             check(f"users that cannot be read are refused by {verb}", done.returncode in (1, 3), spoken(done))
 
 
+def keys_in_the_store(gateway, next_file):
+    """What is said and written of keys that are made, changed and encrypted anew."""
+    config = ["--config", gateway.config]
+    listed = [line.split() for line in command("key", "list", *config, code=0).stdout.splitlines()[1:]]
+    check("the gateway has made a key in the store", len(listed) == 1 and listed[0][-3:] == ["in", "the", "store"], listed)
+    command("key", "rotate", "--alg", "HS256", *config, code=0)
+    command("key", "rotate", *config, code=1)
+    command("key", "rotate", "--now", *config, code=0)
+    command("key", "retire", listed[0][0], "--now", *config, code=0)
+    command("key", "export-jwks", *config, code=0)
+    deadline = time.monotonic() + 10
+    while gateway.said().count(b"the keys of the store change") < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    check("the gateway tells of other keys", gateway.said().count(b"the keys of the store change") >= 3)
+    command("key", "rewrap", "--with", gateway.config + ".none", *config, code=1)
+    command("key", "rewrap", "--with", next_file, *config, code=0)
+    command("key", "list", *config, code=1)
+    while b"those before stay" not in gateway.said() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    check("the gateway tells of keys that it cannot read", b"another key-encryption key" in gateway.said())
+
+
 def changes(upstream):
     """What a running gateway says of users and certificates that it cannot read, and what TLS says of plain requests."""
     plain = secrets.new("plain password of a change")
@@ -808,7 +834,9 @@ def changes(upstream):
     must("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=gw.test", "-days", "2", "-keyout", f"{work}/input/changes/key.pem", "-out", f"{work}/input/changes/cert.pem", "-addext", "subjectAltName=DNS:gw.test")
     for log_format in ("json", "pretty"):
         text_file("changes/users.toml", "")
-        more = f'[users]\nsource = "file"\n[users.file]\npath = "{users}"\n[tls]\n[[tls.certificates]]\nhosts = ["gw.test"]\ncert = "{work}/input/changes/cert.pem"\nkey = "{work}/input/changes/key.pem"\n'
+        kek, next_kek = (secrets.new(f"{name} of {log_format}", length=48) for name in ("key-encryption key", "next key-encryption key"))
+        file, next_file = text_file(f"changes/kek-{log_format}", kek), text_file(f"changes/next-kek-{log_format}", next_kek)
+        more = f'[tokens]\nkey_encryption_key_file = "{file}"\n[users]\nsource = "file"\n[users.file]\npath = "{users}"\n[tls]\n[[tls.certificates]]\nhosts = ["gw.test"]\ncert = "{work}/input/changes/cert.pem"\nkey = "{work}/input/changes/key.pem"\n'
         gateway = Gateway(f"changes-{log_format}", upstream, log_format, more).start()
         try:
             text_file("changes/users.toml", f'[[users]]\nname = "a\\u001b\\u202e\\u009b"\npassword = "{plain}"\n[[users]]\nname = "b"\npasswort = "{plain}"\n')
@@ -822,9 +850,12 @@ def changes(upstream):
                 wire.sendall(f"GET /x?{QUERY} HTTP/1.1\r\nHost: other.test\r\nAuthorization: Bearer {QUERY}\r\nConnection: close\r\n\r\n".encode())
                 secrets.absent(check, "a refusal over TLS", wire.recv(65536))
                 gateway.sent += 1
+            keys_in_the_store(gateway, next_file)
             modes(gateway.place)
+            store(gateway)
         finally:
             gateway.stop()
+        store(gateway)
         secrets.absent(check, f"the log of changes ({log_format})", gateway.said())
         said = gateway.said()
         bad = sorted(set(said) - set(range(32, 127)) - {10})

@@ -162,7 +162,8 @@ impl Snapshot {
         let directory = directory.map_err(AssemblyError::Users)?;
         let sessions = Sessions::open(store.clone(), clock.clone(), &config.tokens).await;
         let sessions = sessions.map_err(AssemblyError::Store)?;
-        let ring = Arc::new(KeyRing::load(&config.tokens, &clock).map_err(AssemblyError::Keys)?);
+        let ring = KeyRing::open(&config.tokens, &store, &clock).await.map_err(AssemblyError::Keys)?;
+        let ring = Arc::new(ring);
         let lockout = Lockout::open(&config.users, Some(store.clone()), clock.clone()).await;
         let lockout = lockout.map_err(AssemblyError::Store)?;
         let verifier = Verifier::new(Arc::clone(&ring), &config.tokens, clock.clone());
@@ -190,6 +191,19 @@ impl Snapshot {
             metrics,
             refusals,
             spans,
+        })
+    }
+
+    /// The same with other keys.
+    #[must_use]
+    pub fn with_keys(&self, ring: Arc<KeyRing>) -> Self {
+        self.followed_by(Renewed {
+            config: self.config.clone(),
+            upstreams: self.upstreams.clone(),
+            firewall: Arc::clone(&self.firewall),
+            tls: self.tls.clone(),
+            ring,
+            directory: self.authentication.directory.clone(),
         })
     }
 
@@ -243,6 +257,7 @@ fn deciding(tokens: &Tokens) -> Tokens {
         path: String::new(),
         realm: String::new(),
         stream_grace: Duration::ZERO,
+        key_rotation_delay: Duration::ZERO,
         limits: Vec::new(),
         ..tokens.clone()
     }

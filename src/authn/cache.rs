@@ -164,7 +164,13 @@ mod tests {
 
     fn entry(mark: i64) -> Entry {
         let user = User { id: mark.to_string(), name: String::new(), email: None, groups: Vec::new() };
-        let binding = Binding { session: None, user_id: "u".into(), issued_at_ms: None, recorded: false };
+        let binding = Binding {
+            session: None,
+            user_id: "u".into(),
+            issued_at_ms: None,
+            recorded: false,
+            verified_by: None,
+        };
         let seen = Epochs { users: 0, revocations: 0 };
         let principal = Rc::new(Principal::new(user));
         Entry { principal, claims: None, valid_until_ms: mark, binding: Rc::new(binding), seen }

@@ -62,6 +62,7 @@ impl Authenticator {
             // What is revoked from now on ends what this request opens.
             issued_at_ms: Some(now_ms),
             recorded: false,
+            verified_by: None,
         };
         let token = TokenLife {
             valid_until_ms: certified.valid_until_ms,

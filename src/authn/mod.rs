@@ -57,7 +57,8 @@ impl Known {
     /// A user whose token never ends.
     pub(crate) fn of_test(principal: Rc<Principal>) -> Self {
         let user_id = principal.user().id.as_str().into();
-        let binding = Binding { session: None, user_id, issued_at_ms: None, recorded: false };
+        let binding =
+            Binding { session: None, user_id, issued_at_ms: None, recorded: false, verified_by: None };
         let token = TokenLife { valid_until_ms: i64::MAX, binding: Rc::new(binding), revocations_seen: 0 };
         Self { principal, claims: None, token }
     }

@@ -8,6 +8,9 @@ impl Authenticator {
     /// Whether a token still holds that passed before. It may end so many milliseconds later than it says; what is
     /// revoked ends now.
     pub fn standing(&self, token: &mut TokenLife, grace_ms: i64) -> Standing {
+        if token.binding.verified_by.as_ref().is_some_and(|key| !self.verifier.still_trusts(key)) {
+            return Standing::Revoked;
+        }
         let revocations = self.revocations_epoch.load(Ordering::Acquire);
         if token.revocations_seen != revocations {
             if self.revocations.has(&token.binding) {

@@ -1,5 +1,7 @@
 //! The command line as it is written: verbs, arguments and their help.
 
+mod keys;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use serde_json::Value;
 
-use crate::base::algorithm::Algorithm;
+pub use self::keys::{KeyRetirement, KeyRotation, KeyVerb, NewKey};
 use crate::config::{self, CertificateHost, Environment};
 
 /// The configuration file when neither `--config` nor `TOLLGATE_CONFIG` names one.
@@ -281,28 +283,6 @@ pub struct MintArguments {
     /// A refresh token instead of an access token
     #[arg(long)]
     pub refresh: bool,
-}
-
-/// What to do with keys.
-#[derive(Debug, Subcommand)]
-pub enum KeyVerb {
-    /// Write a new private key to a file and print its lines for the configuration
-    Generate(NewKey),
-    /// List the keys: which one signs, which verify and until when, which are published
-    List,
-    /// Print the public keys as a JSON Web Key Set
-    ExportJwks,
-}
-
-/// A key to be made.
-#[derive(Args, Debug)]
-pub struct NewKey {
-    /// EdDSA, ES256, ES384, RS256, …, PS256, …, HS256, …
-    #[arg(long = "alg", value_name = "ALG", default_value = "EdDSA", value_parser = super::key::parse_algorithm)]
-    pub algorithm: Algorithm,
-    /// The file, which must not exist; its name becomes the key id [default: KID.pem]
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
 }
 
 /// What to do with certificates.

@@ -171,12 +171,12 @@ impl Report {
     }
 }
 
-/// Loading without configured keys would make one.
+/// Those of the configuration; the store is not asked. Loading without configured keys would make one.
 fn configured_keys(config: &Config) -> Result<Option<KeyRing>, CommandError> {
     if config.tokens.keys.is_empty() {
         return Ok(None);
     }
-    KeyRing::load(&config.tokens, &Clock::System).map(Some).map_err(CommandError::Keys)
+    KeyRing::load_existing(&config.tokens, &[], &Clock::System).map_err(CommandError::Keys)
 }
 
 fn check_user_file(config: &Config) -> Result<(), CommandError> {
@@ -209,6 +209,7 @@ fn summary(config: &Config, ring: Option<&KeyRing>) -> String {
             format!("of a Django application, in the table {} of {place}", django.columns.table)
         }
     };
+    let in_store = config.tokens.key_encryption_key.is_some();
     let keys = match ring {
         Some(ring) => ring
             .keys()
@@ -218,8 +219,10 @@ fn summary(config: &Config, ring: Option<&KeyRing>) -> String {
             })
             .collect::<Vec<_>>()
             .join(", "),
+        None if in_store => "in the store".to_owned(),
         None => format!("made in {} at the first start", shown(&config.tokens.key_directory)),
     };
+    let keys = if in_store && ring.is_some() { format!("{keys}, and those in the store") } else { keys };
     let tokens = &config.tokens.path;
     let scheme = if config.tls.is_some() { " (https)" } else { "" };
     let redirect = config

@@ -14,7 +14,7 @@ use super::reload::ReloadCommandError;
 use super::user::UserCommandError;
 use crate::app::StartError;
 use crate::config::Failure;
-use crate::keys::KeyError;
+use crate::keys::{KeyError, RotationError};
 use crate::net::tls::TlsError;
 use crate::proof::ProofError;
 use crate::rehearsal::RehearsalError;
@@ -50,6 +50,8 @@ pub enum CommandError {
     Config(Failure),
     /// A configured key cannot be used.
     Keys(KeyError),
+    /// The keys in the store were not changed.
+    Rotation(RotationError),
     /// There is no key yet that a token could be checked with.
     NoKeys(PathBuf),
     /// A certificate, its key or the authorities of clients cannot be used.
@@ -118,6 +120,7 @@ impl CommandError {
         match self {
             Self::Config(_)
             | Self::Keys(_)
+            | Self::Rotation(_)
             | Self::NoKeys(_)
             | Self::Tls(_)
             | Self::Identity(_)
@@ -160,6 +163,7 @@ impl fmt::Display for CommandError {
         match self {
             Self::Config(failure) => failure.fmt(f),
             Self::Keys(error) => error.fmt(f),
+            Self::Rotation(error) => error.fmt(f),
             Self::NoKeys(directory) => write!(
                 f,
                 "there is no key in {} yet; the gateway makes one when it starts for the first time",
@@ -226,6 +230,7 @@ impl std::error::Error for CommandError {
         match self {
             Self::Config(error) => Some(error),
             Self::Keys(error) => Some(error),
+            Self::Rotation(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Identity(error) => Some(error),
             Self::Trial(error) => Some(error),

@@ -1,4 +1,4 @@
-//! `tollgate key`: makes key files, lists the configured keys, and prints the public ones.
+//! `tollgate key`: makes key files, lists the keys, prints the public ones, and changes those of the store.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::{KeyVerb, NewKey};
 use super::error::{CommandError, Exit};
-use super::{mint, table};
+use super::{mint, rotation, table};
 use crate::base::algorithm::Algorithm;
 use crate::base::clock::Clock;
 use crate::base::ids;
 use crate::config::{Config, KeyMaterial};
-use crate::keys::{self, Key, KeyError, KeyRing};
+use crate::keys::{self, Key, KeyError, KeyRing, State};
 
 /// Makes a key, or lists or exports those of the configuration. Only what can be used further goes to `out`.
 ///
@@ -39,8 +39,11 @@ pub fn perform(
         }
         KeyVerb::List => {
             let config = config()?;
-            list(&config, &load(&config)?, Clock::System.now_unix_ms())
+            list(&config, &load(&config)?)
         }
+        KeyVerb::Rotate(wanted) => return rotation::rotate(&config()?, &wanted, &Clock::System, out),
+        KeyVerb::Rewrap { with } => return rotation::rewrap(&config()?, &with, out),
+        KeyVerb::Retire(which) => return rotation::retire(&config()?, &which, &Clock::System, out),
         KeyVerb::ExportJwks => format!("{}\n", load(&config()?)?.jwks_json()),
     };
     out.write_all(text.as_bytes()).map_err(CommandError::Output)?;
@@ -49,11 +52,12 @@ pub fn perform(
 
 /// Loads the keys without making one: with that no token was ever signed.
 pub(super) fn load(config: &Config) -> Result<KeyRing, CommandError> {
-    let directory = &config.tokens.key_directory;
-    if config.tokens.keys.is_empty() && !holds_keys(directory) {
-        return Err(CommandError::NoKeys(directory.clone()));
-    }
-    KeyRing::load(&config.tokens, &Clock::System).map_err(CommandError::Keys)
+    let sealed = rotation::sealed(config)?;
+    let ring = KeyRing::load_existing(&config.tokens, &sealed, &Clock::System).map_err(CommandError::Keys)?;
+    ring.ok_or_else(|| match config.tokens.key_encryption_key {
+        Some(_) => CommandError::Keys(KeyError::NoneInStore),
+        None => CommandError::NoKeys(config.tokens.key_directory.clone()),
+    })
 }
 
 pub(super) fn holds_keys(directory: &Path) -> bool {
@@ -95,32 +99,31 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn list(config: &Config, ring: &KeyRing, now_ms: i64) -> String {
+fn list(config: &Config, ring: &KeyRing) -> String {
     let mut rows = vec![["KID", "ALG", "USE", "UNTIL", "PUBLISHED", "FILE"].map(str::to_owned)];
-    rows.extend(ring.keys().enumerate().map(|(place, key)| {
-        let usage = match (place, key.is_retired(now_ms)) {
-            (_, true) => "retired",
-            (0, false) => "signs, verifies",
-            (_, false) => "verifies",
+    let time = |unix_ms: i64| mint::shown_time(unix_ms.div_euclid(1000));
+    rows.extend(ring.keys().map(|key| {
+        let state = ring.state(key);
+        let usage = match (state, key.schedule()) {
+            (State::Retired, _) => "retired".to_owned(),
+            (State::Signing, _) => "signs, verifies".to_owned(),
+            (State::Pending, Some(schedule)) => format!("signs from {}", time(schedule.signs_at_ms)),
+            (State::Pending, None) | (State::Verifying, _) => "verifies".to_owned(),
         };
         let until = key.retires_at_ms();
-        let until = if until == i64::MAX { "-".to_owned() } else { mint::shown_time(until.div_euclid(1000)) };
-        let published = !key.algorithm().is_symmetric() && !key.is_retired(now_ms);
+        let until = if until == i64::MAX { "-".to_owned() } else { time(until) };
+        let published = !key.algorithm().is_symmetric() && state != State::Retired;
         let published = if published { "yes" } else { "no" };
         let algorithm = key.algorithm().to_string();
-        [
-            key.kid().to_owned(),
-            algorithm,
-            usage.to_owned(),
-            until,
-            published.to_owned(),
-            place_of(config, key),
-        ]
+        [key.kid().to_owned(), algorithm, usage, until, published.to_owned(), place_of(config, key)]
     }));
     table::of(&rows)
 }
 
 fn place_of(config: &Config, key: &Key) -> String {
+    if key.schedule().is_some() {
+        return "in the store".to_owned();
+    }
     let configured = config.tokens.keys.iter().find(|configured| configured.kid == key.kid());
     let path = match configured.map(|configured| &configured.material) {
         Some(KeyMaterial::PemFile(path)) => path.clone(),
@@ -206,7 +209,7 @@ mod tests {
         ];
         let config = config(&scratch, &keys.concat());
         let ring = load(&config).unwrap();
-        let text = list(&config, &ring, Clock::System.now_unix_ms());
+        let text = list(&config, &ring);
         let directory = scratch.path("").display().to_string();
         let expected = "\
 KID    ALG    USE              UNTIL                 PUBLISHED  FILE

@@ -16,6 +16,7 @@ pub mod mint;
 mod people;
 pub mod refused;
 pub mod reload;
+pub mod rotation;
 pub mod run;
 pub mod sample;
 pub mod schema;

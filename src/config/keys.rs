@@ -11,6 +11,7 @@ use super::environment::{is_usual_name, is_variable_name, not_set};
 use super::excerpt::Span;
 use super::kind::Kind;
 use super::reader::{Located, Reader, Table};
+use super::secrets::{self, SecretKeys};
 use super::{Key, KeyMaterial};
 use crate::base::algorithm::Algorithm;
 use crate::base::bounds;
@@ -18,6 +19,12 @@ use crate::base::secret::Secret;
 
 /// The shortest secret of an HMAC key, in bytes (RFC 7518 section 3.2 for HS256).
 const MIN_SECRET_BYTES: usize = 32;
+/// What keys in the store are encrypted with.
+pub(super) const ENCRYPTION_KEY: SecretKeys = SecretKeys {
+    value: "key_encryption_key",
+    file: "key_encryption_key_file",
+    env: "key_encryption_key_env",
+};
 const SOURCES: [&str; 4] = ["file", "secret", "secret_file", "secret_env"];
 
 /// Reads every key. One with a problem is left out.
@@ -26,12 +33,13 @@ pub(super) fn keys(tokens: &mut Table<'_>) -> Vec<Key> {
     let mut names: Vec<(String, usize)> = Vec::new();
     let tables = tokens.tables("keys");
     let alone = tables.len() == 1;
+    let store_signs = ENCRYPTION_KEY.given(tokens);
     for (index, mut table) in tables.into_iter().enumerate() {
         let kid = kid(&mut table, alone, &mut names);
         let algorithm = algorithm(&mut table);
         let material = material(&mut table, algorithm);
         let verify_until = table.time("verify_until");
-        if let Some(until) = verify_until.as_ref().filter(|_| index == 0) {
+        if let Some(until) = verify_until.as_ref().filter(|_| index == 0 && !store_signs) {
             let complaint = Complaint::new("the first key signs and cannot be retiring");
             table.reader.report(
                 &until.span,
@@ -45,6 +53,26 @@ pub(super) fn keys(tokens: &mut Table<'_>) -> Vec<Key> {
         }
     }
     keys
+}
+
+/// The key that keys in the store are encrypted with; `None` where there is none.
+pub(super) fn encryption_key(tokens: &mut Table<'_>) -> Option<Secret> {
+    let secret = secrets::secret(tokens, &ENCRYPTION_KEY)?;
+    long_enough(tokens.reader, secret)
+}
+
+/// A key-encryption key in a file that no configuration names yet.
+///
+/// # Errors
+///
+/// When the file cannot be read, or what is in it is too short.
+pub fn read_key_encryption_key(path: &Path) -> io::Result<Secret> {
+    let bytes = read_bounded(path)?;
+    let secret = Secret::new(without_line_end(&bytes));
+    if secret.len() < MIN_SECRET_BYTES {
+        return Err(io::Error::other(too_short(secret.len())));
+    }
+    Ok(secret)
 }
 
 /// The key id. One key alone may do without.
@@ -168,8 +196,12 @@ pub(super) fn secret_of_file(reader: &Reader<'_>, file: Located<String>) -> Opti
     let path = reader.resolve(&file.value);
     let bytes = read_bounded(&path).map_err(|error| cannot_read(reader, "secret file", &file, &error));
     let bytes = reader.accept(&file.span, bytes)?;
+    Some(Located { value: Secret::new(without_line_end(&bytes)), span: file.span })
+}
+
+fn without_line_end(bytes: &[u8]) -> &[u8] {
     let line = bytes.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    Some(Located { value: Secret::new(line.unwrap_or(&bytes)), span: file.span })
+    line.unwrap_or(bytes)
 }
 
 /// The secret in the variable of this name.
@@ -195,10 +227,13 @@ fn long_enough(reader: &Reader<'_>, secret: Located<Secret>) -> Option<Secret> {
     if length >= MIN_SECRET_BYTES {
         return Some(secret.value);
     }
-    let message = format!("the secret has {length} bytes, it needs at least {MIN_SECRET_BYTES}");
-    let hint = "a shorter one can be guessed from any token; \"openssl rand -base64 48\" makes a good one";
-    reader.report(&secret.span, Complaint::new(message).hint(hint));
+    let hint = "a shorter one can be guessed; \"openssl rand -base64 48\" makes a good one";
+    reader.report(&secret.span, Complaint::new(too_short(length)).hint(hint));
     None
+}
+
+fn too_short(length: usize) -> String {
+    format!("the secret has {length} bytes, it needs at least {MIN_SECRET_BYTES}")
 }
 
 /// The whole file, or why not. It is wiped when dropped, since it may be a key.

@@ -50,6 +50,7 @@ pub use self::django::{DjangoColumns, DjangoDatabase, DjangoGroups, DjangoUsers,
 pub use self::environment::Environment;
 pub use self::fields::{Condition, Field, HeaderRules};
 pub use self::identity::{Assertion, Identity, IdentityEncoding, IdentityHeader, IdentitySource, PRESETS};
+pub use self::keys::read_key_encryption_key;
 pub use self::limits::{LimitKey, LimitScope, Rate, RateLimit, RateUnit};
 pub use self::limits_store::LimitsStore;
 pub use self::load::{Text, load, parse};
@@ -63,6 +64,7 @@ pub use self::tls::{
     CertificateFiles, CertificateHeader, CertificateHost, CertificatePart, ClientAuth, ClientAuthMode, Tls,
     TlsVersion,
 };
+pub use self::tokens::{Key, KeyMaterial, Tokens};
 pub use self::units::{lifetime, span, span_or_none};
 
 use std::net::{IpAddr, SocketAddr};
@@ -70,11 +72,9 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::base::algorithm::Algorithm;
 use crate::base::path::Oddities;
 use crate::base::pattern::{HostPattern, PathPattern};
 use crate::base::secret::Secret;
-use crate::base::user::UserField;
 
 /// Everything that `gateway.toml` says, checked. Paths are absolute or relative to the process, never to the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,65 +162,6 @@ pub struct Limits {
     pub min_rate: u64,
     /// Between two requests, and for a connection that says nothing.
     pub idle_timeout: Duration,
-}
-
-/// `[tokens]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tokens {
-    /// Written as `iss` and required, when set.
-    pub issuer: Option<String>,
-    /// Written as `aud` and one of them required, when there are any.
-    pub audience: Vec<String>,
-    /// Life of an access token.
-    pub access_lifetime: Duration,
-    /// Life of a refresh token.
-    pub refresh_lifetime: Duration,
-    /// Absolute end of a session, counted from its login; `None` is none.
-    pub session_lifetime: Option<Duration>,
-    /// Whether a refresh token is exchanged for a new one when it is used.
-    pub rotate_refresh: bool,
-    /// With rotation: how long a used refresh token still gets the same successor.
-    pub reuse_grace: Duration,
-    /// Tolerance for clocks that differ.
-    pub leeway: Duration,
-    /// How long a stream that is open may outlive its token: a WebSocket, server-sent events, gRPC.
-    pub stream_grace: Duration,
-    /// The claim that holds the user id; never one of the registered or reserved claims but `sub`.
-    pub user_id_claim: String,
-    /// User fields that are copied into access tokens.
-    pub claims: Vec<UserField>,
-    /// Prefix of the token routes, without a slash at the end: `/api/token`.
-    pub path: String,
-    /// The realm in challenges: printable ASCII without `"` and `\`.
-    pub realm: String,
-    /// Configured keys; the first one signs. None: one is generated in `key_directory`.
-    pub keys: Vec<Key>,
-    /// Where a generated key is kept: `keys` beside the store file.
-    pub key_directory: PathBuf,
-    /// Indices into [`Config::limits`] of what limits the token routes, each one once.
-    pub limits: Vec<usize>,
-}
-
-/// `[[tokens.keys]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    /// The key id, unique among the keys.
-    pub kid: String,
-    /// The algorithm; the material fits its kind (symmetric or not).
-    pub algorithm: Algorithm,
-    /// The key itself.
-    pub material: KeyMaterial,
-    /// A retiring key verifies until this time, in seconds since 1970, and never signs.
-    pub verify_until: Option<i64>,
-}
-
-/// Where a key's bytes come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyMaterial {
-    /// A PEM file: a private key (PKCS#8, PKCS#1 or SEC1), or a public key that only verifies.
-    PemFile(PathBuf),
-    /// A shared secret, already read, at least 32 bytes.
-    Secret(Secret),
 }
 
 /// `[users]`

@@ -11,6 +11,7 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::algorithm::Algorithm;
 use crate::base::bounds;
 use crate::base::pattern::PathEnd;
 
@@ -256,6 +257,8 @@ user_id_claim = "sub"
 claims = ["groups", "email", "username"]
 path = "/auth"
 realm = "a b"
+key_encryption_key_file = "hs"
+key_rotation_delay = "1h"
 [[tokens.keys]]
 kid = "a"
 alg = "EdDSA"
@@ -407,6 +410,10 @@ access = false
                     ),
                 },
             ],
+            key_encryption_key: Some(
+                Secret(..),
+            ),
+            key_rotation_delay: 3600s,
             key_directory: "/var/lib/keys",
             limits: [
                 0,
@@ -2036,6 +2043,12 @@ fn secrets_are_never_told() {
         "hunter2",
         "secret = [\n  \"hunter2\",\n  x",
         "[tokens]\njwt_key = \"hunter2\"",
+        "[tokens]\nkey_encryption_key = \"hunter2\"",
+        "[tokens]\nkey_encrypton_key = \"hunter2\"",
+        "[tokens]\nkey_encryption_key_env = \"hunter2\"",
+        "[tokens]\nkey_encryption_key_file = \"short\"",
+        "[tokens]\nkey_encryption_key = [\"hunter2\"]",
+        "[tokens]\nkey_encryption_key = \"hunter2",
         "[store]\nurl = \"u:hunter2@h\"",
         "[store]\nurl = \"mysql://u: hunter2@h\"",
         "[upstreams.b]\ntargets = [\"http://a/?key=hunter2\", \"http://u:' hunter2@h\"]",
@@ -2053,10 +2066,33 @@ fn secrets_are_never_told() {
       |
     3 | secret = ***
       |          ^^^
-      = help: a shorter one can be guessed from any token; "openssl rand -base64 48" makes a good one
+      = help: a shorter one can be guessed; "openssl rand -base64 48" makes a good one
 
     1 problem found
     "##);
+}
+
+#[test]
+fn keys_in_the_store_need_a_key_that_encrypts_them() {
+    let directory = Directory::new(&[("kek", LONG_SECRET.as_bytes()), ("k.pem", b"PEM")]);
+    let parsed = |lines: &str| directory.parse(lines);
+    let shared = "store.url = \"postgres://db/tollgate\"\ntokens.key_encryption_key_file = \"kek\"";
+    let tokens = parsed(shared).unwrap().tokens;
+    assert_eq!(tokens.key_encryption_key.unwrap().expose(), LONG_SECRET.as_bytes());
+    assert_eq!((tokens.keys.len(), tokens.key_rotation_delay), (0, Duration::from_mins(10)));
+    // Where the store signs, a key of the configuration may retire, and otherwise the first one may not.
+    let key = "[[tokens.keys]]\nalg = \"EdDSA\"\nfile = \"k.pem\"\nverify_until = 2027-01-31T00:00:00Z";
+    assert!(parsed(&format!("{shared}\n{key}")).is_ok());
+    assert!(parsed(key).is_err());
+    for lines in [
+        "key_encryption_key_file = \"kek\"\nkey_encryption_key_env = \"KEK\"",
+        "key_encryption_key = \"too short\"",
+        "key_rotation_delay = \"9s\"",
+        "key_rotation_delay = \"31d\"",
+    ] {
+        let problems = parsed(&format!("[tokens]\n{lines}")).unwrap_err();
+        assert!(!problems.to_string().contains(LONG_SECRET), "{problems}");
+    }
 }
 
 #[test]

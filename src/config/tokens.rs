@@ -10,8 +10,10 @@ use super::kind::Kind;
 use super::limits;
 use super::reader::{Located, Table, values};
 use super::units;
-use super::{RateLimit, Store, Tokens};
+use super::{RateLimit, Store};
+use crate::base::algorithm::Algorithm;
 use crate::base::path;
+use crate::base::secret::Secret;
 use crate::base::user::UserField;
 
 /// Where a generated key is kept when the store is no file.
@@ -19,8 +21,76 @@ const KEYS: &str = "data/keys";
 const DEFAULT_ACCESS_LIFETIME: Duration = Duration::from_mins(30);
 const DEFAULT_REFRESH_LIFETIME: Duration = Duration::from_hours(24);
 const DEFAULT_REUSE_GRACE: Duration = Duration::from_secs(30);
+/// Twice as long as others may keep the published keys (`Cache-Control`), and far longer than gateways take to learn of them.
+const DEFAULT_KEY_ROTATION_DELAY: Duration = Duration::from_mins(10);
+/// Every gateway has to know a key before any of them signs with it.
+const MIN_KEY_ROTATION_DELAY: Duration = Duration::from_secs(10);
+const MAX_KEY_ROTATION_DELAY: Duration = Duration::from_hours(30 * 24);
 /// Claims that the gateway writes itself.
 const RESERVED_CLAIMS: [&str; 8] = ["exp", "iat", "nbf", "jti", "iss", "aud", "sid", "token_type"];
+
+/// `[tokens]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Written as `iss` and required, when set.
+    pub issuer: Option<String>,
+    /// Written as `aud` and one of them required, when there are any.
+    pub audience: Vec<String>,
+    /// Life of an access token.
+    pub access_lifetime: Duration,
+    /// Life of a refresh token.
+    pub refresh_lifetime: Duration,
+    /// Absolute end of a session, counted from its login; `None` is none.
+    pub session_lifetime: Option<Duration>,
+    /// Whether a refresh token is exchanged for a new one when it is used.
+    pub rotate_refresh: bool,
+    /// With rotation: how long a used refresh token still gets the same successor.
+    pub reuse_grace: Duration,
+    /// Tolerance for clocks that differ.
+    pub leeway: Duration,
+    /// How long a stream that is open may outlive its token: a WebSocket, server-sent events, gRPC.
+    pub stream_grace: Duration,
+    /// The claim that holds the user id; never one of the registered or reserved claims but `sub`.
+    pub user_id_claim: String,
+    /// User fields that are copied into access tokens.
+    pub claims: Vec<UserField>,
+    /// Prefix of the token routes, without a slash at the end: `/api/token`.
+    pub path: String,
+    /// The realm in challenges: printable ASCII without `"` and `\`.
+    pub realm: String,
+    /// Configured keys; the first one signs, unless one of the store does. None: one is generated in `key_directory`.
+    pub keys: Vec<Key>,
+    /// What keys in the store are encrypted with, at least 32 bytes; `None` where the store holds no keys.
+    pub key_encryption_key: Option<Secret>,
+    /// How long a new key of the store is published before it signs.
+    pub key_rotation_delay: Duration,
+    /// Where a generated key is kept: `keys` beside the store file.
+    pub key_directory: PathBuf,
+    /// Indices into [`super::Config::limits`] of what limits the token routes, each one once.
+    pub limits: Vec<usize>,
+}
+
+/// `[[tokens.keys]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The key id, unique among the keys.
+    pub kid: String,
+    /// The algorithm; the material fits its kind (symmetric or not).
+    pub algorithm: Algorithm,
+    /// The key itself.
+    pub material: KeyMaterial,
+    /// A retiring key verifies until this time, in seconds since 1970, and never signs.
+    pub verify_until: Option<i64>,
+}
+
+/// Where a key's bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyMaterial {
+    /// A PEM file: a private key (PKCS#8, PKCS#1 or SEC1), or a public key that only verifies.
+    PemFile(PathBuf),
+    /// A shared secret, already read, at least 32 bytes.
+    Secret(Secret),
+}
 
 /// Reads `[tokens]`. A generated key is kept beside the store. A limit of the token routes that the file says nothing of is
 /// added to the others.
@@ -44,6 +114,8 @@ pub(super) fn tokens(
     let claims = claims(&mut table, &user_id_claim);
     let path = table.parsed("path", Kind::Text, token_path);
     let realm = table.parsed("realm", Kind::Text, realm);
+    let key_encryption_key = keys::encryption_key(&mut table);
+    let key_rotation_delay = table.parsed("key_rotation_delay", Kind::Duration, key_rotation_delay);
     let key_directory = key_directory(&table, store);
     let keys = keys::keys(&mut table);
     let workers = NonZeroU32::try_from(workers).unwrap_or(NonZeroU32::MAX);
@@ -64,20 +136,24 @@ pub(super) fn tokens(
         path: path.unwrap_or_else(|| "/api/token".to_owned()),
         realm: realm.unwrap_or_else(|| "api".to_owned()),
         keys,
+        key_encryption_key,
+        key_rotation_delay: key_rotation_delay.unwrap_or(DEFAULT_KEY_ROTATION_DELAY),
         key_directory,
         limits,
     }
 }
 
-/// Where a key is made when there is none. Several gateways would each make their own, and refuse each other's tokens.
+/// Where a key is made when there is none. Several gateways would each make their own, and refuse each other's tokens,
+/// unless they share the one of their store.
 fn key_directory(table: &Table<'_>, store: &Store) -> PathBuf {
     let Some(file) = store.file() else {
-        if !table.has("keys") {
+        if !table.has("keys") && !keys::ENCRYPTION_KEY.given(table) {
             let complaint = Complaint::new("there is no key for the gateways that share this store");
             table.reader.report(
                 &table.span,
                 complaint.hint(
-                    "add [[tokens.keys]], the same for all of them; \"tollgate key generate --out FILE\" makes one",
+                    "add [[tokens.keys]], the same for all of them, which \"tollgate key generate --out FILE\" makes; \
+                     or \"key_encryption_key_file\", to keep keys in the store",
                 ),
             );
         }
@@ -110,6 +186,15 @@ fn lifetimes(table: &mut Table<'_>) -> (Duration, Duration) {
         table.reader.report(span, Complaint::new(message).hint(hint));
     }
     (access_lifetime, refresh_lifetime)
+}
+
+fn key_rotation_delay(text: &str) -> Result<Duration, Complaint> {
+    let duration = units::duration(text)?;
+    if duration < MIN_KEY_ROTATION_DELAY || duration > MAX_KEY_ROTATION_DELAY {
+        let hint = "a new key is published from \"10s\" to \"30d\" before it signs; others may keep the published keys for \"5m\"";
+        return Err(Complaint::new(format!("{} is out of range", quoted(text))).hint(hint));
+    }
+    Ok(duration)
 }
 
 fn user_id_claim(text: &str) -> Result<String, Complaint> {

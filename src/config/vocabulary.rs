@@ -50,6 +50,9 @@ const HOMES: [(&str, &[&str]); 17] = [
             "user_id_claim",
             "claims",
             "realm",
+            "key_encryption_key_file",
+            "key_encryption_key_env",
+            "key_rotation_delay",
         ],
     ),
     ("[[tokens.keys]]", &["kid", "alg", "secret", "secret_file", "secret_env", "verify_until"]),
@@ -167,11 +170,18 @@ pub(super) fn may_hold_secrets(key: &str) -> bool {
 
 /// Whether the value of a key is a secret, or may be meant as one: the names are compared generously.
 pub(super) fn is_secret(key: &str) -> bool {
-    if key == "secret_file" || key == "secret_env" || key.len() > 64 {
+    const NOT_ITSELF: [&str; 4] =
+        ["secret_file", "secret_env", "key_encryption_key_file", "key_encryption_key_env"];
+    if NOT_ITSELF.contains(&key) || key.len() > 64 {
         return false;
     }
     let lower = key.to_ascii_lowercase();
-    lower.contains("secret") || lower.contains("passw") || strsim::damerau_levenshtein(&lower, "secret") <= 2
+    let near = |word: &str, most: usize| strsim::damerau_levenshtein(&lower, word) <= most;
+    lower.contains("secret")
+        || lower.contains("passw")
+        || lower.contains("encryption")
+        || near("secret", 2)
+        || near("key_encryption_key", 4)
 }
 
 #[cfg(test)]
@@ -180,9 +190,19 @@ mod tests {
 
     #[test]
     fn misspelt_secrets_are_secret_and_other_keys_are_not() {
-        for key in
-            ["secret", "Secret", "secrets", "sercet", "secert", "hmac_secret", "password", "secret_fil"]
-        {
+        for key in [
+            "secret",
+            "Secret",
+            "secrets",
+            "sercet",
+            "secert",
+            "hmac_secret",
+            "password",
+            "secret_fil",
+            "key_encryption_key",
+            "key_encrypton_key",
+            "encryption_key",
+        ] {
             assert!(is_secret(key), "{key}");
         }
         for (_, keys) in HOMES {

@@ -19,14 +19,20 @@ use super::{Key, KeyError, pem};
 use crate::base::algorithm::Algorithm;
 use crate::base::ids;
 
+/// How many letters the id of a key has that is made here.
+pub(super) const KID_LETTERS: usize = 16;
+
 /// Loads the keys of the directory, in the order of their names; makes one when there is none.
 pub(super) fn load_or_generate(directory: &Path) -> Result<Vec<Key>, KeyError> {
-    let mut files = key_files(directory)?;
-    if files.is_empty() {
+    if key_files(directory)?.is_empty() {
         generate(directory)?;
-        files = key_files(directory)?;
     }
-    files.iter().map(|(kid, path)| load(kid, path)).collect()
+    load_all(directory)
+}
+
+/// Loads the keys of the directory, in the order of their names.
+pub(super) fn load_all(directory: &Path) -> Result<Vec<Key>, KeyError> {
+    key_files(directory)?.iter().map(|(kid, path)| load(kid, path)).collect()
 }
 
 fn load(kid: &str, path: &Path) -> Result<Key, KeyError> {
@@ -73,7 +79,7 @@ fn generate(directory: &Path) -> Result<(), KeyError> {
         return Ok(());
     }
     let id = ids::random_id().map_err(KeyError::Randomness)?;
-    let kid: String = id.chars().take(16).collect();
+    let kid: String = id.chars().take(KID_LETTERS).collect();
     let text = new_key_file(Algorithm::EdDSA)?;
     write_atomically(directory, &format!("{kid}.pem"), text.as_bytes()).map_err(failed)
 }

@@ -1,6 +1,7 @@
 //! One key: what it signs and verifies, and its public half.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,18 +9,21 @@ use jsonwebtoken::{DecodingKey, EncodingKey, crypto};
 use serde_json::{Value, json};
 
 use super::KeyFault;
+use super::stored::Schedule;
 use crate::base::algorithm::Algorithm;
 use crate::base::secret::Secret;
 
 /// A key with its id and its one algorithm.
 #[derive(Debug)]
 pub struct Key {
-    kid: String,
+    kid: Arc<str>,
     algorithm: Algorithm,
     signing: Option<EncodingKey>,
     verifying: DecodingKey,
     public: Option<Public>,
     verify_until: Option<i64>,
+    /// `None` for a key that is in no store.
+    schedule: Option<Schedule>,
     exposed: bool,
 }
 
@@ -53,13 +57,14 @@ impl Key {
             return Err(KeyFault::WrongKind { found: "shared secret", algorithm });
         }
         Ok(Self {
-            kid: kid.to_owned(),
+            kid: kid.into(),
             algorithm,
             signing: Some(EncodingKey::from_secret(secret.expose())),
             exposed: false,
             verifying: DecodingKey::from_secret(secret.expose()),
             public: None,
             verify_until: None,
+            schedule: None,
         })
     }
 
@@ -72,13 +77,14 @@ impl Key {
     ) -> Result<Self, KeyFault> {
         let verifying = public.decoding_key();
         let key = Self {
-            kid: kid.to_owned(),
+            kid: kid.into(),
             algorithm,
             signing,
             exposed: false,
             verifying,
             public: Some(public),
             verify_until: None,
+            schedule: None,
         };
         // A key whose halves do not belong together is found at the start, not with the first token.
         let probe = b"tollgate";
@@ -91,6 +97,11 @@ impl Key {
     /// The same key, which verifies until this time only, in seconds since 1970.
     pub(super) fn until(self, verify_until: Option<i64>) -> Self {
         Self { verify_until, ..self }
+    }
+
+    /// The same key of the store, which signs and ends by this.
+    pub(super) fn scheduled(self, schedule: Schedule) -> Self {
+        Self { schedule: Some(schedule), ..self }
     }
 
     /// The same key, out of a file that everybody on the machine may read or not.
@@ -108,6 +119,16 @@ impl Key {
         &self.kid
     }
 
+    /// The key id, to be kept.
+    pub fn shared_kid(&self) -> Arc<str> {
+        Arc::clone(&self.kid)
+    }
+
+    /// When it signs and ends, for a key of the store.
+    pub fn schedule(&self) -> Option<Schedule> {
+        self.schedule
+    }
+
     /// The one algorithm that this key is for.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -120,7 +141,9 @@ impl Key {
 
     /// When its time to verify is over, in milliseconds since 1970; the end of time for a key that does not retire.
     pub fn retires_at_ms(&self) -> i64 {
-        self.verify_until.map_or(i64::MAX, |until| until.saturating_mul(1000))
+        let scheduled = self.schedule.and_then(|schedule| schedule.retires_at_ms);
+        let configured = self.verify_until.map(|until| until.saturating_mul(1000));
+        scheduled.unwrap_or(i64::MAX).min(configured.unwrap_or(i64::MAX))
     }
 
     /// Why this key may not be the one that signs.
@@ -152,7 +175,8 @@ impl Key {
     /// Whether it does what the other one does: the same signatures pass, under the same id, until the same time.
     pub fn is_same(&self, other: &Self) -> bool {
         let told = |key: &Self| {
-            (key.kid.clone(), key.algorithm, key.verify_until, key.exposed, key.signing.is_some())
+            let ends = (key.verify_until, key.schedule);
+            (Arc::clone(&key.kid), key.algorithm, ends, key.exposed, key.signing.is_some())
         };
         if told(self) != told(other) || self.public != other.public {
             return false;
@@ -166,7 +190,7 @@ impl Key {
     pub(super) fn public_jwk(&self) -> Option<Value> {
         let mut jwk = self.public.as_ref()?.jwk();
         let members = jwk.as_object_mut()?;
-        members.insert("kid".to_owned(), Value::from(self.kid.as_str()));
+        members.insert("kid".to_owned(), Value::from(&*self.kid));
         members.insert("alg".to_owned(), Value::from(self.algorithm.name()));
         members.insert("use".to_owned(), Value::from("sig"));
         Some(jwk)

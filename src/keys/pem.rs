@@ -38,6 +38,14 @@ pub(super) struct KeyText {
     exposed: bool,
 }
 
+impl KeyText {
+    /// A text that nobody else can read.
+    pub(super) fn private(bytes: &[u8]) -> Result<Self, KeyFault> {
+        let text = std::str::from_utf8(bytes).map_err(|_| KeyFault::NotPem)?;
+        Ok(Self { text: Zeroizing::new(text.to_owned()), exposed: false })
+    }
+}
+
 /// Reads a key file.
 pub(super) fn read_file(path: &Path) -> Result<KeyText, KeyFault> {
     let file = File::open(path).map_err(KeyFault::Unreadable)?;
@@ -48,8 +56,7 @@ pub(super) fn read_file(path: &Path) -> Result<KeyText, KeyFault> {
     if u64::try_from(bytes.len()).is_ok_and(|length| length > bounds::MAX_FILE_BYTES) {
         return Err(KeyFault::TooLarge);
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| KeyFault::NotPem)?;
-    Ok(KeyText { text: Zeroizing::new(text.to_owned()), exposed })
+    Ok(KeyText { exposed, ..KeyText::private(&bytes)? })
 }
 
 /// Reads the first key of the text, which has to fit the algorithm.

@@ -109,6 +109,8 @@ pub(crate) fn settings(keys: Vec<config::Key>) -> config::Tokens {
         path: "/api/token".to_owned(),
         realm: "api".to_owned(),
         keys,
+        key_encryption_key: None,
+        key_rotation_delay: Duration::from_mins(10),
         key_directory: PathBuf::from("/nonexistent/keys"),
         limits: Vec::new(),
     }

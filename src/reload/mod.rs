@@ -9,6 +9,7 @@ pub mod difference;
 mod error;
 mod file;
 mod fixed;
+mod keys;
 mod prepare;
 mod watchers;
 
@@ -27,6 +28,7 @@ use self::prepare::Prepared;
 use self::watchers::{Kind, Watchers};
 use crate::admin::Asks;
 use crate::config::Environment;
+use crate::keys::KeyError;
 use crate::net::crowd::Crowd;
 use crate::service;
 use crate::snapshot::{Renewed, Snapshot};
@@ -133,6 +135,7 @@ impl Reloader {
             alone: tokio::sync::Mutex::default(),
         }));
         reloader.watch(Kind::Asked, |reloader| async move { reloader.reload_when_asked().await });
+        reloader.watch(Kind::Keys, |reloader| async move { keys::watch(&reloader).await });
         if reloader.0.source.is_some() {
             reloader.watch(Kind::File, |reloader| async move { file::watch(&reloader).await });
         }
@@ -232,8 +235,9 @@ impl Reloader {
         let before = self.current();
         let known = Arc::clone(&before);
         let looked_at = Arc::clone(&self.0);
+        let sealed = before.store.sealed_keys().await.map_err(KeyError::Store);
         let prepared = tokio::task::spawn_blocking(move || {
-            prepare::prepare(&known, &source, mode, expected.as_deref(), |digest| {
+            prepare::prepare(&known, sealed, &source, mode, expected.as_deref(), |digest| {
                 digest.clone_into(&mut looked_at.looked_at.lock().unwrap_or_else(PoisonError::into_inner));
             })
         });

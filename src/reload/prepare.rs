@@ -8,7 +8,7 @@ use super::error::ReloadError;
 use super::{Mode, Source, fixed};
 use crate::config::{Config, Text};
 use crate::identity::Firewall;
-use crate::keys::KeyRing;
+use crate::keys::{KeyError, KeyRing, Sealed};
 use crate::net::tls::TlsServer;
 use crate::proof;
 use crate::snapshot::Snapshot;
@@ -25,9 +25,10 @@ pub(super) struct Prepared {
     pub(super) ring: Option<Arc<KeyRing>>,
 }
 
-/// Reads the configuration and what it names. `looked_at` hears the digest of the text, whatever comes of it. Blocks.
+/// Reads the configuration and what it names; `sealed` are the keys of the store. `looked_at` hears the digest of the text, whatever comes of it. Blocks.
 pub(super) fn prepare(
     before: &Snapshot,
+    sealed: Result<Vec<Sealed>, KeyError>,
     source: &Source,
     mode: Mode,
     expected: Option<&str>,
@@ -58,7 +59,7 @@ pub(super) fn prepare(
         same.map_or_else(renewed, Ok)
     });
     let upstreams = upstreams.collect::<Result<_, _>>().map_err(ReloadError::Upstream)?;
-    let ring = ring(before, &config, mode)?;
+    let ring = ring(before, &config, sealed, mode)?;
     Ok(Prepared { config, digest, upstreams, firewall, tls, ring })
 }
 
@@ -77,10 +78,21 @@ fn tls(before: &Snapshot, config: &Config) -> Result<Option<TlsServer>, ReloadEr
 }
 
 /// Keys are read again always, because their files may hold others.
-fn ring(before: &Snapshot, config: &Config, mode: Mode) -> Result<Option<Arc<KeyRing>>, ReloadError> {
+fn ring(
+    before: &Snapshot,
+    config: &Config,
+    sealed: Result<Vec<Sealed>, KeyError>,
+    mode: Mode,
+) -> Result<Option<Arc<KeyRing>>, ReloadError> {
+    let sealed = match (sealed, &config.tokens.key_encryption_key) {
+        (Ok(sealed), _) => sealed,
+        // Nobody needs what cannot be read.
+        (Err(_), None) => Vec::new(),
+        (Err(error), Some(_)) => return Err(ReloadError::Keys(error)),
+    };
     let loaded = match mode {
-        Mode::Apply => KeyRing::load(&config.tokens, &before.clock).map(Some),
-        Mode::DryRun => KeyRing::load_existing(&config.tokens, &before.clock),
+        Mode::Apply => KeyRing::load_with(&config.tokens, &sealed, &before.clock).map(Some),
+        Mode::DryRun => KeyRing::load_existing(&config.tokens, &sealed, &before.clock),
     };
     let loaded = loaded.map_err(ReloadError::Keys)?;
     Ok(loaded.map(|ring| if ring.is_same(&before.ring) { Arc::clone(&before.ring) } else { Arc::new(ring) }))

@@ -31,6 +31,8 @@ pub(super) enum Kind {
     File,
     /// Whoever asks for the configuration to be read again.
     Asked,
+    /// Keys in the store.
+    Keys,
     /// Something else; there may be several.
     Beside,
 }

@@ -15,7 +15,7 @@ use crate::base::clock::{Clock, ClockIsWrong};
 use crate::base::ids::{self, RandomnessUnavailable};
 use crate::config;
 use crate::store::{Store, StoreError, Transaction, Version};
-use crate::tokens::{Claims, Expected, Grant, NewRefresh};
+use crate::tokens::{Claims, Expected, Grant, NewRefresh, VerifiedBy};
 use crate::users::CredentialMark;
 
 mod adoption;
@@ -46,6 +46,8 @@ pub struct Binding {
     pub issued_at_ms: Option<i64>,
     /// Whether the store knows the session.
     pub recorded: bool,
+    /// The key that has verified it; `None` for what is no token.
+    pub verified_by: Option<VerifiedBy>,
 }
 
 impl Binding {
@@ -54,7 +56,8 @@ impl Binding {
         let derived = || (claims.token_type == Expected::Refresh.name()).then(|| session_of(claims));
         let session = claims.session.clone().or_else(derived).map(String::into_boxed_str);
         let (user_id, issued_at_ms) = (claims.user_id.clone().into_boxed_str(), claims.issued_at_ms);
-        Self { session, user_id, issued_at_ms, recorded: false }
+        let verified_by = claims.verified_by.clone();
+        Self { session, user_id, issued_at_ms, recorded: false, verified_by }
     }
 }
 

@@ -228,7 +228,13 @@ mod tests {
     }
 
     fn binding(sid: Option<&str>, issued_at_ms: Option<i64>, recorded: bool) -> Binding {
-        Binding { session: sid.map(Box::from), user_id: "u".into(), issued_at_ms, recorded }
+        Binding {
+            session: sid.map(Box::from),
+            user_id: "u".into(),
+            issued_at_ms,
+            recorded,
+            verified_by: None,
+        }
     }
 
     #[test]

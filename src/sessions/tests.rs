@@ -42,6 +42,7 @@ fn claims(kind: Expected, jti: &str, session: Option<&str>) -> Claims {
         jti: jti.to_owned(),
         user_id: "1".to_owned(),
         session: session.map(str::to_owned),
+        verified_by: None,
         other: Map::new(),
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Version {
     pub(crate) users: i64,
     /// Differs when something may have been revoked.
     pub(crate) sessions: i64,
+    /// Differs when keys may have changed.
+    pub(crate) keys: i64,
     /// When it was asked for.
     pub(crate) as_of: Instant,
 }

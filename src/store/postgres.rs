@@ -43,7 +43,8 @@ const CHANNEL: &str = "tollgate";
 
 /// Says what was written by anybody.
 const LOOK: &str = "SELECT (SELECT value FROM revisions WHERE topic = 'users') AS users, \
-                    (SELECT coalesce(max(seq), 0) FROM revocations) AS sessions";
+                    (SELECT coalesce(max(seq), 0) FROM revocations) AS sessions, \
+                    (SELECT value FROM revisions WHERE topic = 'keys') AS keys";
 
 /// A gateway that knows one migration less than another works with the same database.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
@@ -131,8 +132,8 @@ impl PostgresStore {
                 let as_of = Instant::now();
                 let mut connection = super::Connection::Postgres(self.acquire_to_watch().await?);
                 let row = query(LOOK).fetch_one(&mut connection).await?;
-                let (users, sessions) = (row.get("users")?, row.get("sessions")?);
-                Ok(Version { generation: 0, users, sessions, as_of })
+                let (users, sessions, keys) = (row.get("users")?, row.get("sessions")?, row.get("keys")?);
+                Ok(Version { generation: 0, users, sessions, keys, as_of })
             }
         }
     }
@@ -158,8 +159,8 @@ impl PostgresStore {
                 },
             };
             match answer {
-                Ok((users, sessions)) => {
-                    self.publish(Heard::Version(Version { generation, users, sessions, as_of }));
+                Ok((users, sessions, keys)) => {
+                    self.publish(Heard::Version(Version { generation, users, sessions, keys, as_of }));
                 }
                 Err(error) => {
                     line = None;
@@ -276,7 +277,7 @@ async fn wait(line: &mut Option<PgListener>, ticks: &mut tokio::time::Interval) 
     }
 }
 
-async fn ask(line: &mut PgListener) -> Result<(i64, i64), StoreError> {
+async fn ask(line: &mut PgListener) -> Result<(i64, i64, i64), StoreError> {
     let asked = timeout(LINE_TIMEOUT, sqlx::query_as(LOOK).fetch_one(line)).await;
     Ok(asked.map_err(|_| StoreError::Silent)??)
 }

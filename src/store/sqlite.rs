@@ -123,7 +123,10 @@ impl SqliteStore {
         };
         match read.map_err(StoreError::from) {
             // It counts all commits, whatever they were about.
-            Ok(count) => Ok(Version { generation: watcher.generation, users: count, sessions: count, as_of }),
+            Ok(count) => {
+                let generation = watcher.generation;
+                Ok(Version { generation, users: count, sessions: count, keys: count, as_of })
+            }
             Err(StoreError::Locked) => Err(StoreError::Locked),
             Err(error) => {
                 watcher.connection = None;

@@ -47,7 +47,7 @@ macro_rules! table {
 }
 
 /// In an order in which what refers to something comes after it.
-const TABLES: [Table; 7] = [
+const TABLES: [Table; 8] = [
     table!("users", key "id" = "$1" of 1,
         id Integer, name Text, email Text, password_hash Text, active Truth, created_at Integer, updated_at Integer, credential_mark Bytes;
         "id, name, email, password_hash, active, created_at, updated_at, credential_mark"; "$1, $2, $3, $4, $5, $6, $7, $8"),
@@ -66,6 +66,9 @@ const TABLES: [Table; 7] = [
     table!("revocations", key "seq" = "$1" of 1,
         seq Integer, sid Text, user_id Text, issued_until Integer, until Integer;
         "seq, sid, user_id, issued_until, until"; "$1, $2, $3, $4, $5"),
+    table!("token_keys", key "kid" = "$1" of 1,
+        kid Text, alg Text, created_at Integer, signs_at Integer, retires_at Integer, sealed Bytes;
+        "kid, alg, created_at, signs_at, retires_at, sealed"; "$1, $2, $3, $4, $5, $6"),
     table!("lockouts", key "id" = "$1" of 1, id Bytes, locked_until Integer; "id, locked_until"; "$1, $2"),
 ];
 
@@ -90,7 +93,9 @@ impl std::fmt::Display for TransferError {
             Self::Malformed(line) => {
                 write!(f, "line {line} is not what \"tollgate store export\" writes; nothing was imported")
             }
-            Self::NotEmpty => f.write_str("the store holds users or sessions already; nothing was imported"),
+            Self::NotEmpty => {
+                f.write_str("the store holds users, sessions or keys already; nothing was imported")
+            }
         }
     }
 }
@@ -168,7 +173,8 @@ impl Store {
     pub async fn import(&self, text: &mut (dyn BufRead + Send)) -> Result<usize, TransferError> {
         let mut transaction = self.begin().await?;
         let inhabited = "SELECT EXISTS (SELECT 1 FROM users) OR EXISTS (SELECT 1 FROM deleted_users) \
-                         OR EXISTS (SELECT 1 FROM sessions) OR EXISTS (SELECT 1 FROM revocations) AS inhabited";
+                         OR EXISTS (SELECT 1 FROM sessions) OR EXISTS (SELECT 1 FROM revocations) \
+                         OR EXISTS (SELECT 1 FROM token_keys) AS inhabited";
         if query(inhabited).fetch_one(&mut transaction).await?.get("inhabited")? {
             return Err(TransferError::NotEmpty);
         }
@@ -298,6 +304,10 @@ mod tests {
             let insert = query(insert).bind(&sid).bind([7_u8; 16].as_slice());
             insert.execute(&mut store.connection().await.unwrap()).await.unwrap();
         }
+        let key = "INSERT INTO token_keys (kid, alg, created_at, signs_at, retires_at, sealed) \
+                   VALUES ('k', 'EdDSA', 1, 2, NULL, $1), ('l', 'ES256', 1, 3, 4, $1)";
+        let key = query(key).bind([8_u8; 16].as_slice());
+        key.execute(&mut store.connection().await.unwrap()).await.unwrap();
         store.run("INSERT INTO used_refresh_tokens VALUES ('s1', 'j', 1, 2, 'k', 3, 4)").await.unwrap();
         let lock =
             query("INSERT INTO lockouts (id, locked_until) VALUES ($1, 5)").bind([9_u8; 16].as_slice());

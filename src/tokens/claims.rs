@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::verify::{Expected, TokenFault};
+use super::verify::{Expected, TokenFault, VerifiedBy};
 use crate::base::bounds;
 
 /// The claims of a token that passed.
@@ -15,6 +15,8 @@ pub struct Claims {
     /// Until when the token passes, in milliseconds since 1970: `exp` with the leeway, or the end of the key that
     /// verified it, whichever comes first.
     pub valid_until_ms: i64,
+    /// The key that verified it.
+    pub verified_by: Option<VerifiedBy>,
     /// `iat`, in milliseconds since 1970.
     pub issued_at_ms: Option<i64>,
     /// `jti`: the id of the token.
@@ -68,6 +70,7 @@ impl Rules {
         members.remove("iat");
         let valid_until_ms = expires_at_ms.saturating_add(self.leeway_ms);
         Ok(Claims {
+            verified_by: None,
             token_type,
             expires_at_ms,
             valid_until_ms,

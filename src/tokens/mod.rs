@@ -14,7 +14,7 @@ pub mod verify;
 pub use assertion::{Asserter, Statement};
 pub use claims::Claims;
 pub use issue::{Grant, IssueError, Issuer, Minted, NewRefresh, TokenPair};
-pub use verify::{Expected, TokenFault, Verifier};
+pub use verify::{Expected, TokenFault, VerifiedBy, Verifier};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -30,6 +30,13 @@ impl Expected {
     }
 }
 
+/// Which key has verified a token, and in which ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedBy {
+    kid: Arc<str>,
+    ring: u64,
+}
+
 /// Why a token does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenFault {
@@ -148,8 +155,15 @@ impl Verifier {
             TokenFault::Invalid("the payload is not one JSON object without repeated members")
         })?;
         let mut claims = self.rules.check(members, expected, now_ms)?;
+        claims.verified_by = Some(VerifiedBy { kid: key.shared_kid(), ring: self.ring.number() });
         claims.valid_until_ms = claims.valid_until_ms.min(key.retires_at_ms());
         Ok(claims)
+    }
+
+    /// Whether the key that verified a token may still do so, though keys have changed since.
+    pub fn still_trusts(&self, by: &VerifiedBy) -> bool {
+        let may_verify = |key: &Key| !key.is_retired(self.clock.now_unix_ms());
+        by.ring == self.ring.number() || self.ring.find(&by.kid).is_some_and(may_verify)
     }
 
     /// The key whose signature the token bears. Its claims are not looked at.

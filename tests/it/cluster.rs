@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use tollgate::config::StorePlace;
-
 use crate::support::gateway::PASSWORD;
 use crate::support::postgres_server;
-use crate::support::{DEADLINE, Gateway, Setup, Upstream, eventually, in_postgresql, mint};
+use crate::support::{DEADLINE, Gateway, Setup, Upstream, eventually, in_postgresql, mint, schema_of};
+use serde_json::json;
 
 /// What is revoked at one gateway is refused at the other one within this time.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -17,13 +15,6 @@ fn pair(upstream: &Upstream, tokens: &str) -> (Gateway, Gateway) {
     let one = Setup::guarded(upstream).tokens(tokens);
     let two = Setup::guarded(upstream).tokens(tokens).store_of(&one);
     (one.user("alice").start(), two.start())
-}
-
-/// Where the gateway has its tables.
-fn schema(gateway: &Gateway) -> String {
-    let StorePlace::Postgres(url) = &gateway.config.store.place else { panic!("no PostgreSQL") };
-    let url = String::from_utf8(url.expose().to_vec()).unwrap();
-    url.rsplit("%3D").next().unwrap().to_owned()
 }
 
 #[test]
@@ -91,7 +82,7 @@ fn a_gateway_that_is_behind_says_so_and_refuses_when_it_is_told_to() {
         assert_eq!(gateway.admin("/readyz").0, 200);
         // What it asks for is not there: it cannot know what others revoke.
         let server = postgres_server::shared().unwrap();
-        let schema = schema(&gateway);
+        let schema = schema_of(&gateway);
         server.execute(&format!("ALTER TABLE {schema}.revocations RENAME TO away"));
         eventually("nothing passes", DEADLINE, || client.get_as("/", &access).status == 503);
         client.get_as("/", &access).refused(503, "store_unavailable");

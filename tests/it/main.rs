@@ -43,6 +43,7 @@ mod proxying;
 mod rates;
 mod refused;
 mod reload;
+mod rotation;
 mod routing;
 mod sessions;
 mod stalls;

@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["base", "config"]),
     ("telemetry", &["base", "config"]),
     ("http", &["base", "net"]),
-    ("keys", &["base", "config"]),
+    ("keys", &["base", "config", "store"]),
     ("users", &["base", "config", "store"]),
     ("tokens", &["base", "config", "keys"]),
     ("limits", &["base", "config", "store"]),

@@ -27,6 +27,17 @@ pub(super) fn keys(config: &Config, ring: Option<&KeyRing>) -> Vec<Finding> {
             ));
         }
     }
+    if let Some(secret) = &config.tokens.key_encryption_key {
+        let bits = entropy::bits(secret.expose());
+        if bits < entropy::FEWEST_BITS {
+            findings.push(Finding::new(
+                Code::WeakSecret,
+                "key_encryption_key",
+                format!("the key-encryption key can be guessed: it has at most {bits} bits of chance"),
+                "whoever has the store guesses it, and with it all keys; \"openssl rand -base64 48\" makes a good one",
+            ));
+        }
+    }
     for key in ring.into_iter().flat_map(KeyRing::keys).filter(|key| key.is_exposed()) {
         findings.push(Finding::new(
             Code::ExposedKey,

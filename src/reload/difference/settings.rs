@@ -38,10 +38,12 @@ fn keys(before: Option<&KeyRing>, after: Option<&KeyRing>, changes: &mut Changes
         changes.add(Weight::Trust, format!("key {} is removed: what it signed is refused", key.kid()));
     }
     for (then, now) in pairs(&then, &now, kid).filter(|(then, now)| !then.is_same(now)) {
-        let what = if then.retires_at_ms() == now.retires_at_ms() {
-            "is another key"
-        } else {
-            "has another verify_until"
+        let begins = |key: &Key| key.schedule().map(|schedule| schedule.signs_at_ms);
+        let what = match (begins(then) == begins(now), then.retires_at_ms() == now.retires_at_ms()) {
+            (false, _) => "signs at another time",
+            (true, true) => "is another key",
+            (true, false) if now.schedule().is_some() => "retires at another time",
+            (true, false) => "has another verify_until",
         };
         changes.add(Weight::Trust, format!("key {} {what}", now.kid()));
     }
@@ -73,6 +75,18 @@ fn tokens(before: &Tokens, after: &Tokens, changes: &mut Changes) {
     changes.value(Weight::Trust, "tokens.rotate_refresh", &before.rotate_refresh, &after.rotate_refresh);
     changes.setting(Weight::Trust, "tokens.reuse_grace", &before.reuse_grace, &after.reuse_grace);
     changes.setting(Weight::Trust, "tokens.stream_grace", &before.stream_grace, &after.stream_grace);
+    changes.setting(
+        Weight::Trust,
+        "tokens.key_encryption_key",
+        &before.key_encryption_key,
+        &after.key_encryption_key,
+    );
+    changes.setting(
+        Weight::Other,
+        "tokens.key_rotation_delay",
+        &before.key_rotation_delay,
+        &after.key_rotation_delay,
+    );
     changes.setting(Weight::Other, "tokens.claims", &before.claims, &after.claims);
     changes.value(Weight::Other, "tokens.path", &before.path, &after.path);
     changes.value(Weight::Other, "tokens.realm", &before.realm, &after.realm);

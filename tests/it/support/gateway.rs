@@ -120,7 +120,10 @@ impl Setup {
 
     /// With the store of another gateway.
     pub(crate) fn store_of(mut self, other: &Setup) -> Self {
-        self.store.clone_from(&other.store);
+        self.store = match other.store.strip_prefix("sqlite://") {
+            Some(path) => format!("sqlite://{}", other.scratch.path().join(path).display()),
+            None => other.store.clone(),
+        };
         self
     }
 
@@ -177,6 +180,13 @@ impl Setup {
     /// With a key that the gateway makes.
     pub(crate) fn generated_key(mut self) -> Self {
         self.keys.clear();
+        self
+    }
+
+    /// With keys in the store, encrypted with this.
+    pub(crate) fn keys_in_store(mut self, key_encryption_key: &str) -> Self {
+        self.keys.clear();
+        self.tokens += &format!("key_encryption_key = \"{key_encryption_key}\"\n");
         self
     }
 

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use tollgate::config::StorePlace;
+
 pub(crate) use client::{Client, Response};
 pub(crate) use gateway::{Gateway, Setup};
 pub(crate) use upstream::{Then, Upstream};
@@ -43,6 +45,13 @@ fn store_url() -> String {
         Some(server) if IN_POSTGRESQL.get() => server.empty_schema().0,
         _ => "sqlite://data/tollgate.db".to_owned(),
     }
+}
+
+/// Where the gateway has its tables.
+pub(crate) fn schema_of(gateway: &Gateway) -> String {
+    let StorePlace::Postgres(url) = &gateway.config.store.place else { panic!("no PostgreSQL") };
+    let url = String::from_utf8(url.expose().to_vec()).unwrap();
+    url.rsplit("%3D").next().unwrap().to_owned()
 }
 
 /// Tests that are run with a store in PostgreSQL as well.
