@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Authenticated requests for each second of processor time: one gateway on SQLite, and three on one PostgreSQL, which get the
-same load: as many requests a second in all, each at its time whatever comes of the others. Both take turns; medians count.
-Where there is a Redis server, three gateways are measured with a limit that they count together, too.
+"""Authenticated requests for each second of processor time, of one gateway on SQLite and of three on one PostgreSQL. As many
+requests are due each second, each at its time whatever comes of the others: with the same load for all gateways together, and with
+the same for each of them, because a thread that has less to do finds fewer requests each time that it is woken, and takes more time
+for each. Then as many requests as go, with all gateways on one processor and the load on another. All take turns; medians count. Where
+there is a Redis server, limits that are counted together are measured too.
 
-Usage: scripts/cluster_throughput.py [PROGRAM] [ROUNDS] [SECONDS] [REQUESTS A SECOND]. Needs nginx and PostgreSQL.
+Usage: scripts/cluster_throughput.py [PROGRAM] [ROUNDS] [SECONDS] [REQUESTS A SECOND]. Needs nginx, wrk and PostgreSQL, and two processors.
 """
 
 import glob
@@ -81,12 +83,12 @@ class Gateway:
         return total
 
 
-def measure(gateways, tokens):
-    """Requests for each second of processor time of these gateways, which share the load."""
+def measure(gateways, each, tokens):
+    """Requests for each second of processor time of these gateways, each of which gets so many a second."""
     before = [gateway.processor_ns() for gateway in gateways]
     loads = []
     for gateway in gateways:
-        words = [PROGRAM, "bench", f"http://127.0.0.1:{gateway.port}/", "--rate", f"{RATE // len(gateways)}/s", "--duration", f"{SECONDS}s",
+        words = [PROGRAM, "bench", f"http://127.0.0.1:{gateway.port}/", "--rate", f"{each}/s", "--duration", f"{SECONDS}s",
                  "--connections", str(48 // len(gateways)), "--threads", "1", "--warm-up", "0s", "--token-file", tokens, "--config", gateway.config]
         loads.append(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT))
     told = [load.communicate()[0] for load in loads]
@@ -100,6 +102,26 @@ def measure(gateways, tokens):
     return requests / (used_ns / 1e9)
 
 
+def saturate(gateways, tokens):
+    """The same of as many requests as go over 48 connections. All gateways share one processor, and the load has another."""
+    for gateway in gateways:
+        must("taskset", "-a", "-c", "-p", "0", gateway.process.pid)
+    with open(tokens) as file, open(f"{tokens}.lua", "w") as script:
+        script.write(f'wrk.headers["Authorization"] = "Bearer {file.read().strip()}"\n')
+    before = [gateway.processor_ns() for gateway in gateways]
+    loads = []
+    for gateway in gateways:
+        words = ["taskset", "-c", "1", "wrk", "-t", "1", "-c", 48 // len(gateways), "-d", SECONDS, "-s", f"{tokens}.lua", f"http://127.0.0.1:{gateway.port}/"]
+        loads.append(subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True))
+    told = [load.communicate()[0] for load in loads]
+    used_ns = sum(gateway.processor_ns() for gateway in gateways) - sum(before)
+    for gateway in gateways:
+        must("taskset", "-a", "-c", "-p", f"0-{os.cpu_count() - 1}", gateway.process.pid)
+    if any("Non-2xx" in text for text in told):
+        raise RuntimeError(told)
+    return sum(int(re.search(r"(\d+) requests in", text).group(1)) for text in told) / (used_ns / 1e9)
+
+
 def idle(gateways):
     """What the gateways take without a request, in thousandths of a processor."""
     before = sum(gateway.processor_ns() for gateway in gateways)
@@ -108,7 +130,7 @@ def idle(gateways):
 
 
 def main():
-    need("nginx")
+    need("nginx", "wrk", "taskset")
     work = tempfile.mkdtemp(prefix="tollgate-throughput-")
     started, gateways, server = [], [], None
     try:
@@ -117,13 +139,22 @@ def main():
         started.append(nginx(work, upstream))
         wait_for(upstream)
         url = f"postgres://tollgate:${{DATABASE_PASSWORD}}@127.0.0.1:{server.port}/postgres?sslmode=disable"
-        setups = {"one, SQLite": [Gateway(f"{work}/one", f"sqlite://{work}/one.db", upstream).user()]}
-        gateways += setups["one, SQLite"]
+        third = RATE // 3
+        one = Gateway(f"{work}/one", f"sqlite://{work}/one.db", upstream)
         three = [Gateway(f"{work}/three-{number}", url, upstream) for number in range(3)]
-        gateways += three
-        three[0].user()
-        setups["three, PostgreSQL"] = three
-        if shutil.which("redis-server"):
+        gateways += [one, *three]
+        for gateway in (one, three[0]):
+            gateway.user()
+        setups = {
+            f"one on SQLite, {RATE} a second": ([one], RATE),
+            f"one on SQLite, {third} a second": ([one], third),
+            "one on SQLite, as many as go": ([one], None),
+            f"one on PostgreSQL, {third} a second": (three[:1], third),
+            "one on PostgreSQL, as many as go": (three[:1], None),
+            f"three on PostgreSQL, {third} a second each": (three, third),
+            "three on PostgreSQL, as many as go": (three, None),
+        }
+        if shutil.which("redis-server") and "limits_store" in must(PROGRAM, "schema"):
             redis = free_port()
             started.append(subprocess.Popen(["redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", "", "--dir", work],
                                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
@@ -132,24 +163,22 @@ def main():
                 limits = LIMITS.format(redis=redis, scope=scope)
                 limited = [Gateway(f"{work}/{scope}-{number}", url, upstream, limits) for number in range(3)]
                 gateways += limited
-                setups[f"three, PostgreSQL, a limit of each {scope}"] = limited
+                setups[f"three on PostgreSQL, {third} a second each, scope = {scope}"] = (limited, third)
         files = {}
-        for name, some in setups.items():
+        for name, (some, _) in setups.items():
             files[name] = f"{work}/tokens-{len(files)}"
             with open(files[name], "w") as file:
                 file.write(some[0].token())
         time.sleep(1)
-        for name, some in setups.items():
+        for name, some in (("one on SQLite", [one]), ("one on PostgreSQL", three[:1])):
             print(f"{name}: {idle(some):.1f} thousandths of a processor while idle", flush=True)
         seen = {name: [] for name in setups}
         for number in range(ROUNDS):
-            for name, some in setups.items():
-                seen[name].append(measure(some, files[name]))
+            for name, (some, each) in setups.items():
+                seen[name].append(measure(some, each, files[name]) if each else saturate(some, files[name]))
                 print(f"round {number + 1}: {name}: {seen[name][-1]:,.0f} requests for each processor second", flush=True)
-        first = statistics.median(seen["one, SQLite"])
         for name, values in seen.items():
-            middle = statistics.median(values)
-            print(f"{name}: median {middle:,.0f} requests for each processor second, {100 * middle / first:.1f} % of one on SQLite")
+            print(f"{name}: median {statistics.median(values):,.0f} requests for each processor second, {min(values):,.0f} to {max(values):,.0f}")
     finally:
         end([gateway.process for gateway in gateways] + started)
         if server is not None:

@@ -93,7 +93,6 @@ step "build" cargo build --locked --bins --tests
     beside "dashboards" "$python" scripts/dashboards.py
     beside "client" "$python" scripts/django_client.py target/debug/tollgate
     beside "cluster" "$python" scripts/cluster.py --short target/debug/tollgate
-    beside "cluster limits" "$python" scripts/cluster_limits.py target/debug/tollgate
     beside "kill loop" "$python" scripts/kill_loop.py 20 target/debug/tollgate
     beside "protocols" "$python" scripts/protocols.py target/debug/tollgate
     beside "TLS" "$python" scripts/tls_clients.py target/debug/tollgate
@@ -110,6 +109,7 @@ step "build" cargo build --locked --bins --tests
 wait
 # These measure, and want the machine for themselves.
 step "faults" "$python" scripts/faults --quick target/debug/tollgate
+step "cluster limits" "$python" scripts/cluster_limits.py target/debug/tollgate
 step "upstream chaos" "$python" scripts/upstream_chaos.py target/debug/tollgate 8
 step "flood" "$python" scripts/login_flood.py target/debug/tollgate
 step "metrics under load" "$python" scripts/metrics_load.py target/debug/tollgate 3 2
