@@ -4,7 +4,9 @@ everywhere within a second, and neither a double spend nor a lost answer when a 
 cut off. Every refresh is written down with when it was asked, when it was answered and what with; at the end a checker looks
 for one order of each session that explains all of it.
 
-Usage: scripts/cluster.py [--short] [PROGRAM]
+With --older, the first gateway is of another version of the program, which has to work with the same database.
+
+Usage: scripts/cluster.py [--short] [--older PROGRAM] [PROGRAM]
 """
 
 import base64
@@ -26,7 +28,13 @@ from postgres_server import PASSWORD, Server
 from wire import Wire
 
 SHORT = "--short" in sys.argv
-ARGUMENTS = [word for word in sys.argv[1:] if not word.startswith("--")]
+ARGUMENTS = sys.argv[1:]
+OLDER = None
+if "--older" in ARGUMENTS:
+    at = ARGUMENTS.index("--older")
+    OLDER = os.path.abspath(ARGUMENTS[at + 1])
+    del ARGUMENTS[at : at + 2]
+ARGUMENTS = [word for word in ARGUMENTS if not word.startswith("--")]
 PROGRAM = os.path.abspath(ARGUMENTS[0] if ARGUMENTS else "target/debug/tollgate")
 GATEWAYS = 3
 USER_PASSWORD = "correct horse of the cluster"
@@ -95,7 +103,8 @@ class Gateway:
 
     def start(self, wait=True):
         environment = {**os.environ, "DATABASE_PASSWORD": PASSWORD}
-        self.process = subprocess.Popen([PROGRAM, "run", "--config", self.config], stdout=self.log, stderr=self.log, env=environment)
+        program = OLDER if OLDER and self.name == "gateway-0" else PROGRAM
+        self.process = subprocess.Popen([program, "run", "--config", self.config], stdout=self.log, stderr=self.log, env=environment)
         if wait:
             wait_for(self.port, self.process)
         return self

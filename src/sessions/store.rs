@@ -111,13 +111,7 @@ impl Store {
         rows.iter().map(listed).collect()
     }
 
-    /// Ends sessions, and revokes what was issued to these users outside of any session that is known. Returns how many
-    /// sessions were ended.
-    ///
-    /// # Errors
-    ///
-    /// A [`StoreError`]; nothing has ended then.
-    pub async fn end_sessions(&self, which: &Which, reason: &str) -> Result<u64, StoreError> {
+    pub(super) async fn try_end_sessions(&self, which: &Which, reason: &str) -> Result<u64, StoreError> {
         let now_ms = self.now_unix_ms();
         let mut transaction = self.begin().await?;
         let mut ended = end(&mut transaction, which, reason, now_ms).await?;

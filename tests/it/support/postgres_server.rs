@@ -23,7 +23,7 @@ pub(crate) struct Server {
 /// The one server of this process; `None` where PostgreSQL is not installed.
 pub(crate) fn shared() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-    SERVER.get_or_init(Server::start).as_ref()
+    SERVER.get_or_init(|| Server::start_with("shared", |_| Vec::new())).as_ref()
 }
 
 /// Where the server's programs are.
@@ -47,9 +47,10 @@ fn unprivileged(program: &Path) -> Vec<String> {
 }
 
 impl Server {
-    fn start() -> Option<Self> {
+    /// Starts one, with what `prepare` writes into its directory, and the arguments that it returns.
+    pub(crate) fn start_with(name: &str, prepare: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
         let programs = programs()?;
-        let name = format!("tollgate-postgres-{}", std::process::id());
+        let name = format!("tollgate-postgres-{}-{name}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory).unwrap();
         // The server's user writes into it, whoever that is.
@@ -82,6 +83,7 @@ impl Server {
             .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
             .args(["-c", "max_connections=400", "-k"])
             .arg(&directory)
+            .args(prepare(&directory))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -113,7 +115,11 @@ impl Server {
 
     /// The URL of the whole database.
     pub(crate) fn url(&self, password: &str) -> String {
-        format!("postgres://tollgate:{password}@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://tollgate:{password}@127.0.0.1:{}/postgres", self.port())
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The URL of a schema that nobody else uses, and its name.
