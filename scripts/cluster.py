@@ -38,6 +38,10 @@ ARGUMENTS = [word for word in ARGUMENTS if not word.startswith("--")]
 PROGRAM = os.path.abspath(ARGUMENTS[0] if ARGUMENTS else "target/debug/tollgate")
 GATEWAYS = 3
 USER_PASSWORD = "correct horse of the cluster"
+# What encrypts keys in the database, where every gateway knows of such keys.
+KEY_ENCRYPTION_KEY = "a-key-encryption-key-of-the-cluster-0123456789"
+TOKENS = "" if OLDER else 'key_encryption_key_env = "KEY_ENCRYPTION_KEY"'
+os.environ["KEY_ENCRYPTION_KEY"] = KEY_ENCRYPTION_KEY
 CONFIG = """
 [server]
 listen = ["127.0.0.1:{port}"]
@@ -51,6 +55,7 @@ url = "{url}"
 [tokens]
 rotate_refresh = true
 reuse_grace = "10m"
+{tokens}
 [[tokens.keys]]
 kid = "cluster"
 alg = "HS256"
@@ -97,7 +102,7 @@ class Gateway:
         self.config = f"{self.place}/gateway.toml"
         url = f"postgres://tollgate:${{DATABASE_PASSWORD}}@127.0.0.1:{self.wire.port}/postgres?sslmode=disable"
         with open(self.config, "w") as file:
-            file.write(CONFIG.format(port=self.port, admin=self.admin, url=url, upstream=upstream, store=store))
+            file.write(CONFIG.format(port=self.port, admin=self.admin, url=url, upstream=upstream, store=store, tokens=TOKENS))
         self.log = open(f"{self.place}/log", "a")
         self.process = None
 
@@ -260,6 +265,54 @@ def revocations(gateways, rounds):
         together(len(others), see)
     check("a revocation is effective everywhere within a second", max(took) < 1, f"{max(took):.3f} s")
     told("revocation, seen by another gateway", took)
+
+
+def kid(token):
+    part = token.split(".")[0]
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["kid"]
+
+
+def key_command(gateway, *words):
+    return must(PROGRAM, "key", *words, "--config", gateway.config, env={**os.environ, "DATABASE_PASSWORD": PASSWORD})
+
+
+def key_rotations(gateways, rounds):
+    """From the end of the command to the first token of the new key, and to the first refusal of the old one, everywhere."""
+    signed, refused = [], []
+    for number in range(rounds):
+        home = gateways[number % len(gateways)]
+        old, refresh = home.login()
+        check.equal("it passes before", [200] * len(gateways), [gateway.status(old) for gateway in gateways])
+        key_command(home, "rotate", "--alg", random.choice(["EdDSA", "ES256"]), "--now")
+        began = time.monotonic()
+
+        def sign(index):
+            while kid(gateways[index].login()[0]) == kid(old) and time.monotonic() - began < 5:
+                pass
+            signed.append(time.monotonic() - began)
+
+        together(len(gateways), sign)
+        new, _ = home.login()
+        check.equal("tokens of the old and of the new key pass", [200] * 2 * len(gateways),
+                    [gateway.status(token) for gateway in gateways for token in (old, new)])
+        status, keys = home.request("GET", "/.well-known/jwks.json")
+        check("the new key is published", status == 200 and kid(new) in [key["kid"] for key in keys["keys"]], keys)
+        if kid(old) == "cluster":
+            continue
+        key_command(home, "retire", kid(old), "--now")
+        began = time.monotonic()
+
+        def see(index):
+            while gateways[index].status(old) != 401 and time.monotonic() - began < 5:
+                pass
+            refused.append(time.monotonic() - began)
+
+        together(len(gateways), see)
+        check.equal("nothing is given for its refresh token", 401, home.request("POST", "/api/token/refresh/", {"refresh": refresh})[0])
+    check("a new key signs everywhere within a second", max(signed) < 1, f"{max(signed):.3f} s")
+    check("a key that ends is refused everywhere within a second", max(refused) < 1, f"{max(refused):.3f} s")
+    told("a new key signs at a gateway", signed)
+    told("a key that ends is refused by a gateway", refused)
 
 
 class Clients:
@@ -433,6 +486,8 @@ def main():
         scale = 1 if SHORT else 8
         check.section("parallel refreshes", parallel_refreshes, gateways, 2 * scale)
         check.section("revocations", revocations, gateways, 10 * scale)
+        if not OLDER:
+            check.section("key rotations", key_rotations, gateways, 4 * scale)
         check.section("kill -9 of gateways", kill_gateways, gateways, 2 * scale)
         check.section("kill -9 of the database", kill_database, gateways, server, scale)
         if not SHORT:
@@ -440,7 +495,9 @@ def main():
             check.section("refusing", refusing, work, server, upstream)
         for gateway in gateways:
             with open(f"{gateway.place}/log", errors="replace") as log:
-                check("no log holds the password of the database", PASSWORD not in log.read())
+                text = log.read()
+            check("no log holds the password of the database", PASSWORD not in text)
+            check("no log holds a key", KEY_ENCRYPTION_KEY not in text and "PRIVATE KEY" not in text)
     finally:
         for gateway in gateways:
             if gateway.process is not None and gateway.process.poll() is None:
