@@ -8,7 +8,9 @@ use tollgate::app::{self, StartError};
 use tollgate::base::clock::Clock;
 use tollgate::base::secret::Secret;
 use tollgate::cli::arguments::{KeyRetirement, KeyRotation};
-use tollgate::cli::rotation;
+use tollgate::cli::error::Exit;
+use tollgate::cli::{rotation, token};
+use tollgate::config::{self, Environment};
 use tollgate::reload::Mode;
 
 use crate::support::gateway::{PASSWORD, has_event};
@@ -168,6 +170,38 @@ fn another_key_encryption_key_is_refused_by_name() {
     one.client().get_as("/", &access).expect(200);
     let changes = one.reload(&one.text, Mode::Apply).unwrap();
     assert!(changes.is_empty(), "{changes:?}");
+}
+
+#[test]
+fn keys_move_from_a_file_to_the_store_and_nobody_has_to_log_in_again() {
+    let upstream = Upstream::echo();
+    let mut gateway = Setup::guarded(&upstream).generated_key().user("alice").start();
+    let (old, refresh) = gateway.login("alice", PASSWORD);
+    let text = gateway.text.replace("[tokens]\n", &format!("[tokens]\nkey_encryption_key = \"{KEK}\"\n"));
+    gateway.ledger.keep_secret(KEK);
+    let changes = gateway.reload(&text, Mode::Apply).unwrap();
+    assert!(changes.contains(&"tokens.key_encryption_key changes".to_owned()), "{changes:?}");
+    assert_eq!(kid_of(&gateway.login("alice", PASSWORD).0), kid_of(&old), "the key in the file signs");
+    let environment = Environment::default();
+    gateway.config = config::Text::read(&gateway.path("gateway.toml")).unwrap().parse(&environment).unwrap();
+    let told = rotate(&gateway, true, None);
+    assert!(told.contains("signs from now on") && !told.contains("verifies until"), "{told}");
+    eventually("the key in the store signs", AT_ONCE, || {
+        kid_of(&gateway.login("alice", PASSWORD).0) != kid_of(&old)
+    });
+    let (new, _) = gateway.login("alice", PASSWORD);
+    // Commands know both, and so does the gateway when it starts again.
+    let mut out = Vec::new();
+    for token in [&old, &new] {
+        let inspected = token::perform(&gateway.config, Some(token.clone()), &mut out).unwrap();
+        assert_eq!(inspected, Exit::Ok, "{}", String::from_utf8_lossy(&out));
+    }
+    gateway.restart();
+    for token in [&old, &new] {
+        gateway.client().get_as("/", token).expect(200);
+    }
+    gateway.client().post_json("/api/token/refresh/", &json!({"refresh": refresh})).expect(200);
+    assert_eq!(published(&gateway), [kid_of(&old), kid_of(&new)]);
 }
 
 #[test]
