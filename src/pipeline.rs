@@ -76,7 +76,7 @@ async fn finish(
     mut record: Account,
 ) -> Response<ResponseBody> {
     let call = source.call(&generation);
-    let Call { connection, progress, .. } = call;
+    let progress = call.progress;
     let (mut told, mut rules) = (Told::default(), AnswerRules::default());
     let stages = exchange(call, taken, dialect, &id, &mut record, &mut told, &mut rules);
     let outcome = unless_panicking(pin!(stages)).await;
@@ -89,7 +89,6 @@ async fn finish(
         }
         Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
     };
-    connection.answers.set(connection.answers.get() + 1);
     if let Some(mut opened) = call.tunnel.take() {
         // Its exchange ends with the tunnel.
         opened.account = std::mem::take(&mut record);

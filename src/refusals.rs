@@ -19,10 +19,9 @@ impl From<IntakeError> for Refusal {
         let refusal = Self::new(error.reason(), error.detail());
         match error {
             // Where the message ends is not certain, so nothing after it is read.
-            IntakeError::FramingAmbiguous(_)
-            | IntakeError::LineEndBare
-            | IntakeError::HostInvalid(_)
-            | IntakeError::MethodForbidden => refusal.closing(),
+            IntakeError::FramingAmbiguous(_) | IntakeError::HostInvalid(_) | IntakeError::MethodForbidden => {
+                refusal.closing()
+            }
             IntakeError::TargetTooLong
             | IntakeError::TargetMalformed
             | IntakeError::TooManyFields

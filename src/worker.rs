@@ -27,10 +27,10 @@ use crate::base::clock::Clock;
 use crate::base::ids::{RandomnessUnavailable, RequestIds};
 use crate::connection::Purpose;
 use crate::http::date::DateLine;
+use crate::http::http1::Scratch;
 use crate::http::problem::Refusal;
 use crate::net::crowd::{Crowd, TurnedAway};
 use crate::net::deadline::{Progress, TickClock};
-use crate::net::guarded::Scratch;
 use crate::net::watchlist::Watchlist;
 use crate::request::Exchange;
 use crate::snapshot::Snapshot;
@@ -260,9 +260,9 @@ impl Worker {
         &self.streams
     }
 
-    /// Where small answers are put together.
+    /// Memory that connections use in turn while they read and write.
     pub fn scratch(&self) -> Scratch {
-        Rc::clone(&self.scratch)
+        self.scratch.clone()
     }
 
     /// Whether requests in flight are the last ones on their connections.

@@ -1,40 +1,52 @@
 //! A connection that speaks HTTP/1.1.
 
-use std::cell::RefCell;
-use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{HeaderValue, Request, StatusCode, Version, header};
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::{Request, StatusCode, Version};
 
-use super::tunnel::Slot;
+use super::tunnel::{Opened, Slot};
 use super::{ClientConnection, Source, is_over};
 use crate::config::Limits;
-use crate::http::incoming::{BareLineFeed, Incoming};
-use crate::last_words::LastAnswer;
+use crate::http::http1::{
+    Answered, Arrival, Asked, HeadLimits, Http1Body, Interim as Waiting, SharedWire, Unread, Wire, answer,
+    switch,
+};
+use crate::http::incoming::Incoming;
+use crate::last_words;
 use crate::net::deadline::{Phase, Progress};
-use crate::net::guarded::{GuardedStream, Interim as GuardedInterim};
-use crate::net::heads::{Framing, Heads};
 use crate::net::transport::Transport;
 use crate::pipeline;
 use crate::upgrade::tunnel::Socket;
 use crate::upstream::Interim;
 use crate::worker::Worker;
 
-/// Bytes of a request's body that are read ahead of the upstream.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that are read and thrown away of a client that goes on sending after its last answer, at most. Without reading
+/// them the kernel would take that answer back (RFC 9112 section 9.6).
+const MAX_DISCARDED_BYTES: usize = 512 * 1024;
 
-/// Stands for a length that the HTTP library has dropped because it found another one, so that the intake sees that there
-/// were two.
-const DROPPED_LENGTH: HeaderValue = HeaderValue::from_static("dropped");
+/// A client whose requests are served one after the other.
+struct Client {
+    worker: Rc<Worker>,
+    connection: Rc<ClientConnection>,
+    progress: Rc<Progress>,
+    wire: SharedWire,
+    interim: Interim,
+}
 
-/// Tells a client that this is the last answer on its connection (RFC 9112 section 9.6).
-const CLOSE: HeaderValue = HeaderValue::from_static("close");
+/// What comes after an exchange.
+enum Next {
+    /// Another request.
+    Request,
+    /// Nothing: what the client still sends is not looked at.
+    End,
+    /// Nothing: the connection broke.
+    Broken,
+    /// HTTP has ended on the connection, and a WebSocket begins.
+    Tunnel(Box<Opened>),
+}
 
 /// Serves the requests of a connection, one after the other.
 pub(super) async fn serve(
@@ -43,90 +55,159 @@ pub(super) async fn serve(
     connection: Rc<ClientConnection>,
     progress: Rc<Progress>,
 ) {
-    let interim: GuardedInterim = Rc::new(RefCell::default());
-    let heads = Rc::new(Heads::default());
-    let last_words = LastAnswer { worker: Rc::clone(&worker), connection: Rc::clone(&connection) };
-    let stream = GuardedStream::new(
-        transport,
-        Rc::clone(&progress),
-        worker.scratch(),
-        Rc::clone(&interim),
-        Rc::clone(&heads),
-        last_words,
-    );
-    let tunnel = Slot::default();
-    let told = interim_answers(interim);
-    let service = service_fn(|mut request| {
-        mark(&mut request, &heads);
-        let request = Request::map(request, Incoming::Http1);
-        // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
-        let interim = (request.version() == Version::HTTP_11).then_some(&told);
+    let waiting = Waiting::default();
+    let wire = Wire::new(transport, Rc::clone(&progress), worker.scratch(), Rc::clone(&waiting));
+    let wire = SharedWire::new(wire.into());
+    let interim = interim_answers(waiting);
+    let client = Client { worker, connection, progress, wire, interim };
+    let opened = {
+        let mut served = pin!(client.serve());
+        poll_fn(|cx| {
+            client.progress.keep_waker(cx.waker());
+            if is_over(&client.progress) {
+                return Poll::Ready(None);
+            }
+            served.as_mut().poll(cx)
+        })
+        .await
+    };
+    if let Some(opened) = opened {
+        client.carry(*opened).await;
+    }
+}
+
+impl Client {
+    /// Serves requests until there are no more. A WebSocket is given back when one was opened.
+    async fn serve(&self) -> Option<Box<Opened>> {
+        loop {
+            let (request, asked, has_body) = match self.arrival().await {
+                Arrival::Request(request, asked, has_body) => (request, asked, has_body),
+                Arrival::Unread(unread) => {
+                    self.turn_away(unread);
+                    self.leave().await;
+                    return None;
+                }
+                Arrival::Over => return None,
+            };
+            // On the heap, and only as long as there is a request.
+            match Box::pin(self.exchange(request, asked, has_body)).await {
+                Next::Request => {}
+                Next::End => {
+                    self.leave().await;
+                    return None;
+                }
+                Next::Broken => return None,
+                Next::Tunnel(opened) => return Some(opened),
+            }
+        }
+    }
+
+    /// Waits for a request. When the gateway leaves its clients, none is waited for: nothing is in flight here.
+    async fn arrival(&self) -> Arrival {
+        poll_fn(|cx| {
+            if self.connection.is_over_when_idle(&self.worker) {
+                return Poll::Ready(Arrival::Over);
+            }
+            let limits = &self.worker.generation().server.limits;
+            self.wire.borrow_mut().poll_request(cx, head_limits(limits))
+        })
+        .await
+    }
+
+    /// Serves one request from its head to the end of its answer.
+    async fn exchange(&self, request: Request<()>, asked: Asked, has_body: bool) -> Next {
+        let (head, ()) = request.into_parts();
+        let body = if has_body { Incoming::Http1(Http1Body::of(&self.wire)) } else { Incoming::Empty };
+        let tunnel = Slot::default();
         let source = Source {
-            worker: &worker,
-            connection: &connection,
-            progress: &progress,
-            interim,
+            worker: &self.worker,
+            connection: &self.connection,
+            progress: &self.progress,
+            // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
+            interim: (asked.version == Version::HTTP_11).then_some(&self.interim),
             tunnel: &tunnel,
         };
-        let serving = pipeline::serve(source, request);
-        let (worker, connection) = (&worker, &connection);
-        async move {
-            let mut answer = serving.await;
-            if connection.is_ending(worker) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                answer.headers_mut().insert(header::CONNECTION, CLOSE);
-            }
-            Ok::<_, Infallible>(answer)
+        let response = {
+            let mut serving = pin!(pipeline::serve(source, Request::from_parts(head, body)));
+            poll_fn(|cx| {
+                let served = serving.as_mut().poll(cx);
+                if served.is_pending()
+                    && let Poll::Ready(Err(error)) = self.wire.borrow_mut().poll_interim(cx)
+                {
+                    tracing::debug!(%error, "a client did not take an interim answer");
+                }
+                served
+            })
+            .await
+        };
+        let date = || self.worker.date();
+        if let Some(mut opened) = tunnel.take() {
+            let (parts, _) = response.into_parts();
+            opened.answered(StatusCode::SWITCHING_PROTOCOLS);
+            return match switch(&self.wire, &parts, date).await {
+                Ok(()) => Next::Tunnel(opened),
+                Err(error) => broken(&error),
+            };
         }
-    });
-    let mut serving =
-        builder(&worker.generation().server.limits).serve_connection(TokioIo::new(stream), service);
-    let mut told_to_stop = false;
-    poll_fn(|cx| {
-        progress.keep_waker(cx.waker());
-        if is_over(&progress) {
-            return Poll::Ready(());
+        let is_last = self.connection.is_ending(&self.worker);
+        match answer(&self.wire, asked, response, is_last, date).await {
+            Ok(Answered::Persistent) => Next::Request,
+            Ok(Answered::Last) => Next::End,
+            Err(error) => broken(&error),
         }
-        if connection.is_over_when_idle(&worker) && !told_to_stop {
-            // The HTTP library would wait for a first request, or for the rest of a head; neither is in flight.
-            match progress.phase() {
-                Phase::Idle if connection.answers.get() == 0 => return Poll::Ready(()),
-                Phase::Head => return Poll::Ready(()),
-                Phase::Idle | Phase::Waiting { .. } | Phase::Answering | Phase::Parked => {}
-            }
-            Pin::new(&mut serving).graceful_shutdown();
-            told_to_stop = true;
+    }
+
+    /// Answers what was no request.
+    fn turn_away(&self, unread: Unread) {
+        let answer = last_words::answer(&self.worker, &self.connection, unread);
+        self.wire.borrow_mut().turn_away(&answer);
+    }
+
+    /// Ends the connection so that the client gets its last answer, whatever it still sends.
+    async fn leave(&self) {
+        let mut left = MAX_DISCARDED_BYTES;
+        // What comes now has as much time as a head.
+        self.progress.enter(Phase::Head);
+        let shut = poll_fn(|cx| self.unless_overdue(self.wire.borrow_mut().poll_shutdown(cx))).await;
+        if shut.is_err() || !self.wire.borrow().is_body_left() {
+            return;
         }
-        Pin::new(&mut serving).poll(cx).map(|ended| {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a client connection ended");
-            }
-        })
-    })
-    .await;
-    // With the answer that opens a WebSocket, HTTP has ended on the connection.
-    if let Some(mut opened) = tunnel.take() {
-        opened.answered(StatusCode::SWITCHING_PROTOCOLS);
-        let parts = serving.into_parts();
-        opened.run(Socket::new(parts.io.into_inner(), parts.read_buf), &worker, &progress).await;
+        while let Ok(bytes @ 1..) =
+            poll_fn(|cx| self.unless_overdue(self.wire.borrow_mut().poll_discard(cx))).await
+            && bytes < left
+        {
+            left -= bytes;
+        }
+    }
+
+    fn unless_overdue<T>(&self, polled: Poll<std::io::Result<T>>) -> Poll<std::io::Result<T>> {
+        if polled.is_pending() && self.progress.overdue().is_some() {
+            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
+        }
+        polled
+    }
+
+    /// Carries a WebSocket.
+    async fn carry(self, opened: Opened) {
+        let Self { worker, progress, wire, .. } = self;
+        // No request is left that could share it.
+        let Some(wire) = Rc::into_inner(wire) else { return };
+        let (transport, read_ahead) = wire.into_inner().into_parts();
+        opened.run(Socket::new(transport, read_ahead), &worker, &progress).await;
     }
 }
 
-/// Tells the intake what the HTTP library does not say of a head.
-fn mark<B>(request: &mut Request<B>, heads: &Heads) {
-    match heads.take(Request::headers(request)) {
-        Framing::Single => {}
-        Framing::Ambiguous => {
-            request.headers_mut().append(header::CONTENT_LENGTH, DROPPED_LENGTH);
-        }
-        Framing::BareLineFeed => {
-            request.extensions_mut().insert(BareLineFeed);
-        }
-    }
+fn broken(error: &dyn std::error::Error) -> Next {
+    tracing::debug!(%error, "a client connection ended within an answer");
+    Next::Broken
 }
 
-/// Writes interim answers where the connection takes them from when it is written to next, which is at the end of the
-/// very poll in which they are told.
-fn interim_answers(waiting: GuardedInterim) -> Interim {
+fn head_limits(limits: &Limits) -> HeadLimits {
+    HeadLimits { max_bytes: limits.max_header_bytes, max_fields: limits.max_headers }
+}
+
+/// Writes interim answers where the connection takes them from at the end of the very poll in which they are told.
+fn interim_answers(waiting: Waiting) -> Interim {
     Interim::new(move |answer| {
         let mut waiting = waiting.borrow_mut();
         waiting.extend_from_slice(b"HTTP/1.1 ");
@@ -138,19 +219,4 @@ fn interim_answers(waiting: GuardedInterim) -> Interim {
         }
         waiting.extend_from_slice(b"\r\n\r\n");
     })
-}
-
-fn builder(limits: &Limits) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .max_header_size(limits.max_header_bytes)
-        .max_buf_size(limits.max_header_bytes.max(READ_BUFFER_BYTES))
-        .max_headers(limits.max_headers)
-        // A client that has closed its side may still wait for its answer.
-        .half_close(true)
-        // Heads have a deadline of their own, which needs no timer.
-        .header_read_timeout(None)
-        // With it, the HTTP library would buffer an answer without limit for a client that does not read.
-        .pipeline_flush(false);
-    builder
 }

@@ -5,7 +5,6 @@ mod http2;
 mod opening;
 pub mod tunnel;
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -33,8 +32,6 @@ pub struct ClientConnection {
     pub tls: Option<Session>,
     /// The user whom the client's certificate names, where certificates do.
     pub certified: Option<Certified>,
-    /// Answers that were given.
-    pub answers: Cell<u64>,
     /// What was trusted when it began, by [`Worker::trust`].
     trust: u64,
 }
@@ -120,8 +117,7 @@ pub async fn serve(worker: Rc<Worker>, transport: Transport, address: SocketAddr
             None => return,
         };
     let certified = tls.as_ref().and_then(|session| certified(session, worker.generation().certified_by?));
-    let connection =
-        Rc::new(ClientConnection { peer, purpose, tls, certified, answers: Cell::new(0), trust });
+    let connection = Rc::new(ClientConnection { peer, purpose, tls, certified, trust });
     match protocol {
         Protocol::Http1 => http1::serve(worker, transport, connection, progress).await,
         Protocol::Http2 => http2::serve(worker, transport, connection, progress).await,

@@ -8,21 +8,18 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use super::http1::{Http1Body, Http1ReadError};
+
 /// A body that is being received: of a client's request, or of an upstream's answer.
 #[derive(Debug)]
 pub enum Incoming {
     /// Over HTTP/1.1.
-    Http1(hyper::body::Incoming),
+    Http1(Http1Body),
     /// Over HTTP/2.
     Http2(Http2Incoming),
     /// There is none.
     Empty,
 }
-
-/// Marks a request in which a line ends with a line feed alone, which the HTTP library takes (an extension of
-/// [`http::Request`]).
-#[derive(Clone, Copy, Debug)]
-pub struct BareLineFeed;
 
 /// A body on a stream of HTTP/2. What was read is credited to the sender's window at once; since nothing more is read
 /// before it was handed on, no more than the window lies in memory.
@@ -40,7 +37,7 @@ pub struct Http2Incoming {
 #[derive(Debug)]
 pub enum ReadError {
     /// The HTTP/1.1 connection broke, or what came is no body.
-    Http1(hyper::Error),
+    Http1(Http1ReadError),
     /// The stream was reset, or its connection broke.
     Http2(h2::Error),
 }
@@ -82,7 +79,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
         match self.get_mut() {
             Self::Http1(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(ReadError::Http1)))
+                body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(ReadError::Http1)))
             }
             Self::Http2(body) => {
                 body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(ReadError::Http2)))

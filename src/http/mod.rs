@@ -1,9 +1,13 @@
 //! What HTTP asks of a gateway: hop-by-hop fields, refusals, bodies.
 
 pub mod body;
+pub mod chunks;
 pub mod date;
+pub mod framing;
 pub mod grpc;
 pub mod hop;
+pub mod http1;
 pub mod incoming;
+pub mod lines;
 pub mod outgoing;
 pub mod problem;

@@ -3,8 +3,6 @@
 pub mod crowd;
 pub mod deadline;
 pub mod frames;
-pub mod guarded;
-pub mod heads;
 pub mod listener;
 pub mod peer;
 pub mod proxy_protocol;

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU64;
 
-use crate::http::incoming::{BareLineFeed, Incoming};
+use crate::http::incoming::Incoming;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Version, header};
@@ -93,8 +93,6 @@ pub enum IntakeError {
     PathAmbiguous(PathFault),
     /// `Content-Length` or `Transfer-Encoding` has more than one reading.
     FramingAmbiguous(&'static str),
-    /// A line ends with a line feed alone (RFC 9112 section 2.2), which others may not take as its end.
-    LineEndBare,
     /// There are more header fields than are allowed.
     TooManyFields,
     /// A header field that has no one meaning.
@@ -111,7 +109,7 @@ impl IntakeError {
         match self {
             Self::MethodForbidden => Reason::MethodNotAllowed,
             Self::TargetTooLong => Reason::TargetTooLong,
-            Self::TargetMalformed | Self::LineEndBare | Self::FieldMalformed(_) => Reason::RequestMalformed,
+            Self::TargetMalformed | Self::FieldMalformed(_) => Reason::RequestMalformed,
             Self::TooManyFields => Reason::HeaderTooLarge,
             Self::OpeningMalformed(fault) => fault.reason(),
             Self::HostInvalid(_) => Reason::HostInvalid,
@@ -130,7 +128,6 @@ impl IntakeError {
             Self::HostInvalid(text) | Self::FramingAmbiguous(text) | Self::FieldMalformed(text) => {
                 text.into()
             }
-            Self::LineEndBare => "A line does not end with CRLF.".into(),
             Self::TooManyFields => "There are too many header fields.".into(),
             Self::OpeningMalformed(fault) => fault.detail().into(),
             Self::PathAmbiguous(fault) => fault.text().into(),
@@ -168,9 +165,6 @@ pub fn intake_allowing(
     allowed: Oddities,
 ) -> Result<Exchange, IntakeError> {
     let (Parts { mut method, uri, version, mut headers, extensions, .. }, body) = request.into_parts();
-    if extensions.get::<BareLineFeed>().is_some() {
-        return Err(IntakeError::LineEndBare);
-    }
     if headers.len() > max_headers {
         return Err(IntakeError::TooManyFields);
     }

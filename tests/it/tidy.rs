@@ -105,7 +105,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("last_words", &["base", "connection", "http", "net", "telemetry", "worker"]),
+    ("last_words", &["base", "connection", "http", "telemetry", "worker"]),
     (
         "connection",
         &[

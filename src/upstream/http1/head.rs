@@ -6,9 +6,10 @@ use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 
-use super::chunks::Chunks;
 use super::{Answered, Framing, Http1Error};
 use crate::http::body::RequestBody;
+use crate::http::chunks::Chunks;
+use crate::http::lines;
 use crate::upstream::UpstreamError;
 
 /// Most header fields in an answer.
@@ -86,7 +87,7 @@ pub(super) fn take(
     searched: &mut usize,
     method: &Method,
 ) -> Result<Option<Answered>, Http1Error> {
-    let Some(length) = end_of_head(read, *searched)? else {
+    let Some(length) = lines::end_of_head(read, *searched)? else {
         *searched = read.len();
         if read.len() >= MAX_HEAD_BYTES {
             return Err(Http1Error::Malformed("its head is too long"));
@@ -98,23 +99,6 @@ pub(super) fn take(
         return Err(Http1Error::Malformed("its head is too long"));
     }
     parse(&read.split_to(length).freeze(), method).map(Some)
-}
-
-/// Where a head ends that is there whole: behind its first empty line. A line feed alone ends no line: others may not take
-/// it as an end (RFC 9112 section 2.2), and it may be what somebody has smuggled into a field.
-fn end_of_head(read: &[u8], searched: usize) -> Result<Option<usize>, Http1Error> {
-    // The end may have begun in what was searched already.
-    let from = searched.saturating_sub(3);
-    for at in memchr::memchr_iter(b'\n', read.get(from..).unwrap_or_default()) {
-        let at = from + at;
-        if !read.get(..at).is_some_and(|before| before.ends_with(b"\r")) {
-            return Err(Http1Error::Malformed("a line of its head does not end with CRLF"));
-        }
-        if read.get(at + 1..).is_some_and(|behind| behind.starts_with(b"\r\n")) {
-            return Ok(Some(at + 3));
-        }
-    }
-    Ok(None)
 }
 
 fn parse(head: &Bytes, method: &Method) -> Result<Answered, Http1Error> {

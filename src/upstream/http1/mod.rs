@@ -4,7 +4,6 @@
 //! channels, which costs more than everything else that is done for a request outside the system.
 
 mod answer;
-mod chunks;
 mod connection;
 mod head;
 mod sending;
@@ -14,8 +13,7 @@ mod upload;
 use std::fmt;
 use std::io;
 
-use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::Response;
 
 pub(super) use self::answer::Reading;
 pub(super) use self::connection::Connection;
@@ -24,6 +22,8 @@ pub(super) use self::sending::{Fate, Sending};
 pub use self::trial::{Trial, TrialEnd, read_answer};
 use self::upload::Upload;
 use crate::http::body::BodyError;
+use crate::http::chunks::{Chunks, Piece};
+use crate::http::lines;
 
 /// Why an exchange of HTTP/1.1 came to nothing.
 #[derive(Debug)]
@@ -59,6 +59,12 @@ impl std::error::Error for Http1Error {
     }
 }
 
+impl From<lines::Malformed> for Http1Error {
+    fn from(lines::Malformed(what): lines::Malformed) -> Self {
+        Self::Malformed(what)
+    }
+}
+
 /// The head of an answer, or what came before it.
 enum Answered {
     /// An informational answer (RFC 9110 section 15.2), other than one that switches protocols.
@@ -75,19 +81,9 @@ pub(super) enum Framing {
     /// So many bytes.
     Length(u64),
     /// As its chunks say.
-    Chunked(chunks::Chunks),
+    Chunked(Chunks),
     /// What comes until the target closes the connection.
     UntilClose,
-}
-
-/// What comes next of a body.
-enum Piece {
-    /// Nothing yet.
-    Incomplete,
-    /// Some of it.
-    Data(Bytes),
-    /// Its end.
-    End(Option<HeaderMap>),
 }
 
 #[cfg(test)]

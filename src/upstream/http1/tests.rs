@@ -5,11 +5,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
-use super::chunks::Chunks;
 use super::*;
 use crate::http::body::RequestBody;
 use crate::upstream::Interim;

@@ -1,9 +1,9 @@
-//! The chunked transfer coding of answers (RFC 9112 section 7.1).
+//! The chunked transfer coding (RFC 9112 section 7.1), as it is read from clients and from upstreams.
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Http1Error, Piece};
+use super::lines::Malformed;
 
 /// Longest line with the size of a chunk and its extensions, in bytes.
 const MAX_LINE_BYTES: usize = 4096;
@@ -12,11 +12,22 @@ const MAX_LINE_BYTES: usize = 4096;
 const MAX_TRAILER_BYTES: usize = 16 * 1024;
 
 /// Most fields in a trailer section.
-const MAX_TRAILERS: usize = 64;
+const MAX_TRAILERS: usize = 128;
+
+/// What comes next of a body.
+#[derive(Debug)]
+pub enum Piece {
+    /// Nothing yet.
+    Incomplete,
+    /// Some of it.
+    Data(Bytes),
+    /// Its end, with its trailers if it has any.
+    End(Option<HeaderMap>),
+}
 
 /// Where a body in chunks is.
 #[derive(Debug, Default)]
-pub(in super::super) enum Chunks {
+pub enum Chunks {
     /// Before the size of a chunk.
     #[default]
     Size,
@@ -29,8 +40,12 @@ pub(in super::super) enum Chunks {
 }
 
 impl Chunks {
-    /// What comes next.
-    pub(super) fn next(&mut self, read: &mut BytesMut) -> Result<Piece, Http1Error> {
+    /// Takes what comes next from what was read.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`], when that is not the coding by the letter.
+    pub fn next(&mut self, read: &mut BytesMut) -> Result<Piece, Malformed> {
         loop {
             match self {
                 Self::Size => match take_size(read)? {
@@ -56,7 +71,7 @@ impl Chunks {
                         *self = Self::Size;
                     }
                     None | Some(_) => {
-                        return Err(Http1Error::Malformed("a chunk does not end with its line"));
+                        return Err(Malformed("a chunk does not end with its line"));
                     }
                 },
                 Self::Trailers => return take_trailers(read),
@@ -66,17 +81,17 @@ impl Chunks {
 }
 
 /// The size of the next chunk, when its line is there whole.
-fn take_size(read: &mut BytesMut) -> Result<Option<u64>, Http1Error> {
+fn take_size(read: &mut BytesMut) -> Result<Option<u64>, Malformed> {
     let searched = read.get(..MAX_LINE_BYTES.min(read.len())).unwrap_or_default();
     let Some(end) = memchr::memchr(b'\n', searched) else {
         if read.len() >= MAX_LINE_BYTES {
-            return Err(Http1Error::Malformed("the line of a chunk is too long"));
+            return Err(Malformed("the line of a chunk is too long"));
         }
         return Ok(None);
     };
     let size = searched.get(..end).and_then(size);
     read.advance(end + 1);
-    size.map(Some).ok_or(Http1Error::Malformed("the size of a chunk is no number"))
+    size.map(Some).ok_or(Malformed("the size of a chunk is no number"))
 }
 
 fn size(line: &[u8]) -> Option<u64> {
@@ -93,12 +108,12 @@ fn size(line: &[u8]) -> Option<u64> {
 }
 
 /// The fields behind the last chunk, when they are there whole.
-fn take_trailers(read: &mut BytesMut) -> Result<Piece, Http1Error> {
+fn take_trailers(read: &mut BytesMut) -> Result<Piece, Malformed> {
     if read.starts_with(b"\r\n") {
         read.advance(2);
         return Ok(Piece::End(None));
     }
-    let malformed = || Http1Error::Malformed("the trailer section is malformed");
+    let malformed = || Malformed("the trailer section is malformed");
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
     let whole =
         memchr::memmem::find(read.get(..MAX_TRAILER_BYTES.min(read.len())).unwrap_or_default(), b"\r\n\r\n");

@@ -1,0 +1,171 @@
+"""Instructions that the gateway takes in user space for a request, counted by valgrind's callgrind. They hardly differ
+between two runs, so a change that costs one in a hundred is seen, whatever else the machine does.
+
+    scripts/instructions.py [PROGRAM] [--requests N] [--profile FILE] [--gate FILE] [--admin]
+
+`--profile` keeps what callgrind has written, for callgrind_annotate. `--gate` fails where a scene takes more than FILE
+states for this build of the program; docs/performance.md tells how to state new figures."""
+
+import argparse
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import Checks, end, free_port, must, need
+
+BODY = json.dumps({"status": "ok", "user": "1", "items": list(range(1, 11)), "message": "hello from the api behind the gateway"}).encode()
+ANSWER = (b"HTTP/1.1 200 OK\r\nServer: api\r\nDate: Sun, 29 Nov 2026 12:00:00 GMT\r\nContent-Type: application/json\r\n"
+          b"Content-Length: %d\r\nConnection: keep-alive\r\n\r\n" % len(BODY)) + BODY
+# Until threads have settled, tables have grown and the token is known.
+WARM_UP = 300
+
+
+def upstream():
+    """Answers every request on every connection at once, until the program ends."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve(connection):
+        pending = b""
+        while piece := connection.recv(65536):
+            pending += piece
+            while (place := pending.find(b"\r\n\r\n")) >= 0:
+                pending = pending[place + 4:]
+                connection.sendall(ANSWER)
+
+    def accept():
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def configure(work, port, upstream_port, admin):
+    with open(f"{work}/secret", "w") as secret:
+        secret.write("a secret of this measurement alone, 48 bytes long")
+    os.chmod(f"{work}/secret", 0o600)
+    admin = f"127.0.0.1:{free_port()}" if admin else ""
+    with open(f"{work}/gateway.toml", "w") as file:
+        file.write(f"""[server]
+listen = ["127.0.0.1:{port}"]
+admin = "{admin}"
+workers = 1
+[store]
+url = "sqlite://{work}/tollgate.db"
+[tokens]
+issuer = "bench"
+[[tokens.keys]]
+kid = "HS256"
+alg = "HS256"
+secret_file = "{work}/secret"
+[upstreams.api]
+targets = ["http://127.0.0.1:{upstream_port}"]
+[[routes]]
+name = "all"
+path = "/"
+auth = "required"
+upstream = "api"
+[log]
+level = "error"
+access = false
+""")
+    return f"{work}/gateway.toml"
+
+
+class Client:
+    """One keep-alive connection, one request after the other."""
+
+    def __init__(self, port, token):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.request = f"GET /items?page=2 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+
+    def ask(self, times):
+        """How many of so many requests got the upstream's answer."""
+        right = 0
+        for _ in range(times):
+            self.socket.sendall(self.request)
+            answer = b""
+            while not answer.endswith(BODY):
+                piece = self.socket.recv(65536)
+                if not piece:
+                    return right
+                answer += piece
+            right += answer.startswith(b"HTTP/1.1 200 ")
+        return right
+
+
+def total(name):
+    with open(name, errors="replace") as file:
+        for line in file:
+            if found := re.match(r"(?:summary|totals): (\d+)", line):
+                return int(found[1])
+    return 0
+
+
+def measure(program, requests, admin, profile):
+    """Instructions for a request, and how many of the requests were answered as they should be."""
+    work = tempfile.mkdtemp()
+    process = None
+    try:
+        port = free_port()
+        config = configure(work, port, upstream(), admin)
+        must(program, "user", "add", "bench", "--config", config, input="bench of the instructions\n")
+        token = must(program, "token", "mint", "--user", "bench", "--config", config).strip()
+        process = subprocess.Popen(
+            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={work}/callgrind.out", "--separate-threads=no", program, "run", "--config", config],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = Client(listening(port, process), token)
+        right = client.ask(WARM_UP)
+        before = set(glob.glob(f"{work}/callgrind.out*"))
+        must("callgrind_control", "--dump", process.pid, timeout=120)
+        warm = set(glob.glob(f"{work}/callgrind.out*"))
+        right += client.ask(requests)
+        must("callgrind_control", "--dump", process.pid, timeout=120)
+        files = set(glob.glob(f"{work}/callgrind.out*")) - warm
+        if not warm - before or len(files) != 1:
+            raise RuntimeError(f"callgrind has written {len(files)} files")
+        if profile:
+            shutil.copy(next(iter(files)), profile)
+        return total(next(iter(files))) / requests, right == WARM_UP + requests
+    finally:
+        end([process])
+        shutil.rmtree(work)
+
+
+def listening(port, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return port
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError("the gateway does not listen")
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("program", nargs="?", default="target/release/tollgate")
+    options.add_argument("--requests", type=int, default=2000)
+    options.add_argument("--profile")
+    options.add_argument("--gate")
+    options.add_argument("--admin", action="store_true")
+    options = options.parse_args()
+    need("valgrind", "callgrind_control")
+    count, right = measure(os.path.abspath(options.program), options.requests, options.admin, options.profile)
+    print(f"{count:.0f} instructions a request", flush=True)
+    if not options.gate:
+        sys.exit(not right)
+
+
+main()

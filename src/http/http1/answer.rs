@@ -1,0 +1,302 @@
+//! Writing answers.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+
+use bytes::Bytes;
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use http_body::Body;
+
+use super::head::Asked;
+use super::outbox::Room;
+use super::wire::{SharedWire, Wire};
+
+/// What becomes of a connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// Another request may come.
+    Persistent,
+    /// It was the last one.
+    Last,
+}
+
+/// How the body of an answer is framed (RFC 9112 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// There is none.
+    Nothing,
+    /// It is not sent. Its length is what the head says, or this.
+    Unsent(Option<u64>),
+    /// It has so many bytes.
+    Length(u64),
+    /// Its length is not known.
+    Chunked,
+    /// Its length is not known, and the client knows no chunks.
+    UntilClose,
+}
+
+/// Why an answer was not written whole.
+#[derive(Debug)]
+pub enum AnswerBroken {
+    /// The connection broke.
+    Io(io::Error),
+    /// The body broke off where it comes from, or is not as long as was said. The client sees that it is cut.
+    Body,
+}
+
+impl fmt::Display for AnswerBroken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Body => f.write_str("the body of the answer broke off"),
+        }
+    }
+}
+
+impl std::error::Error for AnswerBroken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Body => None,
+        }
+    }
+}
+
+/// Writes an answer. `is_last` says that the connection ends with it, whatever the client wants; `date` is for an answer
+/// that has none.
+///
+/// # Errors
+///
+/// [`AnswerBroken`]: then the connection is of no more use.
+pub async fn answer<B>(
+    wire: &SharedWire,
+    asked: Asked,
+    answer: Response<B>,
+    is_last: bool,
+    date: impl FnOnce() -> HeaderValue,
+) -> Result<Answered, AnswerBroken>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (parts, mut body) = answer.into_parts();
+    let framing = Framing::of(&parts, asked, &body);
+    let mut is_last =
+        is_last || !asked.is_persistent || framing == Framing::UntilClose || says_close(&parts.headers);
+    if !is_last && is_body_left_over(wire) {
+        is_last = !poll_fn(|cx| Poll::Ready(wire.borrow_mut().skip_body(cx))).await;
+    }
+    let trailers = if framing == Framing::Chunked && asked.takes_trailers {
+        announced(&parts.headers)
+    } else {
+        Vec::new()
+    };
+    {
+        let mut wire = wire.borrow_mut();
+        let out = wire.outbox().begin();
+        write_head(out, &parts, framing, asked.version, is_last);
+        if !parts.headers.contains_key(header::DATE) {
+            line(out, b"date", date().as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    drop(parts);
+    if !matches!(framing, Framing::Nothing | Framing::Unsent(_)) {
+        write_body(wire, framing, &mut body, &trailers).await?;
+    }
+    flush(wire).await?;
+    wire.borrow_mut().outbox().end();
+    drop(body);
+    if !is_last && wire.borrow().is_body_left() {
+        // What is still being sent elsewhere would be read by two.
+        let is_free = Rc::strong_count(wire) == 1;
+        is_last = !is_free || !poll_fn(|cx| Poll::Ready(wire.borrow_mut().skip_body(cx))).await;
+    }
+    Ok(if is_last { Answered::Last } else { Answered::Persistent })
+}
+
+/// Writes the head of an answer that switches protocols. HTTP ends with it.
+///
+/// # Errors
+///
+/// [`AnswerBroken::Io`]
+pub async fn switch(
+    wire: &SharedWire,
+    parts: &Parts,
+    date: impl FnOnce() -> HeaderValue,
+) -> Result<(), AnswerBroken> {
+    {
+        let mut wire = wire.borrow_mut();
+        let out = wire.outbox().begin();
+        status_line(out, parts.status, Version::HTTP_11);
+        for (name, value) in &parts.headers {
+            line(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+        if !parts.headers.contains_key(header::DATE) {
+            line(out, b"date", date().as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    flush(wire).await?;
+    wire.borrow_mut().outbox().end();
+    Ok(())
+}
+
+async fn flush(wire: &RefCell<Wire>) -> Result<(), AnswerBroken> {
+    poll_fn(|cx| wire.borrow_mut().poll_flush(cx)).await.map_err(AnswerBroken::Io)
+}
+
+/// Whether a body was to come, and nobody is there any more who reads it.
+fn is_body_left_over(wire: &SharedWire) -> bool {
+    wire.borrow().is_body_left() && Rc::strong_count(wire) == 1
+}
+
+impl Framing {
+    fn of(parts: &Parts, asked: Asked, body: &impl Body) -> Self {
+        // RFC 9110 section 6.4.1.
+        match parts.status.as_u16() {
+            // No content, and not modified.
+            204 => return Self::Nothing,
+            304 => return Self::Unsent(None),
+            _ if asked.is_head => {
+                let is_told = parts.headers.contains_key(header::CONTENT_LENGTH);
+                let told = body.size_hint().exact().filter(|bytes| *bytes > 0 && !is_told);
+                return Self::Unsent(told);
+            }
+            _ => {}
+        }
+        match body.size_hint().exact() {
+            Some(bytes) => Self::Length(bytes),
+            None if asked.version == Version::HTTP_10 => Self::UntilClose,
+            None => Self::Chunked,
+        }
+    }
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+}
+
+/// The trailers that a head announces: others are not sent (RFC 9110 section 6.6.2).
+fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::TRAILER).iter();
+    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+}
+
+/// Everything of a head but its end. How the body is framed, and whether the connection goes on, is said here and comes
+/// from nowhere else.
+fn write_head(out: &mut Vec<u8>, parts: &Parts, framing: Framing, version: Version, is_last: bool) {
+    status_line(out, parts.status, version);
+    for (name, value) in &parts.headers {
+        let is_written = match *name {
+            header::CONNECTION | header::TRANSFER_ENCODING => false,
+            // What the length of the answer to a GET would be (RFC 9110 section 8.6).
+            header::CONTENT_LENGTH => framing == Framing::Unsent(None),
+            header::TRAILER => framing == Framing::Chunked,
+            _ => true,
+        };
+        if is_written {
+            line(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    match framing {
+        Framing::Length(bytes) | Framing::Unsent(Some(bytes)) => {
+            // Writing to memory does not fail.
+            let _written = write!(out, "content-length: {bytes}\r\n");
+        }
+        Framing::Chunked => line(out, b"transfer-encoding", b"chunked"),
+        Framing::Nothing | Framing::Unsent(None) | Framing::UntilClose => {}
+    }
+    if is_last {
+        // RFC 9112 section 9.6.
+        line(out, b"connection", b"close");
+    }
+}
+
+fn status_line(out: &mut Vec<u8>, status: StatusCode, version: Version) {
+    out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+async fn write_body<B>(
+    wire: &RefCell<Wire>,
+    framing: Framing,
+    body: &mut B,
+    announced: &[HeaderName],
+) -> Result<(), AnswerBroken>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let is_chunked = framing == Framing::Chunked;
+    let mut left = match framing {
+        Framing::Length(bytes) => bytes,
+        Framing::Nothing | Framing::Unsent(_) | Framing::Chunked | Framing::UntilClose => u64::MAX,
+    };
+    let mut trailers = None;
+    while !body.is_end_stream() {
+        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Pending => {
+                // What is there goes out while there is nothing more.
+                ready!(wire.borrow_mut().poll_flush(cx))
+                    .map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending)
+            }
+        });
+        let data = match frame.await.map_err(AnswerBroken::Io)? {
+            None => break,
+            Some(Err(_)) => {
+                flush(wire).await?;
+                return Err(AnswerBroken::Body);
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    break;
+                }
+            },
+        };
+        // An empty chunk would be the last one.
+        if data.is_empty() {
+            continue;
+        }
+        left = left.checked_sub(data.len() as u64).ok_or(AnswerBroken::Body)?;
+        let room = wire.borrow_mut().outbox().add(data, is_chunked);
+        if room == Room::None {
+            flush(wire).await?;
+        }
+    }
+    if is_chunked {
+        wire.borrow_mut().outbox().add_small(&last_chunk(trailers.as_ref(), announced));
+    } else if matches!(framing, Framing::Length(_)) && left > 0 {
+        flush(wire).await?;
+        return Err(AnswerBroken::Body);
+    }
+    Ok(())
+}
+
+fn last_chunk(trailers: Option<&HeaderMap>, announced: &[HeaderName]) -> Vec<u8> {
+    let mut last = b"0\r\n".to_vec();
+    for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| announced.contains(name)) {
+        line(&mut last, name.as_str().as_bytes(), value.as_bytes());
+    }
+    last.extend_from_slice(b"\r\n");
+    last
+}
