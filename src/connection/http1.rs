@@ -72,7 +72,7 @@ pub(super) async fn serve(
         .await
     };
     if let Some(opened) = opened {
-        client.carry(*opened).await;
+        Box::pin(client.carry(*opened)).await;
     }
 }
 
@@ -84,7 +84,7 @@ impl Client {
                 Arrival::Request(request, asked, has_body) => (request, asked, has_body),
                 Arrival::Unread(unread) => {
                     self.turn_away(unread);
-                    self.leave().await;
+                    Box::pin(self.leave()).await;
                     return None;
                 }
                 Arrival::Over => return None,
@@ -93,7 +93,7 @@ impl Client {
             match Box::pin(self.exchange(request, asked, has_body)).await {
                 Next::Request => {}
                 Next::End => {
-                    self.leave().await;
+                    Box::pin(self.leave()).await;
                     return None;
                 }
                 Next::Broken => return None,

@@ -120,7 +120,8 @@ pub async fn serve(worker: Rc<Worker>, transport: Transport, address: SocketAddr
     let connection = Rc::new(ClientConnection { peer, purpose, tls, certified, trust });
     match protocol {
         Protocol::Http1 => http1::serve(worker, transport, connection, progress).await,
-        Protocol::Http2 => http2::serve(worker, transport, connection, progress).await,
+        // On the heap, so that connections of HTTP/1.1 need no room for it.
+        Protocol::Http2 => Box::pin(http2::serve(worker, transport, connection, progress)).await,
     }
     drop(place);
 }

@@ -25,8 +25,15 @@ pub fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// Removes what an upstream meant for its connection to the gateway.
 pub fn remove_from_response(headers: &mut HeaderMap) {
-    if let Some(value) = headers.get(header::CONNECTION) {
-        if !is_plain_connection(value) || headers.get_all(header::CONNECTION).iter().nth(1).is_some() {
+    // Going through the names once is cheaper than looking up so many that are rarely there.
+    let (mut has_connection, mut has_others) = (false, false);
+    for name in headers.keys() {
+        has_connection |= *name == header::CONNECTION;
+        has_others |= is_hop_by_hop(name);
+    }
+    if has_connection {
+        let plain = headers.get(header::CONNECTION).is_some_and(is_plain_connection);
+        if !plain || headers.get_all(header::CONNECTION).iter().nth(1).is_some() {
             for name in connection_names(headers) {
                 // What frames the message is decided by the message, not by a list in it.
                 if name != header::CONTENT_LENGTH {
@@ -36,16 +43,22 @@ pub fn remove_from_response(headers: &mut HeaderMap) {
         }
         headers.remove(header::CONNECTION);
     }
-    // Looking once is cheaper than removing so many times what is rarely there.
-    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+    if has_others {
         for name in &HOP_BY_HOP {
             headers.remove(name);
         }
     }
 }
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match *name {
+        header::PROXY_AUTHENTICATE | header::TE | header::TRANSFER_ENCODING | header::UPGRADE => true,
+        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info"),
+    }
+}
+
 /// Whether `Connection` says only what every connection does, and lists no name.
-fn is_plain_connection(value: &HeaderValue) -> bool {
+pub fn is_plain_connection(value: &HeaderValue) -> bool {
     [&b"keep-alive"[..], b"close"].iter().any(|plain| value.as_bytes().eq_ignore_ascii_case(plain))
 }
 
@@ -90,6 +103,17 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "server", "trailer"]);
+    }
+
+    #[test]
+    fn each_field_for_one_connection_is_found() {
+        for name in &HOP_BY_HOP {
+            assert!(is_hop_by_hop(name), "{name}");
+            let mut headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("1"))]);
+            remove_from_response(&mut headers);
+            assert!(headers.is_empty(), "{name}");
+        }
+        assert!(!is_hop_by_hop(&header::TRAILER) && !is_hop_by_hop(&header::AGE));
     }
 
     #[test]

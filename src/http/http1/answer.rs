@@ -100,10 +100,7 @@ where
         let mut wire = wire.borrow_mut();
         let out = wire.outbox().begin();
         write_head(out, &parts, framing, asked.version, is_last);
-        if !parts.headers.contains_key(header::DATE) {
-            line(out, b"date", date().as_bytes());
-        }
-        out.extend_from_slice(b"\r\n");
+        write_date(out, &parts.headers, date);
     }
     drop(parts);
     if !matches!(framing, Framing::Nothing | Framing::Unsent(_)) {
@@ -137,10 +134,7 @@ pub async fn switch(
         for (name, value) in &parts.headers {
             line(out, name.as_str().as_bytes(), value.as_bytes());
         }
-        if !parts.headers.contains_key(header::DATE) {
-            line(out, b"date", date().as_bytes());
-        }
-        out.extend_from_slice(b"\r\n");
+        write_date(out, &parts.headers, date);
     }
     flush(wire).await?;
     wire.borrow_mut().outbox().end();
@@ -179,7 +173,12 @@ impl Framing {
 }
 
 fn says_close(headers: &HeaderMap) -> bool {
-    headers.get_all(header::CONNECTION).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+    // Going through the names costs less than looking up one that is rarely there.
+    headers.keys().any(|name| *name == header::CONNECTION)
+        && headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// The trailers that a head announces: others are not sent (RFC 9110 section 6.6.2).
@@ -217,6 +216,14 @@ fn write_head(out: &mut Vec<u8>, parts: &Parts, framing: Framing, version: Versi
         // RFC 9112 section 9.6.
         line(out, b"connection", b"close");
     }
+}
+
+/// The date, where the answer has none (RFC 9110 section 6.6.1), and the end of the head.
+fn write_date(out: &mut Vec<u8>, headers: &HeaderMap, date: impl FnOnce() -> HeaderValue) {
+    if !headers.keys().any(|name| *name == header::DATE) {
+        line(out, b"date", date().as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 fn status_line(out: &mut Vec<u8>, status: StatusCode, version: Version) {

@@ -300,6 +300,56 @@ fn a_body_that_is_cut_or_malformed_is_none() {
 }
 
 #[test]
+fn a_line_feed_ends_no_line_alone_wherever_it_stands() {
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab\n\nc";
+    for text in [GET, post] {
+        let head = text.find("\r\n\r\n").unwrap() + 4;
+        for (end, _) in text[..head].match_indices("\r\n") {
+            let bare = format!("{}{}", &text[..end], &text[end + 1..]);
+            for before in ["", "\r\n", GET, post] {
+                run(async {
+                    let (wire, mut client, _) = connection();
+                    client.write_all(format!("{before}{bare}").as_bytes()).await.unwrap();
+                    if before.len() > 2 && request(&wire).await.2 {
+                        assert_eq!(read(&mut Http1Body::of(&wire)).await.unwrap().0, b"ab\n\nc");
+                    }
+                    let arrival = arrival(&wire).await;
+                    assert!(
+                        matches!(arrival, Arrival::Unread(Unread::LineEndBare)),
+                        "{before:?} {bare:?}: {arrival:?}"
+                    );
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_feed_ends_no_trailer_alone_however_it_comes() {
+    let body = "3\r\nabc\r\n0\r\nx: 1\r\ny: 2\r\n\r\n";
+    for (end, _) in body.match_indices("\r\n") {
+        let bare = format!("{}{}", &body[..end], &body[end + 1..]);
+        for cut in 0..bare.len() {
+            run(async {
+                let (wire, mut client, _) = connection();
+                client.write_all(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+                request(&wire).await;
+                let mut body_read = Http1Body::of(&wire);
+                let (outcome, ()) = futures_util::future::join(read(&mut body_read), async {
+                    for piece in [&bare[..cut], &bare[cut..]] {
+                        client.write_all(piece.as_bytes()).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                    client.shutdown().await.unwrap();
+                })
+                .await;
+                assert!(outcome.is_err(), "{bare:?}");
+            });
+        }
+    }
+}
+
+#[test]
 fn a_body_that_nobody_reads_is_skipped_when_it_is_there_and_ends_the_connection_otherwise() {
     for (body, outcome) in [("abcde", Answered::Persistent), ("abcd", Answered::Last)] {
         run(async {

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use super::{Answered, Framing, Http1Error};
 use crate::http::body::RequestBody;
 use crate::http::chunks::Chunks;
+use crate::http::hop;
 use crate::http::lines;
 use crate::upstream::UpstreamError;
 
@@ -118,17 +119,8 @@ fn parse(head: &Bytes, method: &Method) -> Result<Answered, Http1Error> {
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Http1Error::Malformed("its status is none"))?;
-    // One for the request id that the client gets.
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + 1);
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(Http1Error::Malformed("a field is no field"));
-        };
-        headers.append(name, value);
-    }
     let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    let (headers, seen) = collect(head, parsed.headers)?;
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.version_mut() = version;
@@ -137,33 +129,77 @@ fn parse(head: &Bytes, method: &Method) -> Result<Answered, Http1Error> {
         return Ok(Answered::Interim(response));
     }
     let (parts, ()) = response.into_parts();
-    let framing = framing(&parts, method)?;
-    let persistent = is_persistent(&parts, &framing);
+    let framing = framing(&parts, method, &seen)?;
+    // RFC 9112 section 9.3.
+    let persistent = (version == Version::HTTP_11 || seen.keep_alive)
+        && !seen.close
+        && !matches!(framing, Framing::UntilClose)
+        && status != StatusCode::SWITCHING_PROTOCOLS;
     Ok(Answered::Final(Head { parts, framing, persistent }))
 }
 
+/// What the fields of an answer say of its framing and of the connection.
+#[derive(Default)]
+struct Seen {
+    codings: usize,
+    lengths: usize,
+    close: bool,
+    keep_alive: bool,
+}
+
+fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Seen), Http1Error> {
+    let mut seen = Seen::default();
+    // One for the request id that the client gets.
+    let mut headers = HeaderMap::with_capacity(fields.len() + 1);
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(Http1Error::Malformed("a field is no field"));
+        };
+        match name {
+            header::TRANSFER_ENCODING => seen.codings += 1,
+            header::CONTENT_LENGTH => seen.lengths += 1,
+            header::CONNECTION => {
+                for option in value.as_bytes().split(|byte| *byte == b',') {
+                    seen.close |= option.trim_ascii().eq_ignore_ascii_case(b"close");
+                    seen.keep_alive |= option.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
+                }
+                // It ends here in any case, and most answers have one.
+                if hop::is_plain_connection(&value) {
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        headers.append(name, value);
+    }
+    Ok((headers, seen))
+}
+
 /// How the body of an answer ends (RFC 9112 section 6.3). One that could be read in two ways is none.
-fn framing(parts: &Parts, method: &Method) -> Result<Framing, Http1Error> {
-    let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let mut lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter();
-    let (coding, length) = (codings.next(), lengths.next());
-    if codings.next().is_some() || lengths.next().is_some() {
+fn framing(parts: &Parts, method: &Method, seen: &Seen) -> Result<Framing, Http1Error> {
+    if seen.codings > 1 || seen.lengths > 1 {
         return Err(Http1Error::Malformed("its length is given twice"));
     }
-    let framing = match (coding, length) {
-        (Some(_), Some(_)) => return Err(Http1Error::Malformed("it has two lengths")),
-        (Some(coding), None) => {
-            if parts.version != Version::HTTP_11 || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+    let framing = match (seen.codings, seen.lengths) {
+        (0, 0) => Framing::UntilClose,
+        (0, _) => {
+            match parts.headers.get(header::CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes())) {
+                Some(0) => Framing::Nothing,
+                Some(bytes) => Framing::Length(bytes),
+                None => return Err(Http1Error::Malformed("its length is no number")),
+            }
+        }
+        (_, 0) => {
+            let coding = parts.headers.get(header::TRANSFER_ENCODING);
+            let is_chunked = coding.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+            if parts.version != Version::HTTP_11 || !is_chunked {
                 return Err(Http1Error::Malformed("its transfer coding is not known"));
             }
             Framing::Chunked(Chunks::default())
         }
-        (None, Some(length)) => match decimal(length.as_bytes()) {
-            Some(0) => Framing::Nothing,
-            Some(bytes) => Framing::Length(bytes),
-            None => return Err(Http1Error::Malformed("its length is no number")),
-        },
-        (None, None) => Framing::UntilClose,
+        (_, _) => return Err(Http1Error::Malformed("it has two lengths")),
     };
     // A switch of protocols, no content, and not modified (RFC 9110 section 6.4.1).
     let bodyless = matches!(parts.status.as_u16(), 101 | 204 | 304);
@@ -176,18 +212,4 @@ fn decimal(digits: &[u8]) -> Option<u64> {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Whether a connection goes on after an answer (RFC 9112 section 9.3).
-fn is_persistent(parts: &Parts, framing: &Framing) -> bool {
-    let mut persistent = parts.version == Version::HTTP_11;
-    for value in parts.headers.get_all(header::CONNECTION) {
-        for option in value.as_bytes().split(|byte| *byte == b',') {
-            if option.trim_ascii().eq_ignore_ascii_case(b"close") {
-                return false;
-            }
-            persistent |= option.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
-        }
-    }
-    persistent && !matches!(framing, Framing::UntilClose) && parts.status != StatusCode::SWITCHING_PROTOCOLS
 }
