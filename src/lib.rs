@@ -14,7 +14,7 @@
 //! cannot be left out:
 //!
 //! ```text
-//! TcpStream  -net::guarded-> http1       deadlines and last words                     400 408 414 431
+//! TcpStream  -http::http1-> Request      heads, deadlines and last words              400 408 414 431
 //!   -request::intake->       Exchange    host, path and framing have one meaning      400 405 414 417
 //!   -routing->               Routed      host, path, method                           404 405 413
 //!   -admission->             Admitted    within the limits by network and by header         429

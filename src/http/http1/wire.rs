@@ -159,7 +159,9 @@ impl Wire {
             memory.resize(HEAD_READ_BYTES, 0);
         }
         let mut buffer = ReadBuf::new(&mut memory);
-        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buffer))?;
+        if Pin::new(&mut self.transport).poll_read(cx, &mut buffer)?.is_pending() {
+            return self.poll_reply(cx);
+        }
         self.read.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(buffer.filled().len()))
     }
@@ -244,13 +246,23 @@ impl Wire {
     fn poll_fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.read.reserve(self.read_bytes);
         let before = self.read.len();
-        let bytes = ready!(pin!(self.transport.read_buf(&mut self.read)).poll(cx))?;
+        let Poll::Ready(bytes) = pin!(self.transport.read_buf(&mut self.read)).poll(cx)? else {
+            return self.poll_reply(cx);
+        };
         if before + bytes >= self.read_bytes {
             self.read_bytes = (self.read_bytes * 2).min(MAX_READ_BYTES);
         } else if bytes < self.read_bytes / 4 {
             self.read_bytes = (self.read_bytes / 2).max(MIN_READ_BYTES);
         }
         Poll::Ready(Ok(bytes))
+    }
+
+    /// Sends what TLS has to say to what was read, such as that nothing is negotiated again, and waits for more.
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.transport).poll_flush(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
     }
 
     /// Gives the rest of the body up that nobody reads, as far as it has come. Whether another request can follow it.
