@@ -160,6 +160,7 @@ impl Wire {
         }
         let mut buffer = ReadBuf::new(&mut memory);
         if Pin::new(&mut self.transport).poll_read(cx, &mut buffer)?.is_pending() {
+            drop(memory);
             return self.poll_reply(cx);
         }
         self.read.extend_from_slice(buffer.filled());
