@@ -5,14 +5,14 @@ use crate::base::reason::Reason;
 use crate::connection::ClientConnection;
 use crate::http::http1::Unread;
 use crate::http::problem::Refusal;
-use crate::telemetry::access::Ended;
+use crate::telemetry::access::{Ended, Text};
 use crate::worker::Worker;
 
 /// Words the last answer on a connection, and sees that it is recorded.
 pub fn answer(worker: &Worker, connection: &ClientConnection, why: Unread) -> Vec<u8> {
     let refusal = refusal(why);
-    let id = worker.next_request_id();
-    let id = id.to_str().unwrap_or_default();
+    let id_value = worker.next_request_id();
+    let id = id_value.to_str().unwrap_or_default();
     let generation = worker.generation();
     let (headers, body) = refusal.render(id, &generation.realm);
     let mut account = generation.begin_last_account();
@@ -20,7 +20,7 @@ pub fn answer(worker: &Worker, connection: &ClientConnection, why: Unread) -> Ve
     account.explain(|| refusal.grounds());
     account.answered(refusal.status().as_u16());
     account.note(|record| {
-        id.clone_into(&mut record.request_id);
+        record.request_id = Text::of(&id_value);
         record.client = Some(connection.peer.address());
         record.sent_bytes = body.len() as u64;
         record.ended = Ended::Complete;

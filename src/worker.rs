@@ -35,7 +35,7 @@ use crate::net::watchlist::Watchlist;
 use crate::request::Exchange;
 use crate::snapshot::Snapshot;
 use crate::streams::Streams;
-use crate::telemetry::access::{AccessLog, Record};
+use crate::telemetry::access::{AccessLog, Record, Text};
 use crate::telemetry::metrics::Counts;
 use crate::telemetry::reported::{Passed, Reported};
 use crate::telemetry::trace::Tracer;
@@ -363,8 +363,8 @@ async fn tick(worker: Rc<Worker>, pulse: Arc<Pulse>) {
 impl Record {
     /// Notes what the intake has found.
     pub fn took_in(&mut self, exchange: &Exchange) {
-        exchange.host().name().clone_into(&mut self.host);
-        exchange.path().path().clone_into(&mut self.path);
+        self.host = Text::beginning(exchange.host().value(), exchange.host().name().len());
+        self.target = Some(exchange.path().target().clone());
         if let crate::request::BodyLength::Exactly(bytes) = exchange.length() {
             self.received_bytes = bytes;
         }

@@ -81,6 +81,11 @@ impl NormalPath {
     }
 
     /// As the target of a request to an upstream.
+    pub fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
+    /// The same, when nothing else is needed any more.
     pub fn into_target(self) -> PathAndQuery {
         self.target
     }

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -90,15 +92,15 @@ pub struct Record {
     /// From sending the request to the head of the answer.
     upstream_duration: Option<Duration>,
     /// The id that the client and the upstream know it by.
-    pub request_id: String,
+    pub request_id: Text,
     /// The client's address.
     pub client: Option<IpAddr>,
-    /// The method.
-    pub method: String,
+    /// The method; `None` for a message that never became a request.
+    pub method: Option<Method>,
     /// The host, as far as it is sound.
-    pub host: String,
-    /// The path without the query.
-    pub path: String,
+    pub host: Text,
+    /// What was asked for. Its query is neither logged nor remembered.
+    pub target: Option<PathAndQuery>,
     /// The route's name.
     pub route: Option<String>,
     /// The upstream's name.
@@ -121,6 +123,37 @@ pub struct Record {
     pub ended: Ended,
 }
 
+/// A text of a request that its record shares with it, so that nothing is copied: a value of a header, or the beginning of one.
+#[derive(Clone, Debug)]
+pub struct Text {
+    value: HeaderValue,
+    length: usize,
+}
+
+impl Text {
+    /// The whole value.
+    pub fn of(value: &HeaderValue) -> Self {
+        Self::beginning(value, value.len())
+    }
+
+    /// The first bytes of the value.
+    pub fn beginning(value: &HeaderValue, length: usize) -> Self {
+        Self { value: value.clone(), length }
+    }
+
+    /// The text; empty if it is none.
+    pub fn as_str(&self) -> &str {
+        let bytes = self.value.as_bytes().get(..self.length).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { value: HeaderValue::from_static(""), length: 0 }
+    }
+}
+
 impl AccessLog {
     /// An access log that writes to the sink, and remembers refusals where they can be asked for.
     pub fn new(sink: Sink, clock: Clock, format: LogFormat, refusals: Option<Arc<Ring>>) -> Self {
@@ -140,11 +173,11 @@ impl AccessLog {
             purpose,
             duration: Duration::ZERO,
             upstream_duration: None,
-            request_id: String::new(),
+            request_id: Text::default(),
             client: None,
-            method: String::new(),
-            host: String::new(),
-            path: String::new(),
+            method: None,
+            host: Text::default(),
+            target: None,
             route: None,
             upstream: None,
             user: None,
@@ -183,6 +216,15 @@ impl Drop for AccessLog {
 }
 
 impl Record {
+    fn method_name(&self) -> &str {
+        self.method.as_ref().map_or("", Method::as_str)
+    }
+
+    /// The path without the query.
+    fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
+    }
+
     /// Writes the record of a request that has ended.
     pub(super) fn finish(&mut self, duration: Duration, upstream_duration: Option<Duration>) {
         (self.duration, self.upstream_duration) = (duration, upstream_duration);
@@ -211,12 +253,12 @@ impl Record {
     fn remember(&mut self) {
         let (Some(reason), Some(refusals)) = (self.reason, &self.log.refusals) else { return };
         refusals.add(Refused {
-            request_id: shortened(&self.request_id),
+            request_id: shortened(self.request_id.as_str()),
             at_unix_ms: self.log.clock.now_unix_ms(),
             client: self.client,
-            method: shortened(&self.method),
-            host: shortened(&self.host),
-            path: shortened(&self.path),
+            method: shortened(self.method_name()),
+            host: shortened(self.host.as_str()),
+            path: shortened(self.path()),
             route: self.route.as_deref().map(Box::from),
             upstream: self.upstream.as_deref().map(Box::from),
             user: self.user.as_deref().map(shortened),
@@ -251,9 +293,9 @@ impl Record {
         let texts = [
             ("request_id", Some(self.request_id.as_str())),
             ("client", client.as_deref()),
-            ("method", Some(self.method.as_str())),
+            ("method", Some(self.method_name())),
             ("host", Some(self.host.as_str())),
-            ("path", Some(self.path.as_str())),
+            ("path", Some(self.path())),
             ("route", self.route.as_deref()),
             ("upstream", self.upstream.as_deref()),
             ("user", self.user.as_deref()),
@@ -282,14 +324,14 @@ impl Record {
     fn write_pretty(&self, line: &mut Vec<u8>) {
         let time = rfc3339(self.log.clock.now_unix_ms());
         let mut path = Vec::new();
-        json_string(&mut path, &self.path);
+        json_string(&mut path, self.path());
         let mut user = Vec::new();
         json_string(&mut user, self.user.as_deref().unwrap_or("-"));
         line.extend_from_slice(
             format!(
                 "{time}  {:3} {:7} {} user={} route={} {}us {}{}",
                 self.status.unwrap_or(0),
-                self.method.escape_default(),
+                self.method_name().escape_default(),
                 String::from_utf8_lossy(&path),
                 String::from_utf8_lossy(&user),
                 self.route.as_deref().unwrap_or("-"),
@@ -350,8 +392,8 @@ mod tests {
             let (sink, writer) = Sink::start(memory.clone()).unwrap();
             let log = Rc::new(AccessLog::new(sink, Clock::manual(0).0, format, None));
             let mut record = log.begin(Purpose::Line);
-            record.method = "GET\n".to_owned();
-            record.path = "/a\r\n\u{202e}\u{1b}[1m\"".to_owned();
+            record.user = Some("a\r\n\u{202e}\u{1b}[1m\"".to_owned());
+            record.target = Some(PathAndQuery::from_static("/a?secret=1"));
             drop(Account::begin(Some(record), None, None, Needs::Nothing));
             log.flush();
             writer.flush(Duration::from_secs(10));
@@ -359,7 +401,10 @@ mod tests {
             assert!(written.strip_suffix(b"\n").unwrap().iter().all(|byte| (0x20..0x7f).contains(byte)));
             if format == LogFormat::Json {
                 let line: Value = serde_json::from_slice(&written).unwrap();
-                assert_eq!(line["path"], "/a\r\n\u{202e}\u{1b}[1m\"");
+                assert_eq!(
+                    (&line["user"], &line["path"]),
+                    (&"a\r\n\u{202e}\u{1b}[1m\"".into(), &"/a".into())
+                );
                 assert_eq!(line["ended_by"], "client");
                 assert_eq!(line["status"], 0);
             }
@@ -377,7 +422,7 @@ mod tests {
         let end = |purpose: Purpose, id: &str, reason: Option<Reason>, would_refuse: Option<Reason>| {
             let mut account = Account::begin(Some(log.begin(purpose)), None, None, Needs::Nothing);
             account.note(|record| {
-                id.clone_into(&mut record.request_id);
+                record.request_id = Text::of(&HeaderValue::from_str(id).unwrap());
                 record.would_refuse = would_refuse;
             });
             account.refused(reason);

@@ -192,7 +192,7 @@ impl Account {
     /// Everything was sent, if nobody has said otherwise. The answer to HEAD has nothing that could be missing.
     pub fn completed(&mut self, whole: bool) {
         self.note(|record| {
-            if (whole || record.method == "HEAD") && record.ended == Ended::Client {
+            if (whole || record.method == Some(Method::HEAD)) && record.ended == Ended::Client {
                 record.ended = Ended::Complete;
             }
         });

@@ -7,7 +7,7 @@ use crate::connection::ClientConnection;
 use crate::http::incoming::Incoming;
 use crate::net::peer::Trust;
 use crate::request::Exchange;
-use crate::telemetry::access::Record;
+use crate::telemetry::access::{Record, Text};
 use crate::telemetry::account::{Account, Needs};
 use crate::telemetry::trace::{self, Facts, Say};
 
@@ -22,10 +22,10 @@ impl Generation {
         let record = self.begin_record();
         let mut account = Account::begin(record, self.meter.as_ref(), Some(request.method()), self.needs());
         account.note(|record| {
-            record.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
+            record.request_id = Text::of(id);
             record.client = Some(connection.peer.address());
-            record.method = request.method().to_string();
-            request.uri().path().clone_into(&mut record.path);
+            record.method = Some(request.method().clone());
+            record.target = request.uri().path_and_query().cloned();
         });
         account
     }
