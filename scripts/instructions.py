@@ -1,10 +1,11 @@
 """Instructions that the gateway takes in user space for a request, counted by valgrind's callgrind. They hardly differ
 between two runs, so a change that costs one in a hundred is seen, whatever else the machine does.
 
-    scripts/instructions.py [PROGRAM] [--requests N] [--profile FILE] [--gate FILE] [--admin]
+    scripts/instructions.py [PROGRAM] [--requests N] [--scene NAME] [--profile FILE] [--gate BUILD]
 
-`--profile` keeps what callgrind has written, for callgrind_annotate. `--gate` fails where a scene takes more than FILE
-states for this build of the program; docs/performance.md tells how to state new figures."""
+`--profile` keeps what callgrind has written of the last scene, for callgrind_annotate. `--gate` fails where a scene takes
+more than benches/instructions.json states for this build ("debug" or "release"); docs/performance.md says how to state
+new figures."""
 
 import argparse
 import glob
@@ -12,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +28,23 @@ ANSWER = (b"HTTP/1.1 200 OK\r\nServer: api\r\nDate: Sun, 29 Nov 2026 12:00:00 GM
           b"Content-Length: %d\r\nConnection: keep-alive\r\n\r\n" % len(BODY)) + BODY
 # Until threads have settled, tables have grown and the token is known.
 WARM_UP = 300
+STATED = "benches/instructions.json"
+# What a scene has beside one route to one upstream: an admin listener, without which nothing is counted; a line in the log
+# for every request; limits by network and by user.
+SCENES = {
+    "plain": (),
+    "metrics": ("admin",),
+    "access log": ("log",),
+    "limits": ("limits",),
+    "everything": ("admin", "log", "limits"),
+}
+LIMITS = """[limits.network]
+key = "ip"
+rate = "1000000/s"
+[limits.user]
+key = "user"
+rate = "1000000/s"
+"""
 
 
 def upstream():
@@ -50,11 +67,12 @@ def upstream():
     return listener.getsockname()[1]
 
 
-def configure(work, port, upstream_port, admin):
+def configure(work, port, upstream_port, has):
     with open(f"{work}/secret", "w") as secret:
         secret.write("a secret of this measurement alone, 48 bytes long")
     os.chmod(f"{work}/secret", 0o600)
-    admin = f"127.0.0.1:{free_port()}" if admin else ""
+    admin = f"127.0.0.1:{free_port()}" if "admin" in has else ""
+    limit = 'limit = ["network", "user"]' if "limits" in has else ""
     with open(f"{work}/gateway.toml", "w") as file:
         file.write(f"""[server]
 listen = ["127.0.0.1:{port}"]
@@ -75,9 +93,11 @@ name = "all"
 path = "/"
 auth = "required"
 upstream = "api"
+{limit}
+{LIMITS if "limits" in has else ""}
 [log]
 level = "error"
-access = false
+access = {"true" if "log" in has else "false"}
 """)
     return f"{work}/gateway.toml"
 
@@ -112,13 +132,13 @@ def total(name):
     return 0
 
 
-def measure(program, requests, admin, profile):
+def measure(program, requests, has, profile):
     """Instructions for a request, and how many of the requests were answered as they should be."""
     work = tempfile.mkdtemp()
     process = None
     try:
         port = free_port()
-        config = configure(work, port, upstream(), admin)
+        config = configure(work, port, upstream(), has)
         must(program, "user", "add", "bench", "--config", config, input="bench of the instructions\n")
         token = must(program, "token", "mint", "--user", "bench", "--config", config).strip()
         process = subprocess.Popen(
@@ -157,15 +177,28 @@ def main():
     options = argparse.ArgumentParser()
     options.add_argument("program", nargs="?", default="target/release/tollgate")
     options.add_argument("--requests", type=int, default=2000)
+    options.add_argument("--scene", choices=list(SCENES))
     options.add_argument("--profile")
-    options.add_argument("--gate")
-    options.add_argument("--admin", action="store_true")
+    options.add_argument("--gate", metavar="BUILD", choices=["debug", "release"])
     options = options.parse_args()
     need("valgrind", "callgrind_control")
-    count, right = measure(os.path.abspath(options.program), options.requests, options.admin, options.profile)
-    print(f"{count:.0f} instructions a request", flush=True)
-    if not options.gate:
-        sys.exit(not right)
+    check = Checks()
+    with open(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), STATED)) as file:
+        stated = json.load(file)
+    gated = stated["instructions"].get(options.gate, {})
+    plain = None
+    for scene in [options.scene] if options.scene else list(gated) or list(SCENES):
+        count, right = measure(os.path.abspath(options.program), options.requests, SCENES[scene], options.profile)
+        plain = plain or count
+        print(f"{scene}: {count:.0f} instructions a request, {count / plain:.3f} of the first", flush=True)
+        check(f"{scene}: every request is answered by the upstream", right)
+        if scene in gated:
+            most = gated[scene] * (1 + stated["tolerance"])
+            check(f"{scene}: at most {most:.0f} instructions a request", count <= most, f"{count:.0f}")
+            # Figures that were never lowered would let a slow-down pass.
+            least = gated[scene] * (1 - 3 * stated["tolerance"])
+            check(f"{scene}: what is stated is not far above what is measured", count >= least, f"{count:.0f}")
+    check.finish(2 * len(gated) or 1)
 
 
 main()

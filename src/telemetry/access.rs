@@ -1,6 +1,7 @@
 //! The access log: exactly one record for every request, also for one that was cut off.
 
 use std::cell::{Cell, RefCell};
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use crate::config::LogFormat;
 /// Lines are handed to the sink when so many bytes have gathered, or at the next tick.
 const BATCH_BYTES: usize = 32 * 1024;
 
+/// Room for the first lines that gather, in bytes.
+const FIRST_BYTES: usize = 4096;
+
 /// The access log of one thread.
 #[derive(Debug)]
 pub struct AccessLog {
@@ -30,6 +34,8 @@ pub struct AccessLog {
     clock: Clock,
     format: Cell<LogFormat>,
     lines: RefCell<Vec<u8>>,
+    /// The second of the last line, since 1970, and how it is written.
+    second: RefCell<(i64, String)>,
     stopping: Cell<bool>,
     /// Where refusals are remembered; `None` where nobody can ask for them.
     refusals: Option<Arc<Ring>>,
@@ -157,8 +163,9 @@ impl Default for Text {
 impl AccessLog {
     /// An access log that writes to the sink, and remembers refusals where they can be asked for.
     pub fn new(sink: Sink, clock: Clock, format: LogFormat, refusals: Option<Arc<Ring>>) -> Self {
+        let second = RefCell::new((i64::MIN, String::new()));
         let (format, lines, stopping) = (Cell::new(format), RefCell::default(), Cell::new(false));
-        Self { sink, clock, format, lines, stopping, refusals }
+        Self { sink, clock, format, lines, second, stopping, refusals }
     }
 
     /// Whether there is room to remember refusals.
@@ -189,6 +196,25 @@ impl AccessLog {
             received_bytes: 0,
             ended: Ended::Client,
         })
+    }
+
+    /// Writes the present time. Nearly all of it is the same for a whole second, and is made once.
+    fn write_time(&self, line: &mut Vec<u8>) {
+        let now_ms = self.clock.now_unix_ms();
+        let (second, millisecond) = (now_ms.div_euclid(1000), now_ms.rem_euclid(1000));
+        let mut made = self.second.borrow_mut();
+        if made.0 != second {
+            *made = (second, rfc3339(second.saturating_mul(1000)));
+        }
+        let Some(begin) = made.1.strip_suffix("000Z") else {
+            line.extend_from_slice(rfc3339(now_ms).as_bytes());
+            return;
+        };
+        line.extend_from_slice(begin.as_bytes());
+        // Three digits, with a one in front that is left out.
+        let mut digits = itoa::Buffer::new();
+        line.extend_from_slice(digits.format(1000 + millisecond).get(1..).unwrap_or_default().as_bytes());
+        line.push(b'Z');
     }
 
     /// Writes lines from here on in this form.
@@ -270,6 +296,9 @@ impl Record {
 
     fn write_line(&self) {
         let mut lines = self.log.lines.borrow_mut();
+        if lines.capacity() == 0 {
+            lines.reserve(FIRST_BYTES);
+        }
         self.write(&mut lines);
         let full = lines.len() >= BATCH_BYTES;
         drop(lines);
@@ -287,37 +316,30 @@ impl Record {
     }
 
     fn write_json(&self, line: &mut Vec<u8>) {
-        let time = rfc3339(self.log.clock.now_unix_ms());
-        line.extend_from_slice(format!("{{\"timestamp\":\"{time}\",\"event\":\"request\"").as_bytes());
-        let client = self.client.map(|client| client.to_string());
-        let texts = [
-            ("request_id", Some(self.request_id.as_str())),
-            ("client", client.as_deref()),
-            ("method", Some(self.method_name())),
-            ("host", Some(self.host.as_str())),
-            ("path", Some(self.path())),
-            ("route", self.route.as_deref()),
-            ("upstream", self.upstream.as_deref()),
-            ("user", self.user.as_deref()),
-            ("reason", self.reason.map(Reason::word)),
-            ("would_refuse", self.would_refuse.map(Reason::word)),
-            ("ended_by", Some(self.ended.word())),
-        ];
-        for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
-            line.extend_from_slice(format!(",\"{name}\":").as_bytes());
-            json_string(line, text);
+        line.extend_from_slice(b"{\"timestamp\":\"");
+        self.log.write_time(line);
+        line.extend_from_slice(b"\",\"event\":\"request\"");
+        text(line, b"request_id", Some(&self.request_id));
+        if let Some(client) = self.client {
+            // Writing to memory does not fail.
+            let _written = write!(line, ",\"client\":\"{client}\"");
         }
-        let status = u128::from(self.status.unwrap_or(0));
-        let numbers = [
-            ("status", Some(status)),
-            ("duration_us", Some(self.duration.as_micros())),
-            ("upstream_us", self.upstream_duration.as_ref().map(Duration::as_micros)),
-            ("received_bytes", Some(u128::from(self.received_bytes))),
-            ("sent_bytes", Some(u128::from(self.sent_bytes))),
-        ];
-        for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
-            line.extend_from_slice(format!(",\"{name}\":{number}").as_bytes());
+        text(line, b"method", Some(self.method_name()));
+        text(line, b"host", Some(&self.host));
+        text(line, b"path", Some(self.path()));
+        text(line, b"route", self.route.as_deref());
+        text(line, b"upstream", self.upstream.as_deref());
+        text(line, b"user", self.user.as_deref());
+        text(line, b"reason", self.reason.map(Reason::word));
+        text(line, b"would_refuse", self.would_refuse.map(Reason::word));
+        text(line, b"ended_by", Some(self.ended.word()));
+        number(line, b"status", u64::from(self.status.unwrap_or(0)));
+        number(line, b"duration_us", micros(self.duration));
+        if let Some(duration) = self.upstream_duration {
+            number(line, b"upstream_us", micros(duration));
         }
+        number(line, b"received_bytes", self.received_bytes);
+        number(line, b"sent_bytes", self.sent_bytes);
         line.push(b'}');
     }
 
@@ -345,6 +367,29 @@ impl Record {
     }
 }
 
+/// Adds a member with a text to a JSON object, if there is one.
+fn text(line: &mut Vec<u8>, name: &[u8], text: Option<&str>) {
+    let Some(text) = text else { return };
+    member(line, name);
+    json_string(line, text);
+}
+
+/// Adds a member with a number.
+fn number(line: &mut Vec<u8>, name: &[u8], number: u64) {
+    member(line, name);
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn member(line: &mut Vec<u8>, name: &[u8]) {
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(name);
+    line.extend_from_slice(b"\":");
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// A time in RFC 3339, in UTC, to the millisecond.
 pub(super) fn rfc3339(unix_ms: i64) -> String {
     const FORM: &[BorrowedFormatItem<'_>] =
@@ -363,6 +408,19 @@ mod tests {
     use super::*;
     use crate::telemetry::account::{Account, Needs};
     use crate::telemetry::refused::Refusals;
+
+    #[test]
+    fn the_time_of_a_line_is_the_time() {
+        let (sink, _writer) = Sink::start(Memory::default()).unwrap();
+        for now_ms in [0, 7, 1_795_000_000_045, 1_795_000_000_999, 1_795_000_001_000, -1, i64::MAX] {
+            let log = AccessLog::new(sink.clone(), Clock::manual(now_ms).0, LogFormat::Json, None);
+            for _ in 0..2 {
+                let mut line = Vec::new();
+                log.write_time(&mut line);
+                assert_eq!(String::from_utf8(line).unwrap(), rfc3339(now_ms));
+            }
+        }
+    }
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);

@@ -3,15 +3,27 @@
 /// Appends `text` as a JSON string. Everything beyond printable ASCII is escaped.
 pub fn json_string(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
-    for letter in text.chars() {
-        match letter {
-            '"' => line.extend_from_slice(b"\\\""),
-            '\\' => line.extend_from_slice(b"\\\\"),
-            ' '..='~' => line.push(letter as u8),
-            other => escape(line, other),
+    let mut rest = text;
+    // Nearly all text is plain, and is copied at once.
+    while let Some(place) = rest.bytes().position(|byte| !is_plain(byte)) {
+        // What is not plain is a letter of its own, or begins one.
+        let (plain, behind) = rest.split_at_checked(place).unwrap_or((rest, ""));
+        line.extend_from_slice(plain.as_bytes());
+        let mut letters = behind.chars();
+        match letters.next() {
+            Some('"') => line.extend_from_slice(b"\\\""),
+            Some('\\') => line.extend_from_slice(b"\\\\"),
+            Some(other) => escape(line, other),
+            None => {}
         }
+        rest = letters.as_str();
     }
+    line.extend_from_slice(rest.as_bytes());
     line.push(b'"');
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 /// A finished line, in which everything beyond printable ASCII but the end is escaped as in a JSON string. A JSON object

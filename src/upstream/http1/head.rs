@@ -16,6 +16,9 @@ use crate::upstream::UpstreamError;
 /// Most header fields in an answer.
 const MAX_FIELDS: usize = 100;
 
+/// Fields that are added to an answer on its way, usually and at most: the request id, two about limits, and the times.
+const ADDED_FIELDS: usize = 4;
+
 /// Most bytes of an answer's head.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
@@ -149,8 +152,7 @@ struct Seen {
 
 fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Seen), Http1Error> {
     let mut seen = Seen::default();
-    // One for the request id that the client gets.
-    let mut headers = HeaderMap::with_capacity(fields.len() + 1);
+    let mut headers = HeaderMap::with_capacity(fields.len() + ADDED_FIELDS);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
