@@ -14,6 +14,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::escape::json_string;
+use super::members::{number, text};
 use super::refused::{Refused, Ring, shortened};
 use super::sink::Sink;
 use crate::base::clock::Clock;
@@ -319,13 +320,13 @@ impl Record {
         line.extend_from_slice(b"{\"timestamp\":\"");
         self.log.write_time(line);
         line.extend_from_slice(b"\",\"event\":\"request\"");
-        text(line, b"request_id", Some(&self.request_id));
+        text(line, b"request_id", Some(self.request_id.as_str()));
         if let Some(client) = self.client {
             // Writing to memory does not fail.
             let _written = write!(line, ",\"client\":\"{client}\"");
         }
         text(line, b"method", Some(self.method_name()));
-        text(line, b"host", Some(&self.host));
+        text(line, b"host", Some(self.host.as_str()));
         text(line, b"path", Some(self.path()));
         text(line, b"route", self.route.as_deref());
         text(line, b"upstream", self.upstream.as_deref());
@@ -365,25 +366,6 @@ impl Record {
             .as_bytes(),
         );
     }
-}
-
-/// Adds a member with a text to a JSON object, if there is one.
-fn text(line: &mut Vec<u8>, name: &[u8], text: Option<&str>) {
-    let Some(text) = text else { return };
-    member(line, name);
-    json_string(line, text);
-}
-
-/// Adds a member with a number.
-fn number(line: &mut Vec<u8>, name: &[u8], number: u64) {
-    member(line, name);
-    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn member(line: &mut Vec<u8>, name: &[u8]) {
-    line.extend_from_slice(b",\"");
-    line.extend_from_slice(name);
-    line.extend_from_slice(b"\":");
 }
 
 fn micros(duration: Duration) -> u64 {

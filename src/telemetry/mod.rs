@@ -4,6 +4,7 @@ pub mod access;
 pub mod account;
 pub mod escape;
 pub mod events;
+mod members;
 pub mod metrics;
 pub mod refused;
 pub mod reloads;
