@@ -143,7 +143,7 @@ def measure(program, requests, has, profile):
         token = must(program, "token", "mint", "--user", "bench", "--config", config).strip()
         process = subprocess.Popen(
             ["valgrind", "--tool=callgrind", f"--callgrind-out-file={work}/callgrind.out", "--separate-threads=no", program, "run", "--config", config],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stdout=subprocess.DEVNULL, stderr=open(f"{work}/errors", "w"))
         client = Client(listening(port, process), token)
         right = client.ask(WARM_UP)
         before = set(glob.glob(f"{work}/callgrind.out*"))
@@ -157,6 +157,9 @@ def measure(program, requests, has, profile):
         if profile:
             shutil.copy(next(iter(files)), profile)
         return total(next(iter(files))) / requests, right == WARM_UP + requests
+    except OSError as error:
+        with open(f"{work}/errors", errors="replace") as errors:
+            raise RuntimeError(f"{error}: {errors.read()[-2000:]}") from None
     finally:
         end([process])
         shutil.rmtree(work)

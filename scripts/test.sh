@@ -58,6 +58,10 @@ fi
 if ! { command -v chromium && command -v wrk; } >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium wrk; } || true
 fi
+# Counts instructions, so that a slow-down is seen whatever else the machine does.
+if ! command -v valgrind >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends valgrind; } || true
+fi
 # Clients of TLS and HTTP/2, and a server of it.
 if ! { command -v curl && command -v openssl && command -v h2load && command -v nghttpd; } >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl openssl nghttp2-client nghttp2-server; } || true
@@ -109,6 +113,7 @@ step "build" cargo build --locked --bins --tests
 wait
 # These measure, and want the machine for themselves.
 step "faults" "$python" scripts/faults --quick target/debug/tollgate
+step "instructions" "$python" scripts/instructions.py target/debug/tollgate --requests 500 --gate debug
 step "cluster limits" "$python" scripts/cluster_limits.py target/debug/tollgate
 step "upstream chaos" "$python" scripts/upstream_chaos.py target/debug/tollgate 8
 step "flood" "$python" scripts/login_flood.py target/debug/tollgate

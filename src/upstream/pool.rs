@@ -15,7 +15,7 @@ use super::connect::{Connection, Http2, connect, connect_http1};
 use super::http1;
 use super::look_up::LookUps;
 use super::multiplex::{Multiplexed, Stream, Waited, drive};
-use super::queue::{Queue, Ticket};
+use super::queue::{End, Queue, Ticket};
 use super::readings::PoolReadings;
 use super::shared::{Place, SharedTarget};
 use crate::config::{self, Target};
@@ -198,7 +198,7 @@ impl Pool {
         let mut ticket = None;
         let mut patient = true;
         loop {
-            if (ticket.is_some() || self.queue.is_empty()) && in_flight.admit() {
+            if self.is_turn(&in_flight, ticket.as_ref()) && in_flight.admit() {
                 if let Some(connection) = self.next_fresh() {
                     return Ok(Leased::Http1(Lease { connection, in_flight, reused: true }));
                 }
@@ -218,8 +218,14 @@ impl Pool {
                     return Box::pin(self.open(place, in_flight)).await;
                 }
             }
-            Box::pin(self.wait(&mut ticket)).await?;
+            Box::pin(self.wait(&mut ticket, &in_flight)).await?;
         }
+    }
+
+    /// Whether a request may look for a connection: it has waited for its turn, or nobody waits. One that has a place among
+    /// the requests already goes before those who wait for one.
+    fn is_turn(&self, in_flight: &InFlight, ticket: Option<&Ticket>) -> bool {
+        ticket.is_some() || in_flight.admitted || self.queue.is_empty()
     }
 
     /// Opens a connection of HTTP/1.1 that nobody else uses, before or after. An idle one makes room for it.
@@ -227,7 +233,7 @@ impl Pool {
         let mut in_flight = InFlight::begin(self);
         let mut ticket = None;
         let place = loop {
-            if (ticket.is_some() || self.queue.is_empty()) && in_flight.admit() {
+            if self.is_turn(&in_flight, ticket.as_ref()) && in_flight.admit() {
                 let place = Place::take(&self.shared, self.limits.max_connections, &self.queue);
                 if let Some(place) = place {
                     break place;
@@ -237,7 +243,7 @@ impl Pool {
                     continue;
                 }
             }
-            self.wait(&mut ticket).await?;
+            self.wait(&mut ticket, &in_flight).await?;
         };
         drop(ticket);
         let wire = connect_http1(&self.shared, &self.look_ups, self.limits.connect_timeout).await;
@@ -297,11 +303,13 @@ impl Pool {
     }
 
     /// Waits in the queue until something may be free.
-    async fn wait(&self, place: &mut Option<Ticket>) -> Result<(), UpstreamError> {
+    async fn wait(&self, place: &mut Option<Ticket>, in_flight: &InFlight) -> Result<(), UpstreamError> {
         let until_ms = self.clock.now_ms().saturating_add(self.limits.queue_timeout_ms);
-        let ticket = match place.take() {
-            Some(ticket) => ticket,
-            None => self.queue.join(&self.shared, self.limits.max_queue, until_ms)?,
+        let ticket = if let Some(ticket) = place.take() {
+            ticket
+        } else {
+            let end = if in_flight.admitted { End::Front } else { End::Back };
+            self.queue.join(end, &self.shared, self.limits.max_queue, until_ms)?
         };
         let ticket = place.insert(ticket);
         ticket.turn().await

@@ -26,6 +26,15 @@ struct Waiter {
     waker: RefCell<Option<Waker>>,
 }
 
+/// Where somebody joins the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Behind all others.
+    Back,
+    /// Before all others: they wait for what this one has already.
+    Front,
+}
+
 /// A place in the queue, left when dropped.
 pub(super) struct Ticket {
     queue: Rc<Queue>,
@@ -70,9 +79,10 @@ impl Queue {
         }
     }
 
-    /// Joins the end of the queue, unless so many wait already for the target on all threads.
+    /// Joins the queue, unless so many wait already for the target on all threads.
     pub(super) fn join(
         self: &Rc<Self>,
+        end: End,
         target: &Arc<SharedTarget>,
         most: usize,
         until_ms: u64,
@@ -87,7 +97,10 @@ impl Queue {
             until_ms,
             waker: RefCell::new(None),
         });
-        self.0.borrow_mut().push_back(Rc::clone(&waiter));
+        match end {
+            End::Back => self.0.borrow_mut().push_back(Rc::clone(&waiter)),
+            End::Front => self.0.borrow_mut().push_front(Rc::clone(&waiter)),
+        }
         Ok(Ticket { queue: Rc::clone(self), target: Arc::clone(target), waiter })
     }
 }
@@ -141,8 +154,8 @@ mod tests {
     fn who_came_first_goes_first() {
         let queue = Rc::new(Queue::default());
         let target = pool("http://127.0.0.1:1", "").shared_target();
-        let tickets: Vec<_> = (0..3).map(|_| queue.join(&target, 3, 100).unwrap()).collect();
-        assert!(matches!(queue.join(&target, 3, 100).err(), Some(UpstreamError::QueueFull)));
+        let tickets: Vec<_> = (0..3).map(|_| queue.join(End::Back, &target, 3, 100).unwrap()).collect();
+        assert!(matches!(queue.join(End::Back, &target, 3, 100).err(), Some(UpstreamError::QueueFull)));
         queue.tell_first();
         queue.tell_first();
         assert!(poll(&tickets[1]).is_none());
@@ -157,10 +170,24 @@ mod tests {
     }
 
     #[test]
+    fn who_has_already_what_others_wait_for_goes_before_them() {
+        let queue = Rc::new(Queue::default());
+        let target = pool("http://127.0.0.1:1", "").shared_target();
+        let other = queue.join(End::Back, &target, 3, 100).unwrap();
+        let admitted = queue.join(End::Front, &target, 3, 100).unwrap();
+        queue.tell_first();
+        assert!(poll(&other).is_none());
+        assert!(matches!(poll(&admitted), Some(Ok(()))));
+    }
+
+    #[test]
     fn waiting_has_an_end() {
         let queue = Rc::new(Queue::default());
         let target = pool("http://127.0.0.1:1", "").shared_target();
-        let (soon, later) = (queue.join(&target, 9, 100).unwrap(), queue.join(&target, 9, 200).unwrap());
+        let (soon, later) = (
+            queue.join(End::Back, &target, 9, 100).unwrap(),
+            queue.join(End::Back, &target, 9, 200).unwrap(),
+        );
         queue.tick(100);
         assert!(matches!(poll(&soon), Some(Ok(()))), "it looks a last time");
         assert!(matches!(poll(&soon), Some(Err(UpstreamError::QueueTimeout))));
