@@ -87,7 +87,11 @@ impl Client {
                     Box::pin(self.leave()).await;
                     return None;
                 }
-                Arrival::Over => return None,
+                Arrival::Overdue => {
+                    Box::pin(self.leave()).await;
+                    return None;
+                }
+                Arrival::Ended => return None,
             };
             // On the heap, and only as long as there is a request.
             match Box::pin(self.exchange(request, asked, has_body)).await {
@@ -106,7 +110,7 @@ impl Client {
     async fn arrival(&self) -> Arrival {
         poll_fn(|cx| {
             if self.connection.is_over_when_idle(&self.worker) {
-                return Poll::Ready(Arrival::Over);
+                return Poll::Ready(Arrival::Overdue);
             }
             let limits = &self.worker.generation().server.limits;
             self.wire.borrow_mut().poll_request(cx, head_limits(limits))

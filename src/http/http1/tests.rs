@@ -54,7 +54,7 @@ fn of(bytes: &[u8]) -> Arrival {
 fn refused(bytes: &[u8]) -> Unread {
     match of(bytes) {
         Arrival::Unread(unread) => unread,
-        other @ (Arrival::Request(..) | Arrival::Over) => {
+        other @ (Arrival::Request(..) | Arrival::Ended | Arrival::Overdue) => {
             panic!("{:?}: {other:?}", String::from_utf8_lossy(bytes))
         }
     }
@@ -63,7 +63,7 @@ fn refused(bytes: &[u8]) -> Unread {
 async fn request(wire: &SharedWire) -> (http::Request<()>, Asked, bool) {
     match arrival(wire).await {
         Arrival::Request(request, asked, has_body) => (request, asked, has_body),
-        other @ (Arrival::Unread(_) | Arrival::Over) => panic!("{other:?}"),
+        other @ (Arrival::Unread(_) | Arrival::Ended | Arrival::Overdue) => panic!("{other:?}"),
     }
 }
 
@@ -204,7 +204,7 @@ fn what_is_no_head_is_refused() {
 #[test]
 fn a_client_that_leaves_within_a_head_has_asked_nothing() {
     for end in 0..GET.len() {
-        assert!(matches!(of(&GET.as_bytes()[..end]), Arrival::Over), "{end}");
+        assert!(matches!(of(&GET.as_bytes()[..end]), Arrival::Ended), "{end}");
     }
 }
 
@@ -568,8 +568,8 @@ proptest! {
                             let body = if has_body { read(&mut Http1Body::of(&wire)).await.unwrap().0 } else { Vec::new() };
                             seen.push((request.uri().path().to_owned(), String::from_utf8(body).unwrap()));
                         }
-                        Arrival::Over => break seen,
-                        Arrival::Unread(unread) => panic!("{unread:?}"),
+                        Arrival::Ended => break seen,
+                        other @ (Arrival::Unread(_) | Arrival::Overdue) => panic!("{other:?}"),
                     }
                 }
             };

@@ -55,8 +55,10 @@ pub enum Arrival {
     Request(Request<()>, Asked, bool),
     /// A head that is none.
     Unread(Unread),
-    /// Nothing more: the client has left, or is too late.
-    Over,
+    /// Nothing more: the client has closed its side, or the connection broke.
+    Ended,
+    /// Nothing in time.
+    Overdue,
 }
 
 /// A client's connection that speaks HTTP/1.1.
@@ -111,7 +113,7 @@ impl Wire {
         loop {
             match (self.progress.overdue(), self.progress.phase()) {
                 (Some(Overdue::Head), Phase::Head) => return Poll::Ready(Arrival::Unread(Unread::TooSlow)),
-                (Some(_), Phase::Idle | Phase::Head) => return Poll::Ready(Arrival::Over),
+                (Some(_), Phase::Idle | Phase::Head) => return Poll::Ready(Arrival::Overdue),
                 (None, _) | (Some(_), Phase::Waiting { .. } | Phase::Answering | Phase::Parked) => {}
             }
             if !self.read.is_empty() {
@@ -128,12 +130,12 @@ impl Wire {
             match ready!(self.poll_fill_head(cx)) {
                 Ok(0) => {
                     self.progress.client_ended();
-                    return Poll::Ready(Arrival::Over);
+                    return Poll::Ready(Arrival::Ended);
                 }
                 Ok(bytes) => self.progress.read(bytes),
                 Err(error) => {
                     tracing::debug!(%error, "a client connection broke");
-                    return Poll::Ready(Arrival::Over);
+                    return Poll::Ready(Arrival::Ended);
                 }
             }
         }
