@@ -33,8 +33,11 @@ fn a_panic_in_a_request_is_that_requests_own() {
     let gateway = setup.start();
     let token = mint::access("1", NOW, 600);
     let (mut bystander, mut client) = (gateway.client(), gateway.client());
-    bystander.get_as("/", &token).expect(200);
-    client.get_as("/", &token).expect(200);
+    bystander.get_as("/bystander", &token).expect(200);
+    client.get_as("/client", &token).expect(200);
+    // Their records are written after their answers.
+    gateway.access_line(|line| line["path"] == "/bystander");
+    gateway.access_line(|line| line["path"] == "/client");
     armed.store(true, Ordering::Release);
     let response = client.get_as("/fatal", &token).refused(500, "internal_error");
     assert!(!armed.load(Ordering::Acquire));
