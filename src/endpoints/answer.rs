@@ -114,9 +114,16 @@ pub(super) fn session_refused(error: &SessionError, realm: &str) -> Answer {
     }
 }
 
+/// Longest name of a method that is repeated to who used it, in bytes; registered ones have 17 at most.
+const MAX_METHOD_BYTES: usize = 32;
+
 /// 405 with the methods that would do.
 pub(super) fn method_not_allowed(method: &Method, allow: &'static str) -> Answer {
-    let detail = format!("Method \"{method}\" not allowed.");
+    // What is no name of a method may be anything, a token too, and is not repeated.
+    let is_name = method.as_str().len() <= MAX_METHOD_BYTES
+        && method.as_str().bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    let detail =
+        if is_name { format!("Method \"{method}\" not allowed.") } else { "Method not allowed.".to_owned() };
     let members = Members::new().with("detail", detail);
     let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, members, Reason::MethodNotAllowed);
     answer.headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -469,6 +469,10 @@ fn only_post_is_allowed() {
             assert_eq!(seen.body["detail"], format!("Method \"{method}\" not allowed."));
         }
     }
+    for method in ["eyJhbGciOiJIUzI1NiJ9.e30.c2VjcmV0", "get", &"A".repeat(33)] {
+        let seen = rig.send(method, "/api/token/", Some("application/json"), b"{");
+        assert_eq!((seen.status, &seen.body["detail"]), (405, &json!("Method not allowed.")));
+    }
 }
 
 #[test]
