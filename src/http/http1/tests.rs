@@ -368,6 +368,20 @@ fn a_body_that_nobody_reads_is_skipped_when_it_is_there_and_ends_the_connection_
 }
 
 #[test]
+fn a_body_that_nobody_reads_is_skipped_up_to_a_limit() {
+    for (bytes, outcome) in [(60_000, Answered::Persistent), (500_000, Answered::Last)] {
+        run(async {
+            let (wire, mut client, _) = connection();
+            let text = format!("POST / HTTP/1.1\r\nContent-Length: {bytes}\r\n\r\n{}", "x".repeat(bytes));
+            client.write_all(text.as_bytes()).await.unwrap();
+            let (_, asked, _) = request(&wire).await;
+            let date = || HeaderValue::from_static("today");
+            assert_eq!(answer(&wire, asked, response("", &[]), false, date).await.unwrap(), outcome);
+        });
+    }
+}
+
+#[test]
 fn a_body_of_the_request_before_reads_nothing_of_the_next() {
     run(async {
         let (wire, mut client, _) = connection();

@@ -28,6 +28,9 @@ const MIN_READ_BYTES: usize = 8 * 1024;
 /// Bytes of a body that are read at once, at most, and so how far it is read ahead of the upstream.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
+/// Bytes of a body that nobody wants which are read so that the connection can go on, at most; those of one read more.
+const MAX_SKIPPED_BYTES: usize = 64 * 1024;
+
 /// What a client is told that waits for it before it sends a body (RFC 9110 section 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -273,16 +276,16 @@ impl Wire {
         if matches!(self.left, Left::Nothing) {
             return true;
         }
-        let number = self.number;
+        let (number, mut skipped) = (self.number, 0);
         // Who waits to be told may send the body, or not.
-        while !self.continue_awaited {
+        while !self.continue_awaited && skipped < MAX_SKIPPED_BYTES {
             match self.poll_body(cx, number) {
+                Poll::Ready(Ok(Piece::Data(data))) => skipped += data.len(),
                 Poll::Ready(Ok(Piece::End(_))) => return true,
-                Poll::Ready(Ok(Piece::Data(_) | Piece::Incomplete)) if matches!(self.left, Left::Nothing) => {
-                    return true;
-                }
-                Poll::Ready(Ok(Piece::Data(_) | Piece::Incomplete)) => {}
-                Poll::Ready(Err(_)) | Poll::Pending => break,
+                Poll::Ready(Ok(Piece::Incomplete) | Err(_)) | Poll::Pending => break,
+            }
+            if matches!(self.left, Left::Nothing) {
+                return true;
             }
         }
         self.left = Left::Lost;
