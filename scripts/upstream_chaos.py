@@ -12,6 +12,7 @@ import asyncio
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -216,15 +217,15 @@ def neighbours(check, program, work, seconds):
         check("all is well before", not base.bad("GET"), base.bad("GET"))
         allowed = max(1.5 * base.ms(0.99), base.ms(0.99) + NOISE_MS)
         for mode in ("dead", "slow", "silent", "stopped", "flapping", "cut"):
-            # What a bad upstream does to its neighbours is there every time; a moment of the machine's own is not.
-            for _ in range(3):
+            # The machine has bad moments of its own, so when the first run is slow the median of three counts.
+            p99s = []
+            while not p99s or (p99s[0] > allowed and len(p99s) < 3):
                 load, side = asyncio.run(measure(mode))
                 check(f"{mode}: the good upstream has no error", not load.bad("GET"), load.bad("GET"))
-                if load.ms(0.99) <= allowed:
-                    break
-            check(f"{mode}: the p99 of the good upstream keeps", load.ms(0.99) <= allowed,
-                  f"{load.ms(0.99):.1f} ms, before {base.ms(0.99):.1f} ms")
-            print(f"  {mode}: good {sum(load.sent.values())} requests, errors {load.bad('GET')}, p99 {load.ms(0.99):.1f} ms "
+                p99s.append(load.ms(0.99))
+            p99 = statistics.median(p99s)
+            check(f"{mode}: the p99 of the good upstream keeps", p99 <= allowed, f"{p99:.1f} ms, before {base.ms(0.99):.1f} ms")
+            print(f"  {mode}: good {sum(load.sent.values())} requests, errors {load.bad('GET')}, p99 {p99:.1f} ms "
                   f"(before {base.ms(0.99):.1f}); bad {dict(side.statuses)}")
     finally:
         good.kill()
