@@ -2,6 +2,7 @@
 
 mod accept;
 mod accounts;
+mod balance;
 mod generation;
 mod pulse;
 mod renewal;
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Handle, LocalOptions};
 use tokio::sync::watch;
 
+pub use self::balance::{Seat, seats};
 pub use self::generation::Generation;
 pub use self::pulse::Pulse;
 pub use self::renewal::Handed;
@@ -72,8 +74,8 @@ pub struct Worker {
     pub turned_away: TurnedAway,
     /// Requests that this thread has let pass on routes that enforce nothing.
     pub reported: Reported,
-    /// Client connections of this thread.
-    own_connections: Cell<usize>,
+    /// Client connections of this thread, and of the others.
+    seat: Seat,
     leaving: Cell<Leaving>,
     /// Rises when something is trusted no longer, or otherwise, that is found out at the beginning of a connection.
     trust: Cell<u64>,
@@ -118,6 +120,8 @@ pub struct Parts {
     pub connections: Arc<AtomicUsize>,
     /// Client connections of each network.
     pub crowd: Arc<Crowd>,
+    /// Its place among all threads, for as long as one of them runs.
+    pub seat: Seat,
     /// Tells when to stop.
     pub stopping: watch::Receiver<Stopping>,
     /// What it raises as long as it goes round.
@@ -134,9 +138,11 @@ pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default())?;
     let outcome = runtime.block_on(async move {
-        let Parts { mut snapshots, listeners, control, connections, crowd, mut stopping, pulse } = parts;
+        let Parts { mut snapshots, listeners, control, connections, crowd, mut seat, mut stopping, pulse } =
+            parts;
         let snapshot = Arc::clone(&snapshots.borrow_and_update().snapshot);
-        let worker = Worker::new(&snapshot, control, connections, crowd).map_err(io::Error::other)?;
+        let arriving = seat.arriving().ok_or_else(|| io::Error::other("the place of a thread is taken"))?;
+        let worker = Worker::new(&snapshot, control, connections, crowd, seat).map_err(io::Error::other)?;
         let worker = Rc::new(worker);
         let mut accepting = FuturesUnordered::new();
         for (listener, purpose) in listeners {
@@ -144,6 +150,7 @@ pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
             let accept = accept::accept(Rc::clone(&worker), listener, purpose, stopping.clone());
             accepting.push(tokio::task::spawn_local(accept));
         }
+        let mut taking_over = tokio::task::spawn_local(accept::take_over(Rc::clone(&worker), arriving));
         // A thread keeps nothing of a snapshot that its generation does not need.
         drop(snapshot);
         let mut ticking = tokio::task::spawn_local(tick(Rc::clone(&worker), pulse));
@@ -153,6 +160,7 @@ pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
         let failure = tokio::select! {
             () = wait_for(&mut stopping, Stopping::Draining) => None,
             Some(_) = accepting.next() => Some("nobody accepts clients any more"),
+            _ = &mut taking_over => Some("nobody takes over clients any more"),
             _ = &mut ticking => Some("nobody looks at deadlines any more"),
             _ = &mut renewing => Some("nobody takes in configurations any more"),
         };
@@ -166,8 +174,9 @@ pub fn run(parts: Parts, ready: impl FnOnce()) -> io::Result<()> {
         if failure.is_none() {
             worker.drain(&mut stopping).await;
         }
-        renewing.abort();
-        ticking.abort();
+        for task in [renewing, ticking, taking_over] {
+            task.abort();
+        }
         worker.end();
         failure.map_or(Ok(()), |failure| Err(io::Error::other(failure)))
     });
@@ -198,6 +207,7 @@ impl Worker {
         control: Handle,
         connections: Arc<AtomicUsize>,
         crowd: Arc<Crowd>,
+        seat: Seat,
     ) -> Result<Self, RandomnessUnavailable> {
         let (clock, format) = (Clock::clone(&snapshot.clock), snapshot.config.log.format);
         let refusals = snapshot.refusals.as_ref().map(|refusals| refusals.thread());
@@ -220,7 +230,7 @@ impl Worker {
             crowd,
             turned_away: TurnedAway::default(),
             reported: Reported::default(),
-            own_connections: Cell::new(0),
+            seat,
             leaving: Cell::new(Leaving::No),
             trust: Cell::new(0),
         })
@@ -295,7 +305,7 @@ impl Worker {
         self.leave(Leaving::Announced);
         let grace = IDLE_GRACE.min(self.generation().server.drain_timeout / 2);
         let all_gone = || async {
-            while self.own_connections.get() > 0 {
+            while self.seat.connections() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

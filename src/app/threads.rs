@@ -37,13 +37,15 @@ pub(super) fn spawn_workers(
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
     let (serving, served) = std::sync::mpsc::channel();
     let mut threads = Vec::new();
-    for (number, (listeners, pulse)) in listeners.into_iter().zip(pulses).enumerate() {
+    let seats = worker::seats(listeners.len());
+    for (number, ((listeners, pulse), seat)) in listeners.into_iter().zip(pulses).zip(seats).enumerate() {
         let parts = worker::Parts {
             snapshots: shared.snapshots.clone(),
             listeners,
             control: shared.control.clone(),
             connections: Arc::clone(&shared.connections),
             crowd: Arc::clone(&shared.crowd),
+            seat,
             stopping: shared.stop.clone(),
             pulse: Arc::clone(pulse),
         };

@@ -42,7 +42,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::sink::{Sink, Writer};
 use crate::tokens::{Expected, IssueError, Issuer};
 use crate::upstream::{Memory, SharedUpstream};
-use crate::worker::Worker;
+use crate::worker::{Seat, Worker};
 
 /// Bytes that either side of the client's connection may write ahead of the other.
 const CONNECTION_BYTES: usize = 64 * 1024;
@@ -223,7 +223,8 @@ impl Rehearsal {
             let snapshot = Snapshot::assemble(config, time, sink, opened).await;
             let snapshot = snapshot.map_err(RehearsalError::Assembly)?;
             let issuer = Issuer::new(Arc::clone(&snapshot.ring), &tokens);
-            let worker = Worker::new(&snapshot, Handle::current(), Arc::default(), Arc::default());
+            let (control, seat) = (Handle::current(), Seat::alone());
+            let worker = Worker::new(&snapshot, control, Arc::default(), Arc::default(), seat);
             Ok((Rc::new(worker.map_err(RehearsalError::Randomness)?), issuer))
         })?;
         Ok(Self { worker, issuer, clock, log, seen, runtime })

@@ -3,13 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::select;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::balance::{Arrived, Seated};
 use super::{Stopping, Worker};
 use crate::connection::{self, Purpose};
 use crate::net::crowd::{Crowded, Place};
@@ -28,7 +30,8 @@ pub(super) async fn accept(
     mut stopping: watch::Receiver<Stopping>,
 ) {
     {
-        let accepting = pin!(accept_for_ever(&worker, &listener, purpose));
+        let told = stopping.clone();
+        let accepting = pin!(accept_for_ever(&worker, &listener, purpose, &told));
         let stopped = pin!(super::wait_for(&mut stopping, Stopping::Draining));
         // Which of the two comes first costs nothing to find out but when somebody connects.
         select(stopped, accepting).await;
@@ -40,11 +43,29 @@ pub(super) async fn accept(
         let Ok(stream) = taken else { continue };
         let Ok(place) = place_for(&worker, address.ip()) else { continue };
         let Some(counted) = Counted::enter(&worker) else { return };
-        serve(counted, place, stream, address, purpose);
+        // Another thread may have ended, so nothing is handed on any more.
+        let client = Client { _counted: counted, seated: worker.seat.own(), _place: place, address, purpose };
+        serve(&worker, client, stream);
     }
 }
 
-async fn accept_for_ever(worker: &Rc<Worker>, listener: &TcpListener, purpose: Purpose) {
+/// Serves the clients that other threads hand this one, as long as there are other threads.
+pub(super) async fn take_over(worker: Rc<Worker>, mut arriving: mpsc::UnboundedReceiver<Arrived>) {
+    while let Some(arrived) = arriving.recv().await {
+        let Arrived { stream, client } = arrived;
+        match TcpStream::from_std(stream) {
+            Ok(stream) => serve(&worker, client, stream),
+            Err(error) => tracing::warn!(%error, "a connection could not be handed on"),
+        }
+    }
+}
+
+async fn accept_for_ever(
+    worker: &Rc<Worker>,
+    listener: &TcpListener,
+    purpose: Purpose,
+    stopping: &watch::Receiver<Stopping>,
+) {
     loop {
         if worker.connections.load(Ordering::Acquire) >= max_connections(worker) {
             // The kernel keeps who comes now; a place becomes free when somebody leaves.
@@ -67,7 +88,9 @@ async fn accept_for_ever(worker: &Rc<Worker>, listener: &TcpListener, purpose: P
                         None => tokio::time::sleep(ACCEPT_PAUSE).await,
                     }
                 };
-                serve(counted, place, stream, address, purpose);
+                let client =
+                    Client { _counted: counted, seated: worker.seat.next(), _place: place, address, purpose };
+                serve_or_hand_on(worker, client, stream, stopping);
             }
             Err(error) => {
                 if is_to_be_told(worker.thread.clock.now_ms()) {
@@ -79,12 +102,34 @@ async fn accept_for_ever(worker: &Rc<Worker>, listener: &TcpListener, purpose: P
     }
 }
 
+/// Serves a client here, or has the thread do so that its place is with.
+fn serve_or_hand_on(
+    worker: &Rc<Worker>,
+    client: Client,
+    stream: TcpStream,
+    stopping: &watch::Receiver<Stopping>,
+) {
+    // Looked at after the place was taken, for which a thread that stops waits: so nobody is handed to one that has ended.
+    if worker.seat.is_own(&client.seated) || *stopping.borrow() != Stopping::No {
+        return serve(worker, client, stream);
+    }
+    // It is told to the runtime of the other thread, and no more to this one's.
+    match stream.into_std() {
+        Ok(stream) => {
+            if (Arrived { stream, client }).hand_on().is_err() {
+                tracing::warn!("a connection was handed to a thread that has ended");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "a connection could not be handed on"),
+    }
+}
+
 /// Serves a client on a task of its own.
-fn serve(counted: Counted, place: Option<Place>, stream: TcpStream, address: SocketAddr, purpose: Purpose) {
-    let worker = Rc::clone(&counted.0);
+fn serve(worker: &Rc<Worker>, client: Client, stream: TcpStream) {
+    let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        connection::serve(worker, Transport::tcp(stream), address, purpose).await;
-        drop((counted, place));
+        connection::serve(worker, Transport::tcp(stream), client.address, client.purpose).await;
+        drop(client);
     });
 }
 
@@ -109,23 +154,29 @@ fn is_to_be_told(now_ms: u64) -> bool {
     TOLD_MS.fetch_update(Ordering::AcqRel, Ordering::Acquire, again).is_ok()
 }
 
-/// Counts a client connection as long as it lives.
-struct Counted(Rc<Worker>);
+/// A client who has connected, and what its connection counts for until it is dropped.
+pub(super) struct Client {
+    _counted: Counted,
+    pub(super) seated: Seated,
+    _place: Option<Place>,
+    address: SocketAddr,
+    purpose: Purpose,
+}
+
+/// One of the places that there are for the whole process.
+struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    /// Takes one of the places that there are for the whole process.
-    fn enter(worker: &Rc<Worker>) -> Option<Self> {
+    fn enter(worker: &Worker) -> Option<Self> {
         let most = max_connections(worker);
         let more = |open: usize| (open < most).then_some(open + 1);
         worker.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        worker.own_connections.set(worker.own_connections.get() + 1);
-        Some(Self(Rc::clone(worker)))
+        Some(Self(Arc::clone(&worker.connections)))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
-        self.0.own_connections.set(self.0.own_connections.get().saturating_sub(1));
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -608,6 +608,25 @@ fn one_thread_hands_its_one_connection_from_request_to_request() {
 }
 
 #[test]
+fn two_clients_are_served_by_two_threads() {
+    // By chance alone it would be one thread every other time.
+    for _ in 0..10 {
+        let upstream = Upstream::echo();
+        let gateway = Setup::public(&upstream).workers(2).start();
+        let mut clients = [gateway.client(), gateway.client()];
+        for client in &mut clients {
+            client.get("/", "").expect(200);
+        }
+        // A thread uses its connection to the upstream again, and gives it to no other.
+        assert_eq!(upstream.connections(), 2);
+        for client in &mut clients {
+            client.get("/again", "").expect(200);
+        }
+        assert_eq!((upstream.connections(), upstream.count()), (2, 4));
+    }
+}
+
+#[test]
 fn many_requests_at_once_get_their_own_answers() {
     let upstream = Upstream::start(|talk| {
         talk.read_body();
