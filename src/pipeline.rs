@@ -1,5 +1,6 @@
 //! The story of a request: each stage takes the proof of the one before.
 
+use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
@@ -21,7 +22,7 @@ use crate::base::path::Oddities;
 use crate::base::reason::Reason;
 use crate::connection::tunnel::Opened;
 use crate::connection::{Call, Purpose, Source};
-use crate::endpoints::{Endpoint, TokenRequest};
+use crate::endpoints::{Answer as TokenAnswer, Endpoint, TokenRequest};
 use crate::fixed;
 use crate::http::body::RequestBody;
 use crate::http::problem::{Dialect, Refusal};
@@ -284,7 +285,7 @@ async fn token_route<'a>(
     record: &mut Account,
     told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
-    let Call { worker, generation, connection, progress, .. } = call;
+    let Call { generation, connection, .. } = call;
     record.endpoint(endpoint as usize, endpoint.name());
     if !request::fits(exchange.length(), max_token_request()) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
@@ -294,18 +295,31 @@ async fn token_route<'a>(
         let sender = rates::Sender { client, headers: exchange.headers(), user_id: None };
         generation.rates.count(plan, Turn::Only, sender, told).await?;
     }
-    let Pieces { method, headers, body, .. } = *exchange.into_pieces();
-    let content_type = headers.get(header::CONTENT_TYPE).cloned();
-    let authorization = headers.get(header::AUTHORIZATION).cloned();
-    let body = in_time(progress, pin!(read_whole(progress, body))).await??;
-    let routes = generation.token_routes.clone();
-    let request = TokenRequest { endpoint, method, content_type, authorization, body, client };
-    let answer = worker.control().spawn(async move { routes.answer(request).await }).await;
-    let answer = answer.map_err(|_| Refusal::new(Reason::InternalError, "The gateway failed."))?;
+    let answer = token_answer(call, endpoint, exchange, client).await?;
     record.refused(answer.reason);
     note(record, |record| record.user.clone_from(&answer.user));
     let (status, headers, body) = answer.render(id.to_str().unwrap_or_default());
     Ok(Answer::Own(status, headers, body))
+}
+
+/// What is answered at a token route. A login that would be refused because too many wait is so here.
+async fn token_answer(
+    call: Call<'_>,
+    endpoint: Endpoint,
+    exchange: Exchange,
+    client: IpAddr,
+) -> Result<TokenAnswer, Refusal> {
+    let routes = call.generation.token_routes.clone();
+    if let Some(refusal) = routes.shed(endpoint, exchange.method()) {
+        return Ok(refusal);
+    }
+    let Pieces { method, headers, body, .. } = *exchange.into_pieces();
+    let content_type = headers.get(header::CONTENT_TYPE).cloned();
+    let authorization = headers.get(header::AUTHORIZATION).cloned();
+    let body = in_time(call.progress, pin!(read_whole(call.progress, body))).await??;
+    let request = TokenRequest { endpoint, method, content_type, authorization, body, client };
+    let answering = call.worker.control().spawn(async move { routes.answer(request).await });
+    answering.await.map_err(|_| Refusal::new(Reason::InternalError, "The gateway failed."))
 }
 
 /// Reads the body of a request to a token route, up to [`bounds::MAX_TOKEN_REQUEST_BYTES`].

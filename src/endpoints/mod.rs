@@ -44,6 +44,9 @@ pub trait People: Send + Sync {
 
     /// Looks a user up by the id that tokens carry.
     fn find<'a>(&'a self, user_id: &'a str) -> BoxFuture<'a, Result<Lookup, PeopleError>>;
+
+    /// Whether so many passwords wait to be checked that another one would be refused.
+    fn is_overloaded(&self) -> bool;
 }
 
 impl People for Directory {
@@ -57,6 +60,10 @@ impl People for Directory {
 
     fn find<'a>(&'a self, user_id: &'a str) -> BoxFuture<'a, Result<Lookup, PeopleError>> {
         Box::pin(async move { Self::find(self, user_id).await.map_err(PeopleError::from) })
+    }
+
+    fn is_overloaded(&self) -> bool {
+        Self::is_overloaded(self)
     }
 }
 
@@ -186,6 +193,13 @@ impl TokenRoutes {
     /// Which token route this path is, with or without a slash at the end.
     pub fn matches(&self, path: &str) -> Option<Endpoint> {
         Endpoint::at(&self.0.path, path)
+    }
+
+    /// The refusal of a login that would only find that too many wait, so that nothing is done for it: a flood of logins
+    /// costs the threads that serve requests little, and those that work on logins nothing.
+    pub fn shed(&self, endpoint: Endpoint, method: &Method) -> Option<Answer> {
+        let is_shed = endpoint == Endpoint::Login && *method == Method::POST && self.0.people.is_overloaded();
+        is_shed.then(|| answer::people_unavailable(PeopleError::Overloaded))
     }
 
     /// Answers a request.

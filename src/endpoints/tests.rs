@@ -68,6 +68,10 @@ impl People for Fake {
             })
         })
     }
+
+    fn is_overloaded(&self) -> bool {
+        matches!(self.failing, Some(PeopleError::Overloaded))
+    }
 }
 
 struct Rig {

@@ -229,6 +229,11 @@ impl Directory {
         self.inner.pool.queue()
     }
 
+    /// Whether so many wait to be hashed that another one would be refused; then it counts as refused.
+    pub fn is_overloaded(&self) -> bool {
+        self.inner.pool.refuses()
+    }
+
     /// Whether both are one.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)

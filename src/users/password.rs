@@ -203,6 +203,16 @@ impl HashPool {
         }
     }
 
+    /// Whether as many wait as may, so that whoever comes now is refused, and is counted as such.
+    pub fn refuses(&self) -> bool {
+        let is_full = self.inner.waiting.load(Ordering::Relaxed) >= self.inner.max_queue.saturating_sub(1)
+            && self.inner.turns.available_permits() == 0;
+        if is_full {
+            self.inner.rejected.fetch_add(1, Ordering::Relaxed);
+        }
+        is_full
+    }
+
     /// The cost of new hashes.
     pub fn usual_cost(&self) -> Cost {
         self.inner.usual
