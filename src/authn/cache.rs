@@ -52,32 +52,36 @@ pub(super) struct Epochs {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<T> {
     hash: u64,
     token: Box<[u8]>,
-    entry: Entry,
+    entry: T,
     used: bool,
 }
 
 /// A table of fixed capacity that forgets what has not been asked for lately (CLOCK, second chance).
 #[derive(Debug)]
-pub(super) struct TokenCache {
+pub struct TokenCache<T> {
     hasher: FixedState,
     table: HashTable<usize>,
-    slots: Vec<Slot>,
+    slots: Vec<Slot<T>>,
     hand: usize,
     capacity: usize,
 }
 
-impl TokenCache {
+impl<T> TokenCache<T> {
     /// An empty cache for so many tokens, with a hash that nobody else can compute.
-    pub(super) fn new(capacity: usize) -> Result<Self, RandomnessUnavailable> {
+    ///
+    /// # Errors
+    ///
+    /// When there is no randomness for that hash.
+    pub fn new(capacity: usize) -> Result<Self, RandomnessUnavailable> {
         let hasher = FixedState::with_seed(u64::from_ne_bytes(random_bytes::<8>()?));
         Ok(Self { hasher, table: HashTable::new(), slots: Vec::new(), hand: 0, capacity: capacity.max(1) })
     }
 
     /// What is remembered of a token.
-    pub(super) fn find(&mut self, token: &[u8]) -> Option<&Entry> {
+    pub fn find(&mut self, token: &[u8]) -> Option<&T> {
         let hash = self.hasher.hash_one(token);
         let slots = &self.slots;
         let index = *self.table.find(hash, |&index| is(slots, index, hash, token))?;
@@ -87,7 +91,7 @@ impl TokenCache {
     }
 
     /// Remembers a token, and forgets another one when there is no room.
-    pub(super) fn insert(&mut self, token: &[u8], entry: Entry) {
+    pub fn insert(&mut self, token: &[u8], entry: T) {
         let hash = self.hasher.hash_one(token);
         let slots = &self.slots;
         if let Some(&index) = self.table.find(hash, |&index| is(slots, index, hash, token)) {
@@ -112,7 +116,7 @@ impl TokenCache {
     }
 
     /// Forgets a token.
-    pub(super) fn remove(&mut self, token: &[u8]) {
+    pub fn remove(&mut self, token: &[u8]) {
         let hash = self.hasher.hash_one(token);
         let slots = &self.slots;
         let Ok(found) = self.table.find_entry(hash, |&index| is(slots, index, hash, token)) else { return };
@@ -151,7 +155,7 @@ impl TokenCache {
     }
 }
 
-fn is(slots: &[Slot], index: usize, hash: u64, token: &[u8]) -> bool {
+fn is<T>(slots: &[Slot<T>], index: usize, hash: u64, token: &[u8]) -> bool {
     slots.get(index).is_some_and(|slot| slot.hash == hash && *slot.token == *token)
 }
 

@@ -1,6 +1,6 @@
 //! Who is calling: the Bearer token of a request becomes a user, or a refusal.
 
-mod cache;
+pub mod cache;
 mod certified;
 mod claimed;
 pub mod credentials;
@@ -196,7 +196,7 @@ pub struct Authenticator {
     control: Handle,
     clock: Clock,
     asked: Arc<AskedClaims>,
-    cache: RefCell<TokenCache>,
+    cache: RefCell<TokenCache<Entry>>,
 }
 
 impl Authenticator {
