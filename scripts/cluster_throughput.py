@@ -2,7 +2,8 @@
 """Authenticated requests for each second of processor time, of one gateway on SQLite and of three on one PostgreSQL. As many
 requests are due each second, each at its time whatever comes of the others: with the same load for all gateways together, and with
 the same for each of them, because a thread that has less to do finds fewer requests each time that it is woken, and takes more time
-for each. Then as many requests as go, with all gateways on one processor and the load on another. All take turns; medians count. Where
+for each. Then as many requests as go, with all gateways on one processor and the load on another, and with as many connections to
+each or in all, for the same reason. All take turns; medians count. Where
 there is a Redis server, limits that are counted together are measured too.
 
 Usage: scripts/cluster_throughput.py [PROGRAM] [ROUNDS] [SECONDS] [REQUESTS A SECOND]. Needs nginx, wrk and PostgreSQL, and two processors.
@@ -102,8 +103,9 @@ def measure(gateways, each, tokens):
     return requests / (used_ns / 1e9)
 
 
-def saturate(gateways, tokens):
-    """The same of as many requests as go over 48 connections. All gateways share one processor, and the load has another."""
+def saturate(gateways, tokens, connections):
+    """The same of as many requests as go over so many connections to each. All gateways share one processor, and the load has
+    another."""
     for gateway in gateways:
         must("taskset", "-a", "-c", "-p", "0", gateway.process.pid)
     with open(tokens) as file, open(f"{tokens}.lua", "w") as script:
@@ -111,7 +113,7 @@ def saturate(gateways, tokens):
     before = [gateway.processor_ns() for gateway in gateways]
     loads = []
     for gateway in gateways:
-        words = ["taskset", "-c", "1", "wrk", "-t", "1", "-c", 48 // len(gateways), "-d", SECONDS, "-s", f"{tokens}.lua", f"http://127.0.0.1:{gateway.port}/"]
+        words = ["taskset", "-c", "1", "wrk", "-t", "1", "-c", connections, "-d", SECONDS, "-s", f"{tokens}.lua", f"http://127.0.0.1:{gateway.port}/"]
         loads.append(subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True))
     told = [load.communicate()[0] for load in loads]
     used_ns = sum(gateway.processor_ns() for gateway in gateways) - sum(before)
@@ -148,11 +150,12 @@ def main():
         setups = {
             f"one on SQLite, {RATE} a second": ([one], RATE),
             f"one on SQLite, {third} a second": ([one], third),
-            "one on SQLite, as many as go": ([one], None),
+            "one on SQLite, as many as go over 48 connections": ([one], None, 48),
             f"one on PostgreSQL, {third} a second": (three[:1], third),
-            "one on PostgreSQL, as many as go": (three[:1], None),
+            "one on PostgreSQL, as many as go over 48 connections": (three[:1], None, 48),
             f"three on PostgreSQL, {third} a second each": (three, third),
-            "three on PostgreSQL, as many as go": (three, None),
+            "three on PostgreSQL, as many as go over 48 connections to each": (three, None, 48),
+            "three on PostgreSQL, as many as go over 16 connections to each": (three, None, 16),
         }
         if shutil.which("redis-server") and "limits_store" in must(PROGRAM, "schema"):
             redis = free_port()
@@ -165,7 +168,7 @@ def main():
                 gateways += limited
                 setups[f"three on PostgreSQL, {third} a second each, scope = {scope}"] = (limited, third)
         files = {}
-        for name, (some, _) in setups.items():
+        for name, (some, *_) in setups.items():
             files[name] = f"{work}/tokens-{len(files)}"
             with open(files[name], "w") as file:
                 file.write(some[0].token())
@@ -174,8 +177,8 @@ def main():
             print(f"{name}: {idle(some):.1f} thousandths of a processor while idle", flush=True)
         seen = {name: [] for name in setups}
         for number in range(ROUNDS):
-            for name, (some, each) in setups.items():
-                seen[name].append(measure(some, each, files[name]) if each else saturate(some, files[name]))
+            for name, (some, each, *connections) in setups.items():
+                seen[name].append(measure(some, each, files[name]) if each else saturate(some, files[name], *connections))
                 print(f"round {number + 1}: {name}: {seen[name][-1]:,.0f} requests for each processor second", flush=True)
         for name, values in seen.items():
             print(f"{name}: median {statistics.median(values):,.0f} requests for each processor second, {min(values):,.0f} to {max(values):,.0f}")

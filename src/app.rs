@@ -3,6 +3,7 @@
 mod bound;
 mod error;
 mod outward;
+mod scheduling;
 mod stalls;
 mod threads;
 
@@ -124,6 +125,7 @@ impl Gateway {
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("control")
+            .on_thread_start(scheduling::give_way)
             .enable_all()
             .build()
             .map_err(StartError::System)?;

@@ -11,3 +11,4 @@ pub mod incoming;
 pub mod lines;
 pub mod outgoing;
 pub mod problem;
+pub mod read_size;

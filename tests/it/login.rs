@@ -228,6 +228,29 @@ fn of_a_hundred_guesses_at_once_five_are_tried() {
     assert_eq!(statuses, [vec![401; 5], vec![429; 95]].concat());
 }
 
+/// The policy of the class for batch work, as the kernel tells it.
+#[cfg(target_os = "linux")]
+const SCHED_BATCH: &str = "3";
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_control_plane_takes_no_processor_from_requests() {
+    let upstream = Upstream::echo();
+    let _gateway = locking(&upstream, 5).start();
+    // What stands behind the name of each thread: of these fields the 39th is its policy (proc(5), field 41).
+    let stats = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
+        let text = std::fs::read_to_string(task.unwrap().path().join("stat")).ok()?;
+        let (name, fields) = text.split_once('(')?.1.rsplit_once(") ")?;
+        Some((name.to_owned(), fields.split(' ').nth(38)?.to_owned()))
+    });
+    let stats: Vec<_> = stats.collect();
+    let of = |name: &str| stats.iter().filter(|(own, _)| own.starts_with(name)).collect::<Vec<_>>();
+    assert!(of("control").len() >= 2);
+    assert!(of("control").iter().all(|(_, policy)| policy == SCHED_BATCH), "{stats:?}");
+    assert!(!of("worker-").is_empty());
+    assert!(of("worker-").iter().all(|(_, policy)| policy != SCHED_BATCH), "{stats:?}");
+}
+
 #[test]
 fn a_hundred_right_logins_at_once_pass() {
     let upstream = Upstream::echo();

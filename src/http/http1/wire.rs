@@ -1,32 +1,26 @@
 //! A client's connection: what was read and what is to be written.
 
 use std::cell::RefCell;
-use std::future::Future as _;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Request;
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::Scratch;
 use super::body::Http1ReadError;
 use super::head::{self, Asked, HeadLimits, Taken, Unread};
 use super::outbox::{Interim, Outbox};
 use crate::http::chunks::{Chunks, Piece};
+use crate::http::read_size::ReadSize;
 use crate::net::deadline::{Overdue, Phase, Progress};
 use crate::net::transport::Transport;
 
 /// Bytes of a head that are read at once, at most.
 const HEAD_READ_BYTES: usize = 16 * 1024;
-
-/// Bytes of a body that are read at once, to begin with.
-const MIN_READ_BYTES: usize = 8 * 1024;
-
-/// Bytes of a body that are read at once, at most, and so how far it is read ahead of the upstream.
-const MAX_READ_BYTES: usize = 64 * 1024;
 
 /// Bytes of a body that nobody wants which are read so that the connection can go on, at most; those of one read more.
 const MAX_SKIPPED_BYTES: usize = 64 * 1024;
@@ -71,7 +65,7 @@ pub struct Wire {
     scratch: Scratch,
     /// What was read and belongs to nobody yet.
     read: BytesMut,
-    read_bytes: usize,
+    read_size: ReadSize,
     /// How much of a head was looked at already.
     searched: usize,
     /// What is left of the body of the request at hand.
@@ -92,7 +86,7 @@ impl Wire {
             progress,
             scratch,
             read: BytesMut::new(),
-            read_bytes: MIN_READ_BYTES,
+            read_size: ReadSize::default(),
             searched: 0,
             left: Left::Nothing,
             number: 0,
@@ -250,16 +244,9 @@ impl Wire {
 
     /// Reads once. How much at once goes by how much came the last time.
     fn poll_fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.read.reserve(self.read_bytes);
-        let before = self.read.len();
-        let Poll::Ready(bytes) = pin!(self.transport.read_buf(&mut self.read)).poll(cx)? else {
+        let Poll::Ready(bytes) = self.read_size.poll_read(cx, &mut self.transport, &mut self.read)? else {
             return self.poll_reply(cx);
         };
-        if before + bytes >= self.read_bytes {
-            self.read_bytes = (self.read_bytes * 2).min(MAX_READ_BYTES);
-        } else if bytes < self.read_bytes / 4 {
-            self.read_bytes = (self.read_bytes / 2).max(MIN_READ_BYTES);
-        }
         Poll::Ready(Ok(bytes))
     }
 

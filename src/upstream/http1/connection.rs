@@ -1,26 +1,20 @@
 //! A connection that carries one request after the other.
 
-use std::future::Future as _;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request};
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::head::{self, Head};
 use super::{Answered, Framing, Http1Error, Piece, Upload};
 use crate::http::body::RequestBody;
+use crate::http::read_size::ReadSize;
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Wire;
 use crate::upstream::shared::Place;
-
-/// Bytes that a connection reads at once, to begin with.
-const MIN_READ_BYTES: usize = 8 * 1024;
-
-/// Bytes that a connection reads at once, at most, and so how far it reads ahead of the client.
-const MAX_READ_BYTES: usize = 64 * 1024;
 
 /// Informational answers before an answer, at most.
 const MAX_INTERIM_ANSWERS: u32 = 100;
@@ -30,7 +24,7 @@ pub(in super::super) struct Connection {
     wire: Wire,
     /// What was read and belongs to nobody yet.
     read: BytesMut,
-    read_bytes: usize,
+    read_size: ReadSize,
     /// How much of a head was looked at already.
     searched: usize,
     /// For the head of the next request.
@@ -44,7 +38,7 @@ impl Connection {
         Self {
             wire,
             read: BytesMut::new(),
-            read_bytes: MIN_READ_BYTES,
+            read_size: ReadSize::default(),
             searched: 0,
             buffer: Vec::new(),
             interim_answers: 0,
@@ -171,23 +165,13 @@ impl Connection {
 
     /// Reads once. How much at once goes by how much came the last time.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Http1Error>> {
-        self.read.reserve(self.read_bytes);
-        let before = self.read.len();
-        let wire = &mut self.wire;
-        let bytes = match pin!(wire.read_buf(&mut self.read)).poll(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(bytes)) => bytes,
+        self.read_size.poll_read(cx, &mut self.wire, &mut self.read).map_err(|error| {
             // Some targets end so, and what they sent before is gone with it.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Poll::Ready(Err(Http1Error::Closed));
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                Http1Error::Closed
+            } else {
+                Http1Error::Io(error)
             }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(Http1Error::Io(error))),
-        };
-        if before + bytes >= self.read_bytes {
-            self.read_bytes = (self.read_bytes * 2).min(MAX_READ_BYTES);
-        } else if bytes < self.read_bytes / 4 {
-            self.read_bytes = (self.read_bytes / 2).max(MIN_READ_BYTES);
-        }
-        Poll::Ready(Ok(bytes))
+        })
     }
 }
