@@ -1,4 +1,4 @@
-.PHONY: test lint bench faults demo identity-load fuzz
+.PHONY: test lint bench scale faults demo identity-load fuzz
 
 # Exactly what CI runs.
 test:
@@ -8,10 +8,15 @@ test:
 lint:
 	@scripts/lint.sh
 
-# The unit tests of speed-sensitive parts are part of "test"; docs/performance.md says how to measure the whole.
+# Beside HAProxy, Envoy and nginx: ten minutes. BENCH has what scripts/bench.py is told, such as BENCH="hs256 --rounds 5".
 bench:
 	cargo build --release
-	@scripts/bench.sh
+	@python3 scripts/bench.py $(BENCH)
+
+# How it scales, into docs/plots: about twenty minutes. SCALE has what scripts/scale.py is told, such as SCALE="tokens routes".
+scale:
+	cargo build --release
+	@python3 scripts/scale.py $(SCALE)
 
 # Disks that fail, clocks that jump, upstreams that flap: docs/operations.md tells what has to happen.
 faults:
