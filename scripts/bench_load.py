@@ -111,8 +111,11 @@ def threads_us(process, prefix):
     """The same for each thread whose name begins so."""
     used = {}
     for task in os.listdir(f"/proc/{process}/task"):
-        with open(f"/proc/{process}/task/{task}/comm") as name, open(f"/proc/{process}/task/{task}/schedstat") as told:
-            used[name.read().strip()] = int(told.read().split()[0]) / 1e3
+        try:
+            with open(f"/proc/{process}/task/{task}/comm") as name, open(f"/proc/{process}/task/{task}/schedstat") as told:
+                used[name.read().strip()] = int(told.read().split()[0]) / 1e3
+        except OSError:
+            continue
     return {name: us for name, us in used.items() if name.startswith(prefix)}
 
 

@@ -123,11 +123,11 @@ def peers(tollgate):
     envoy = "Envoy " + said(r"/(\d+\.\d+\.\d+)[/-]", envoy_program(), "--version")
     own = "Tollgate " + said(r"tollgate (\S+)", tollgate, "--version")
     return {
-        "relay": Peer("HAProxy as a blind TCP relay", "haproxy-relay.cfg", lambda file: ["haproxy", "-f", file], haproxy, verifies=False),
-        "nginx": Peer("nginx, without authentication", "nginx.conf", lambda file: ["nginx", "-e", "stderr", "-c", file], nginx, verifies=False),
-        "tollgate": Peer("Tollgate", "tollgate.toml", lambda file: [tollgate, "run", "--config", file], own),
-        "haproxy": Peer("HAProxy, `jwt_verify`", "haproxy.cfg", lambda file: ["haproxy", "-f", file], haproxy),
-        "envoy": Peer("Envoy, `jwt_authn` with its token cache", "envoy.yaml",
+        "relay": Peer(f"{haproxy} as a blind TCP relay", "haproxy-relay.cfg", lambda file: ["haproxy", "-f", file], haproxy, verifies=False),
+        "nginx": Peer(f"{nginx}, without authentication", "nginx.conf", lambda file: ["nginx", "-e", "stderr", "-c", file], nginx, verifies=False),
+        "tollgate": Peer("**Tollgate**", "tollgate.toml", lambda file: [tollgate, "run", "--config", file], own),
+        "haproxy": Peer(f"{haproxy}, `jwt_verify`", "haproxy.cfg", lambda file: ["haproxy", "-f", file], haproxy),
+        "envoy": Peer(f"{envoy}, `jwt_authn` with its token cache", "envoy.yaml",
                       lambda file: [envoy_program(), "--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "-c", file], envoy),
     }
 

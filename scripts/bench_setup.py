@@ -46,9 +46,9 @@ def packages(wanted):
 
 def descriptors(wanted):
     """Lets this script and what it starts have so many files open."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(most, wanted)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, wanted), max(most, wanted)))
     except (OSError, ValueError):
         sys.exit(f"{wanted} open files are needed, and {most} are allowed: run this as root, or raise the limit (ulimit -Hn)")
 
