@@ -90,7 +90,8 @@ def connections(place):
 
 def tokens(place):
     # Each in its turn, so that beyond what is remembered a token has always been forgotten when it comes again.
-    points = [{"algorithm": algorithm, "tokens": count} for algorithm in ("HS256", "ES256") for count in (1, 1000, 10_000, 16_000, 20_000, 50_000, 100_000)]
+    points = [{"algorithm": algorithm, "tokens": count} for algorithm in ("HS256", "ES256")
+              for count in (1, 1000, 10_000, 16_000, 20_000, 50_000, 100_000)]
     files = {(point["algorithm"], point["tokens"]): place.material.tokens(point["algorithm"], point["tokens"]) for point in points}
 
     def one(point):
@@ -156,7 +157,8 @@ def show(name, points):
         print("| connections | median | highest | trials in which one worker did 90 % or more |\n|---|---|---|---|")
         for point in points:
             shares = point["busiest"]
-            print(f"| {point['connections']} | {statistics.median(shares):.2f} | {max(shares):.2f} | {sum(share >= 0.9 for share in shares)} of {len(shares)} |")
+            alone = sum(share >= 0.9 for share in shares)
+            print(f"| {point['connections']} | {statistics.median(shares):.2f} | {max(shares):.2f} | {alone} of {len(shares)} |")
     else:
         print("| " + " | ".join(points[0]) + " |\n" + "|---" * len(points[0]) + "|")
         for point in points:

@@ -8,7 +8,8 @@ import matplotlib
 
 matplotlib.use("svg")
 # Text stays text, which is small and can be searched; names inside of the file are made with a fixed salt.
-matplotlib.rcParams.update({"font.sans-serif": ["DejaVu Sans", "Verdana"], "svg.fonttype": "none", "svg.hashsalt": "tollgate", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3,
+matplotlib.rcParams.update({"font.sans-serif": ["DejaVu Sans", "Verdana"], "svg.fonttype": "none",
+                            "svg.hashsalt": "tollgate", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3,
                             "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9, "lines.markersize": 4})
 
 from matplotlib import pyplot, ticker  # noqa: E402
@@ -50,10 +51,12 @@ def plain(axis):
 
 def connections(points):
     ends = [point["cpu_us"] for point in points if point["workers"] == 1]
-    figure, (cost, rate, wait) = panels(f"A request costs {ends[0]:.1f} µs of processor time with 16 connections and {ends[-1]:.1f} µs with 10,000",
+    figure, (cost, rate, wait) = panels(f"A request costs {ends[0]:.1f} µs of processor time with 16 connections "
+                                        f"and {ends[-1]:.1f} µs with 10,000",
                                         "processor time for a request (µs)", "requests a second", "99th percentile of times (ms)",
                                         x="connections")
-    for workers, colour, name in ((1, BLUE, "1 worker, alone on a processor"), (2, ORANGE, "2 workers, with load and upstream\non the same 2 processors")):
+    for workers, colour, name in ((1, BLUE, "1 worker, alone on a processor"),
+                                  (2, ORANGE, "2 workers, with load and upstream\non the same 2 processors")):
         some = [point for point in points if point["workers"] == workers]
         line(cost, some, "connections", "cpu_us", color=colour, label=name)
         line(rate, some, "connections", "per_second", color=colour)
@@ -85,8 +88,9 @@ def tokens(points):
 
 
 def routes(points):
-    figure, (cost, memory, start) = panels(f"With 10,000 routes a request costs {points[-1]['cpu_us']:.1f} µs of processor time, with 10 it costs {points[0]['cpu_us']:.1f} µs",
-                                    "processor time for a request (µs)", "resident memory (MiB)", "start of the gateway (ms)", x="routes, all in use")
+    figure, (cost, memory, start) = panels(f"With 10,000 routes a request costs {points[-1]['cpu_us']:.1f} µs of processor time, "
+                                           f"with 10 it costs {points[0]['cpu_us']:.1f} µs",
+                                           "processor time for a request (µs)", "resident memory (MiB)", "start of the gateway (ms)", x="routes, all in use")
     line(cost, points, "routes", "cpu_us", color=BLUE)
     line(memory, points, "routes", "resident_mib", color=BLUE)
     line(start, points, "routes", "start_ms", color=BLUE)
@@ -97,7 +101,8 @@ def routes(points):
 def bodies(points):
     large = [point for point in points if point["bytes"] >= 1 << 10]
     most = max(point["peak_mib"] for point in points)
-    figure, (cost, each, memory) = panels(f"Answers of any size leave memory below {most:.0f} MiB; a MiB costs {points[-1]['cpu_us_per_mib']:.0f} µs of processor time in the largest",
+    figure, (cost, each, memory) = panels(f"Whatever the size of answers, memory stays at {most:.0f} MiB; "
+                                          f"a MiB of the largest costs {points[-1]['cpu_us_per_mib']:.0f} µs of processor time",
                                           "processor time for a request (µs)", "processor time for a MiB (µs)", "peak of resident memory (MiB)",
                                           x="size of an answer (bytes), 64 connections")
     line(cost, [point for point in points if point["bytes"] <= 1 << 20], "bytes", "cpu_us", color=BLUE)
@@ -105,7 +110,8 @@ def bodies(points):
     line(memory, points, "bytes", "peak_mib", color=BLUE)
     sizes = {1: "1", 1 << 10: "1 Ki", 1 << 15: "32 Ki", 1 << 20: "1 Mi", 100 << 20: "100 Mi"}
     for axis in (cost, each, memory):
-        axis.set_xticks([size for size in sizes if axis is not each or size > 1], [name for size, name in sizes.items() if axis is not each or size > 1])
+        shown = [size for size in sizes if axis is not each or size > 1]
+        axis.set_xticks(shown, [sizes[size] for size in shown])
     plain(each)
     from_zero(cost, memory)
     return figure
