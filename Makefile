@@ -13,7 +13,7 @@ bench:
 	cargo build --release
 	@python3 scripts/bench.py $(BENCH)
 
-# How it scales, into docs/plots: about twenty minutes. SCALE has what scripts/scale.py is told, such as SCALE="tokens routes".
+# How it scales, into docs/plots: about twenty-five minutes. SCALE has what scripts/scale.py is told, such as SCALE="tokens routes".
 scale:
 	cargo build --release
 	@python3 scripts/scale.py $(SCALE)

@@ -22,7 +22,7 @@ BLUE, ORANGE, GREY = "#1f5fa8", "#d9730d", "#777777"
 def panels(title, *names, x):
     """Panels side by side under one sentence, each with the name of what it shows."""
     figure, axes = pyplot.subplots(1, len(names), figsize=(3.4 * len(names), 3.1), squeeze=False, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=10)
     for axis, name in zip(axes[0], names):
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -101,28 +101,29 @@ def routes(points):
 def bodies(points):
     large = [point for point in points if point["bytes"] >= 1 << 10]
     most = max(point["peak_mib"] for point in points)
-    figure, (cost, each, memory) = panels(f"Whatever the size of answers, memory stays at {most:.0f} MiB; "
+    figure, (cost, each, memory) = panels(f"Whatever the size of answers, memory stays below {most + 1:.0f} MiB; "
                                           f"a MiB of the largest costs {points[-1]['cpu_us_per_mib']:.0f} µs of processor time",
                                           "processor time for a request (µs)", "processor time for a MiB (µs)", "peak of resident memory (MiB)",
                                           x="size of an answer (bytes), 64 connections")
-    line(cost, [point for point in points if point["bytes"] <= 1 << 20], "bytes", "cpu_us", color=BLUE)
+    line(cost, points, "bytes", "cpu_us", color=BLUE)
     line(each, large, "bytes", "cpu_us_per_mib", color=BLUE)
     line(memory, points, "bytes", "peak_mib", color=BLUE)
     sizes = {1: "1", 1 << 10: "1 Ki", 1 << 15: "32 Ki", 1 << 20: "1 Mi", 100 << 20: "100 Mi"}
     for axis in (cost, each, memory):
         shown = [size for size in sizes if axis is not each or size > 1]
         axis.set_xticks(shown, [sizes[size] for size in shown])
+    plain(cost)
     plain(each)
-    from_zero(cost, memory)
+    from_zero(memory)
     return figure
 
 
 def balance(points):
-    few = points[0]
-    alone = sum(share >= 0.9 for share in few["busiest"])
+    most = max(max(point["busiest"]) for point in points) * 100
+    usual = max(statistics.median(point["busiest"]) for point in points) * 100
+    trials = len(points[0]["busiest"])
     figure, axes = pyplot.subplots(1, 2, figsize=(8.2, 3.3), layout="constrained")
-    figure.suptitle(f"Two connections are with one of two workers in {alone} of {len(few['busiest'])} trials; with 64 its share is "
-                    f"{statistics.median(points[-1]['busiest']) * 100:.0f} % in the median", fontsize=11)
+    figure.suptitle(f"Of 2 to 64 connections, the busier of two workers has {usual:.0f} % of the work in the median, {most:.0f} % at most", fontsize=10)
     names = [str(point["connections"]) for point in points]
     shares = [[share * 100 for share in point["busiest"]] for point in points]
     rates = [point["per_second"] for point in points]
@@ -130,7 +131,7 @@ def balance(points):
         axis.boxplot(values, whis=(0, 100), widths=0.5, medianprops={"color": ORANGE}, boxprops={"color": BLUE}, whiskerprops={"color": BLUE},
                      capprops={"color": BLUE})
         axis.set_xticks(range(1, len(names) + 1), names)
-        axis.set_xlabel(f"connections ({len(few['busiest'])} trials; box: half of them, whiskers: all)")
+        axis.set_xlabel(f"connections ({trials} trials; box: half of them, whiskers: all)")
         axis.set_ylabel(name)
     axes[0].set_ylim(48, 102)
     axes[1].set_ylim(bottom=0)
