@@ -103,7 +103,7 @@ def table(scene, results, compared):
     if scene.load == "idle":
         print("| | KiB for a connection | errors |\n|---|---|---|")
         for key, rounds in sorted(results.items(), key=lambda item: summed(item[1])["bytes"]):
-            print(f"| {compared[key].name} | {summed(rounds)['bytes'] / 1024:.1f} | {summed(rounds)['errors']} |")
+            print(f"| {compared[key].shown} | {summed(rounds)['bytes'] / 1024:.1f} | {summed(rounds)['errors']} |")
         return
     print("| | processor time, µs for a request | of all rounds | to the best peer that verifies | 50 %, ms | 99 %, ms | requests a second | errors |")
     print("|---|---|---|---|---|---|---|---|")
@@ -111,7 +111,7 @@ def table(scene, results, compared):
     for key, rounds in sorted(results.items(), key=lambda item: summed(item[1])["cpu_us"]):
         median, all_us = summed(rounds), [one["cpu_us"] for one in rounds]
         ratio = f"{median['cpu_us'] / best:.2f}" if best else ""
-        print(f"| {compared[key].name} | {number(median['cpu_us'])} | {number(min(all_us))} – {number(max(all_us))} | {ratio} "
+        print(f"| {compared[key].shown} | {number(median['cpu_us'])} | {number(min(all_us))} – {number(max(all_us))} | {ratio} "
               f"| {median['p50_us'] / 1e3:.2f} | {median['p99_us'] / 1e3:.2f} | {number(median['per_second'])} | {median['errors']} |")
 
 
@@ -132,7 +132,7 @@ def overview(results, compared):
     for key in ALL:
         if any(key in rounds for rounds in results.values()):
             peer = compared[key]
-            print(f"| {peer.name} | " + " | ".join(cell(rounds, key, peer.verifies) for rounds in results.values()) + " |")
+            print(f"| {peer.shown} | " + " | ".join(cell(rounds, key, peer.verifies) for rounds in results.values()) + " |")
 
 
 def measure_scene(name, material, upstream, compared, options):

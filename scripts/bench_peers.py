@@ -110,6 +110,8 @@ class Peer:
 
     def __init__(self, name, template, start, version, verifies=True):
         self.name, self.template, self.start, self.version, self.verifies = name, template, start, version, verifies
+        # As tables show it.
+        self.shown = f"**{name}**" if name == "Tollgate" else name
 
 
 def peers(tollgate):
@@ -125,7 +127,7 @@ def peers(tollgate):
     return {
         "relay": Peer(f"{haproxy} as a blind TCP relay", "haproxy-relay.cfg", lambda file: ["haproxy", "-f", file], haproxy, verifies=False),
         "nginx": Peer(f"{nginx}, without authentication", "nginx.conf", lambda file: ["nginx", "-e", "stderr", "-c", file], nginx, verifies=False),
-        "tollgate": Peer("**Tollgate**", "tollgate.toml", lambda file: [tollgate, "run", "--config", file], own),
+        "tollgate": Peer("Tollgate", "tollgate.toml", lambda file: [tollgate, "run", "--config", file], own),
         "haproxy": Peer(f"{haproxy}, `jwt_verify`", "haproxy.cfg", lambda file: ["haproxy", "-f", file], haproxy),
         "envoy": Peer(f"{envoy}, `jwt_authn` with its token cache", "envoy.yaml",
                       lambda file: [envoy_program(), "--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "-c", file], envoy),
