@@ -544,6 +544,28 @@ fn trouble_with_the_user_source_is_503() {
 }
 
 #[test]
+fn a_login_is_shed_without_a_look_at_it_when_too_many_wait() {
+    for failing in [None, Some(PeopleError::Unavailable), Some(PeopleError::Overloaded)] {
+        let rig = rig(failing);
+        for endpoint in Endpoint::ALL {
+            for method in [Method::POST, Method::GET] {
+                let shed = rig.routes.shed(endpoint, &method);
+                let is_login = endpoint == Endpoint::Login && method == Method::POST;
+                assert_eq!(shed.is_some(), is_login && failing == Some(PeopleError::Overloaded));
+                if let Some(answer) = shed {
+                    assert_eq!(
+                        (answer.status, answer.reason),
+                        (StatusCode::SERVICE_UNAVAILABLE, Some(Reason::Overloaded))
+                    );
+                    assert_eq!(answer.headers[RETRY_AFTER], "1");
+                }
+            }
+        }
+        assert!(rig.people.asked.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
 fn the_key_set_is_public_and_empty_of_secrets() {
     let rig = rig(None);
     for method in ["GET", "HEAD"] {

@@ -468,6 +468,32 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
+    async fn a_pool_says_that_it_refuses_exactly_when_it_does() {
+        for (max_queue, processors) in [(0, 1), (1, 1), (3, 2), (8, 1)] {
+            let pool = pool(1024, max_queue, processors);
+            let mut logins = Vec::new();
+            while !pool.refuses() {
+                assert_eq!(pool.queue().rejected, 0);
+                let (pool, (stay, stayed)) = (pool.clone(), tokio::sync::oneshot::channel::<()>());
+                let login = tokio::spawn(async move {
+                    let turn = pool.turn().await;
+                    let _left = stayed.await;
+                    turn.map(drop)
+                });
+                logins.push((stay, login));
+                settle().await;
+            }
+            assert_eq!(pool.queue().rejected, 1);
+            assert!(matches!(pool.turn().await, Err(HashError::Overloaded)));
+            for (stay, login) in logins {
+                drop(stay);
+                login.await.unwrap().unwrap();
+            }
+            assert!(!pool.refuses());
+        }
+    }
+
+    #[tokio::test]
     async fn as_many_have_a_turn_as_can_be_served_and_as_many_wait_as_may() {
         for (max_queue, processors, have) in [(0, 1, 1), (1, 1, 2), (3, 2, 3), (3, 64, 17)] {
             let pool = pool(1024, max_queue, processors);
