@@ -173,6 +173,18 @@ def peak_mib(pid):
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
+def check_scheduling(pid):
+    """Threads that work on logins interrupt none that serves requests."""
+    policies = {}
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/comm") as comm:
+            policies.setdefault(comm.read().strip().split("-")[0], set()).add(os.sched_getscheduler(int(task)))
+    check("the control plane gives way", policies.get("control") == {os.SCHED_BATCH})
+    check("the threads of the store give way", policies.get("sqlx") == {os.SCHED_BATCH})
+    check("hashes run when nobody else does", os.SCHED_IDLE in policies.get("hash", ()))
+    check("who serves requests does not give way", policies.get("worker") == {os.SCHED_OTHER})
+
+
 def p99(times):
     return times[int(len(times) * 0.99)]
 
@@ -241,6 +253,7 @@ def main():
             flood(listen, 1)
             rounds = [measured(gateway.pid, listen, token, count) for _ in range(FLOODS)]
             check("the gateway still runs", gateway.poll() is None)
+            check_scheduling(gateway.pid)
         finally:
             gateway.terminate()
             beside.terminate()
