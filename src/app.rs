@@ -132,10 +132,8 @@ impl Gateway {
         let Origin { source, inherited, handover } = origin;
         let Bound { addresses, admin, redirect, workers, offered } = Bound::bind(&config, inherited)?;
         let https_port = addresses.first().map_or(443, SocketAddr::port);
-        // On its own threads, as those that the store starts are scheduled as they are.
-        let assembling = control.spawn(assemble(config, clock, sink, https_port, firewall));
-        let assembled = control.block_on(assembling).map_err(|error| StartError::System(error.into()))?;
-        let snapshot = Arc::new(assembled?);
+        let assembling = assemble(config, clock, sink, https_port, firewall);
+        let snapshot = Arc::new(scheduling::giving_way(|| control.block_on(assembling))??);
         let (stopping, stop) = watch::channel(Stopping::No);
         let crowd = Crowd::new(snapshot.config.server.limits.max_connections_per_network);
         let (taken, _) = mpsc::unbounded_channel();

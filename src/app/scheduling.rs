@@ -1,5 +1,9 @@
 //! How the operating system schedules the threads beside the data plane.
 
+use std::io;
+
+use super::StartError;
+
 /// Lets the thread that asks take no processor from another one when it is woken: it waits until one is free, or until its
 /// turn comes. Its share stays the same. For the control plane, whose work for one request is not worth interrupting others
 /// for. On Linux that is the class for batch work (`SCHED_BATCH`), which belongs to a thread and needs no privilege.
@@ -17,6 +21,24 @@ pub(super) fn give_way() {
     if thread_priority::thread_schedule_policy().ok() != Some(batch) {
         tracing::debug!(?outcome, "the control plane interrupts requests when it is woken");
     }
+}
+
+/// Works on a thread that gives way, and so do the threads that are started meanwhile, such as those of the store: a thread
+/// is scheduled as the one that started it.
+///
+/// # Errors
+///
+/// [`StartError::System`] when there is no thread, or the work panicked.
+pub(super) fn giving_way<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, StartError> {
+    let outcome = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("opening".to_owned());
+        let working = thread.spawn_scoped(scope, || {
+            give_way();
+            work()
+        })?;
+        working.join().map_err(|_| io::Error::other("opening the gateway failed"))
+    });
+    outcome.map_err(StartError::System)
 }
 
 /// A nice value as the library has it, which sets one together with a class: 0 for 19, and up to 99 for less.
@@ -57,5 +79,12 @@ mod tests {
             assert_eq!(changed.join().unwrap(), (batch, lower));
         }
         assert_eq!((thread_schedule_policy().unwrap(), nice()), before);
+    }
+
+    #[test]
+    fn what_is_started_meanwhile_gives_way_too() {
+        let policy = giving_way(|| std::thread::spawn(|| thread_schedule_policy().unwrap()).join().unwrap());
+        assert_eq!(policy.unwrap(), ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch));
+        assert!(matches!(giving_way(|| panic!("on purpose")), Err::<(), _>(StartError::System(_))));
     }
 }
