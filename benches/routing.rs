@@ -33,8 +33,9 @@ fn compiled(text: &str) -> RouteTable {
     match config::parse(text, "gateway.toml", Path::new(""), &Environment::default()) {
         Ok(config) => RouteTable::new(&config),
         Err(failure) => {
+            // A benchmark that measures nothing must not look like one that is fast.
             eprintln!("{failure}");
-            RouteTable::default()
+            std::process::exit(1)
         }
     }
 }

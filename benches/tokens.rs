@@ -14,8 +14,18 @@ use tollgate::config::{self, Environment};
 use tollgate::keys::{KeyRing, new_key_file};
 use tollgate::tokens::{Expected, Issuer, Verifier};
 
+/// What a configuration has to have besides.
+const ROUTES: &str = "[upstreams.api]\ntargets = [\"http://127.0.0.1:9\"]\n\
+    [[routes]]\npath = \"/\"\nauth = \"required\"\nupstream = \"api\"\n";
+
 fn main() {
     divan::main();
+}
+
+/// Ends the program: a benchmark that measures nothing must not look like one that is fast.
+fn fail(error: &dyn std::fmt::Display) -> ! {
+    eprintln!("{error}");
+    std::process::exit(1)
 }
 
 /// A token as a login gives it, and who verifies it.
@@ -23,8 +33,8 @@ fn signed(algorithm: Algorithm) -> Result<(Verifier, String), Box<dyn std::error
     let file = std::env::temp_dir().join(format!("tollgate-bench-{}-{algorithm}", std::process::id()));
     std::fs::write(&file, new_key_file(algorithm)?)?;
     let place = if algorithm.name().starts_with("HS") { "secret_file" } else { "file" };
-    let text =
-        format!("[[tokens.keys]]\nalg = \"{algorithm}\"\n{place} = {:?}\n", file.display().to_string());
+    let key = format!("[[tokens.keys]]\nalg = \"{algorithm}\"\n{place} = {:?}\n", file.display().to_string());
+    let text = format!("{key}{ROUTES}");
     let clock = Clock::System;
     let loaded = config::parse(&text, "gateway.toml", Path::new(""), &Environment::default())
         .map_err(Box::<dyn std::error::Error>::from)
@@ -43,12 +53,8 @@ fn signed(algorithm: Algorithm) -> Result<(Verifier, String), Box<dyn std::error
 
 #[divan::bench(args = [Algorithm::HS256, Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256])]
 fn verify(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
-    match signed(algorithm) {
-        Ok((verifier, token)) => {
-            bencher.bench_local(|| verifier.verify(black_box(token.as_bytes()), Expected::Access).is_ok());
-        }
-        Err(error) => eprintln!("{error}"),
-    }
+    let (verifier, token) = signed(algorithm).unwrap_or_else(|error| fail(&error));
+    bencher.bench_local(|| verifier.verify(black_box(token.as_bytes()), Expected::Access).is_ok());
 }
 
 /// Texts as long as tokens, and different only where signatures are.
@@ -57,19 +63,19 @@ fn tokens(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{head}{number:043}")).collect()
 }
 
-fn filled(tokens: &[String]) -> Option<TokenCache<u64>> {
-    let mut cache = TokenCache::new(TOKEN_CACHE_ENTRIES).ok()?;
+fn filled(tokens: &[String]) -> TokenCache<u64> {
+    let mut cache = TokenCache::new(TOKEN_CACHE_ENTRIES).unwrap_or_else(|error| fail(&error));
     for (number, token) in (0..).zip(tokens) {
         cache.insert(token.as_bytes(), number);
     }
-    Some(cache)
+    cache
 }
 
 /// One token after the other, all of which are remembered.
 #[divan::bench(args = [1, 1_000, TOKEN_CACHE_ENTRIES])]
 fn find(bencher: Bencher<'_, '_>, count: usize) {
     let tokens = tokens(count);
-    let Some(mut cache) = filled(&tokens) else { return };
+    let mut cache = filled(&tokens);
     let mut turn = tokens.iter().cycle();
     bencher
         .bench_local(|| turn.next().is_some_and(|token| cache.find(black_box(token.as_bytes())).is_some()));
@@ -79,7 +85,7 @@ fn find(bencher: Bencher<'_, '_>, count: usize) {
 #[divan::bench]
 fn replace(bencher: Bencher<'_, '_>) {
     let tokens = tokens(4 * TOKEN_CACHE_ENTRIES);
-    let Some(mut cache) = filled(&tokens) else { return };
+    let mut cache = filled(&tokens);
     let mut turn = tokens.iter().cycle();
     bencher.bench_local(|| turn.next().map(|token| cache.insert(black_box(token.as_bytes()), 0)));
 }
@@ -89,7 +95,7 @@ fn replace(bencher: Bencher<'_, '_>) {
 fn replace_after_all_were_used(bencher: Bencher<'_, '_>) {
     let tokens = tokens(2 * TOKEN_CACHE_ENTRIES);
     let (known, new) = tokens.split_at(TOKEN_CACHE_ENTRIES);
-    let Some(cache) = filled(known).map(RefCell::new) else { return };
+    let cache = RefCell::new(filled(known));
     let mut count = 0;
     let next = || {
         for token in known.iter().chain(new.iter().take(count)) {

@@ -88,6 +88,8 @@ else
     step "clippy" cargo clippy --locked --all-targets -- -D warnings
 fi
 step "tests" cargo test --locked --no-fail-fast
+# Each benchmark once, so that none measures nothing.
+step "benchmarks" cargo test --locked --bench fields --bench routing --bench tokens
 # With the tests, because they ask for more features of some libraries, which would all be built anew without.
 step "build" cargo build --locked --bins --tests
 # Most of these wait more than they work, so two lanes of them take the time of one.
