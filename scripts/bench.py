@@ -11,7 +11,6 @@ is told whose it is, and that requests without a token, with an expired and with
 import argparse
 import json
 import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -190,9 +189,4 @@ def main():
 
 
 if __name__ == "__main__":
-    # An end by a signal ends the proxies too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        main()
-    except RuntimeError as error:
-        sys.exit(f"FAILED: {error}")
+    bench_setup.run_to_end(main)

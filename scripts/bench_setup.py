@@ -5,6 +5,7 @@ import importlib.util
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -57,6 +58,15 @@ def program(path):
     if not os.access(path, os.X_OK):
         sys.exit(f"there is no program {path}: build it with cargo build --release")
     return os.path.abspath(path)
+
+
+def run_to_end(main):
+    """Runs a measurement. What it has started ends with it, also when it is ended by a signal."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        main()
+    except RuntimeError as error:
+        sys.exit(f"FAILED: {error}")
 
 
 def machine():

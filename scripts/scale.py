@@ -11,7 +11,6 @@ nothing and draws the figures that are there."""
 import argparse
 import json
 import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -215,9 +214,4 @@ def main():
 
 
 if __name__ == "__main__":
-    # An end by a signal ends gateway and upstream too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        main()
-    except RuntimeError as error:
-        sys.exit(f"FAILED: {error}")
+    bench_setup.run_to_end(main)
