@@ -3,8 +3,8 @@
 requests are due each second, each at its time whatever comes of the others: with the same load for all gateways together, and with
 the same for each of them, because a thread that has less to do finds fewer requests each time that it is woken, and takes more time
 for each. Then as many requests as go, with all gateways on one processor and the load on another, and with as many connections to
-each or in all, for the same reason. All take turns; medians count. Where
-there is a Redis server, limits that are counted together are measured too.
+each or in all, for the same reason. All take turns; medians count. Where there is a Redis server, limits that are counted
+together are measured too.
 
 Usage: scripts/cluster_throughput.py [PROGRAM] [ROUNDS] [SECONDS] [REQUESTS A SECOND]. Needs nginx, wrk and PostgreSQL, and two processors.
 """

@@ -29,6 +29,14 @@ struct Thread {
     handed: mpsc::UnboundedSender<Arrived>,
 }
 
+impl Thread {
+    /// One without connections, and what others hand it.
+    fn new() -> (Self, mpsc::UnboundedReceiver<Arrived>) {
+        let (handed, arriving) = mpsc::unbounded_channel();
+        (Self { connections: AtomicUsize::new(0), handed }, arriving)
+    }
+}
+
 /// A connection that counts for a thread until it is dropped.
 pub(super) struct Seated {
     threads: Arc<Threads>,
@@ -45,12 +53,7 @@ pub struct Seat {
 
 /// The places of so many threads.
 pub fn seats(count: usize) -> Vec<Seat> {
-    let (threads, arriving): (Vec<_>, Vec<_>) = (0..count)
-        .map(|_| {
-            let (handed, arriving) = mpsc::unbounded_channel();
-            (Thread { connections: AtomicUsize::new(0), handed }, arriving)
-        })
-        .unzip();
+    let (threads, arriving): (Vec<_>, Vec<_>) = (0..count).map(|_| Thread::new()).unzip();
     let threads = Arc::new(Threads(threads));
     let seat = |(number, arriving)| Seat { threads: Arc::clone(&threads), number, arriving: Some(arriving) };
     arriving.into_iter().enumerate().map(seat).collect()
@@ -59,9 +62,8 @@ pub fn seats(count: usize) -> Vec<Seat> {
 impl Seat {
     /// That of the only thread there is.
     pub fn alone() -> Self {
-        let (handed, arriving) = mpsc::unbounded_channel();
-        let threads = Threads(vec![Thread { connections: AtomicUsize::new(0), handed }]);
-        Self { threads: Arc::new(threads), number: 0, arriving: Some(arriving) }
+        let (thread, arriving) = Thread::new();
+        Self { threads: Arc::new(Threads(vec![thread])), number: 0, arriving: Some(arriving) }
     }
 
     /// What other threads hand this one, for whoever asks first.
