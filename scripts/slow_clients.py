@@ -30,8 +30,6 @@ CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
 LARGE = 8 << 20
 # The gateway's limits, short enough that each slow client is ended several times in a run.
 LIMITS = 'header_timeout = "3s"\nbody_timeout = "4s"\nidle_timeout = "6s"\n'
-# The niceness of the slow clients.
-GIVING_WAY = 10
 # How long a slow client may live, in seconds: the longest limit is min_rate over 10 s, found at the end of a second window.
 # An answer that nobody reads has to come first, which takes the upstream a while, and its client looks once a second.
 LONGEST = 26
@@ -249,11 +247,16 @@ def in_child(work):
         os._exit(0)
 
 
-def hold(gateways, token, count, stop_reader, report):
-    """In a process of its own: `count` slow clients, until something is to be read from `stop_reader`. They give way to the
-    gateway and to the client that is measured: what they need themselves on the same processors is not the gateway's doing.
+def give_way():
+    """Takes only the time of processors that nobody else wants. Slow clients and their upstream stand for other machines: what
+    they need on this one, the gateway and the client that is measured do not wait for.
     """
-    os.nice(GIVING_WAY)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def hold(gateways, token, count, stop_reader, report):
+    """In a process of its own: `count` slow clients, until something is to be read from `stop_reader`."""
+    give_way()
 
     async def everybody():
         stop, lives, slow = asyncio.Event(), [], []
@@ -296,6 +299,8 @@ class Upstream:
         self.port = port
 
     def serve(self, _report):
+        give_way()
+
         async def one(reader, writer):
             try:
                 while head := await reader.readuntil(b"\r\n\r\n"):
