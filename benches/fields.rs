@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use divan::{Bencher, black_box};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
+use tollgate::base::field_list::FieldList;
 use tollgate::config::{self, Environment};
 use tollgate::identity::Firewall;
 use tollgate::net::peer::Trust;
@@ -59,7 +60,7 @@ enum Sent {
     Forged,
 }
 
-fn fields(sent: Sent) -> HeaderMap {
+fn fields(sent: Sent) -> FieldList {
     let fields = match sent {
         Sent::Few => FEW,
         Sent::Usual => USUAL,

@@ -1,15 +1,16 @@
 //! What routes answer that have no upstream: redirects and fixed responses. Who may not pass learns nothing of them.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use crate::authz::Permitted;
+use crate::base::field_list::FieldList;
 use crate::base::reason::Reason;
 use crate::config::{Action, Redirect, Respond};
 use crate::http::problem::Refusal;
 
 /// A status, fields and a body.
-type Fixed = (StatusCode, HeaderMap, Bytes);
+type Fixed = (StatusCode, FieldList, Bytes);
 
 /// The answer to a request that may pass; `None` when its route forwards it.
 ///
@@ -34,7 +35,7 @@ fn redirected(redirect: &Redirect, permitted: &Permitted<'_>) -> Result<Fixed, R
     let location = HeaderValue::try_from(redirect.location(path.path(), path.query()));
     let location =
         location.map_err(|_| Refusal::new(Reason::RequestMalformed, "The request target is not a path."))?;
-    Ok((redirect.status, HeaderMap::from_iter([(header::LOCATION, location)]), Bytes::new()))
+    Ok((redirect.status, FieldList::from_iter([(header::LOCATION, location)]), Bytes::new()))
 }
 
 fn responded(respond: &Respond, permitted: &Permitted<'_>) -> Result<Fixed, Refusal> {

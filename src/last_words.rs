@@ -26,7 +26,7 @@ pub fn answer(worker: &Worker, connection: &ClientConnection, why: Unread) -> Ve
         record.ended = Ended::Complete;
     });
     let mut answer = format!("HTTP/1.1 {}\r\n{X_REQUEST_ID}: {id}\r\n", refusal.status()).into_bytes();
-    for (name, value) in &headers {
+    for (name, value) in headers.iter() {
         answer.extend_from_slice(name.as_str().as_bytes());
         answer.extend_from_slice(b": ");
         answer.extend_from_slice(value.as_bytes());

@@ -6,11 +6,12 @@ use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
+use crate::base::field_list::FieldList;
 use crate::http::hop;
 use crate::http::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body;
 
 use crate::admission;
@@ -25,6 +26,7 @@ use crate::connection::{Call, Purpose, Source};
 use crate::endpoints::{Answer as TokenAnswer, Endpoint, TokenRequest};
 use crate::fixed;
 use crate::http::body::RequestBody;
+use crate::http::message::RequestHead;
 use crate::http::problem::{Dialect, Refusal};
 use crate::identity::{Origin, UpstreamRequest};
 use crate::limits::rates::{self, Told, Turn};
@@ -32,7 +34,7 @@ use crate::net::deadline::{BodyFault, Progress, in_time};
 use crate::net::peer::{Trust, client_of};
 use crate::net::tls::Session;
 use crate::request::{self, Exchange, IntakeError, Pieces};
-use crate::response::{Answer, ResponseBody};
+use crate::response::{Answer, ClientResponse};
 use crate::routing::AnswerRules;
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::{Ended, Record};
@@ -51,20 +53,21 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// waited for, so that the future need not hold it.
 pub fn serve(
     source: Source<'_>,
-    request: Request<Incoming>,
-) -> impl Future<Output = Response<ResponseBody>> + use<'_> {
+    head: RequestHead,
+    body: Incoming,
+) -> impl Future<Output = ClientResponse> + use<'_> {
     source.progress.begin();
     // Taken once: whatever is reloaded meanwhile, the request ends as it has begun.
     let generation = source.worker.generation();
-    let id = request_id(source, &request);
-    let record = generation.begin_account(source.connection, &request, &id);
-    let dialect = Dialect::of(request.headers());
+    let id = request_id(source, &head);
+    let record = generation.begin_account(source.connection, &head, &id);
+    let dialect = Dialect::of(&head.headers);
     // A redirect to HTTPS passes on what it was asked for, and so takes no path that only some routes do.
     let accepted = match source.connection.purpose {
         Purpose::Serve => generation.routes.accepted(),
         Purpose::Redirect => Oddities::NONE,
     };
-    let taken = request::intake_allowing(request, generation.server.limits.max_headers, accepted);
+    let taken = request::intake_allowing(head, body, generation.server.limits.max_headers, accepted);
     finish(source, generation, taken, dialect, id, record)
 }
 
@@ -75,7 +78,7 @@ async fn finish(
     dialect: Dialect,
     id: HeaderValue,
     mut record: Account,
-) -> Response<ResponseBody> {
+) -> ClientResponse {
     let call = source.call(&generation);
     let progress = call.progress;
     let (mut told, mut rules) = (Told::default(), AnswerRules::default());
@@ -84,7 +87,7 @@ async fn finish(
     let answer = match outcome {
         Ok(mut answer) => {
             if let Answer::Upstream(response, _) = &mut answer {
-                rules.change(response.headers_mut());
+                rules.change(&mut response.head.headers);
             }
             answer
         }
@@ -98,10 +101,10 @@ async fn finish(
     let timing = generation.tells_times().then(|| record.server_timing()).flatten();
     let mut response = answer.complete(id, progress, record);
     if let Some(timing) = timing {
-        response.headers_mut().append(SERVER_TIMING, timing);
+        response.head.headers.append(SERVER_TIMING, timing);
     }
-    told.write(response.headers_mut());
-    rules.tell(response.headers_mut());
+    told.write(&mut response.head.headers);
+    rules.tell(&mut response.head.headers);
     response
 }
 
@@ -219,7 +222,7 @@ async fn websocket(
     let failed = |error| call.worker.upstream_failed(upstream, error);
     match answered.map_err(failed)? {
         UpgradeAnswer::Answered(response) => {
-            offer.check_answer(response.status(), response.headers())?;
+            offer.check_answer(response.head.status, &response.head.headers)?;
             Ok(Answer::Upstream(Box::new(response), None))
         }
         UpgradeAnswer::Switched { mut head, io, read_ahead } => {
@@ -238,7 +241,7 @@ async fn websocket(
 }
 
 /// By what a request may be spread among targets: what the upstream gets, and who sent it.
-fn sender<'a>(call: Call<'_>, caller: &'a Caller, headers: &'a HeaderMap) -> Sender<'a> {
+fn sender<'a>(call: Call<'_>, caller: &'a Caller, headers: &'a FieldList) -> Sender<'a> {
     let client = client_of(&call.connection.peer, headers, &call.generation.server.trusted_proxies);
     Sender { user_id: caller.user_id(), client, headers }
 }
@@ -250,7 +253,7 @@ fn open_stream(
     caller: &Caller,
 ) -> Option<(Kind, Rc<OpenStream>)> {
     let token = caller.token()?;
-    let kind = Kind::of(response.headers());
+    let kind = Kind::of(&response.head.headers);
     (kind != Kind::Answer).then(|| (kind, call.worker.streams().open(token.clone(), call.progress)))
 }
 
@@ -272,7 +275,7 @@ fn redirect(https_port: u16, exchange: Exchange) -> Result<Answer, Refusal> {
     let location = HeaderValue::try_from(format!("https://{host}{port}{target}"));
     let location =
         location.map_err(|_| Refusal::new(Reason::RequestMalformed, "The request target is not a path."))?;
-    let headers = HeaderMap::from_iter([(header::LOCATION, location)]);
+    let headers = FieldList::from_iter([(header::LOCATION, location)]);
     Ok(Answer::Own(StatusCode::PERMANENT_REDIRECT, headers, Bytes::new()))
 }
 
@@ -363,9 +366,9 @@ fn refuse(
 }
 
 /// The id of a request: a trusted proxy's, or a new one.
-fn request_id(source: Source<'_>, request: &Request<Incoming>) -> HeaderValue {
+fn request_id(source: Source<'_>, head: &RequestHead) -> HeaderValue {
     if source.connection.peer.trust() == Trust::Trusted
-        && let Some(id) = request.headers().get(X_REQUEST_ID)
+        && let Some(id) = head.headers.get(X_REQUEST_ID)
         && (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
         && id.as_bytes().iter().all(u8::is_ascii_graphic)
     {

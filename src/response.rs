@@ -5,12 +5,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::base::field_list::FieldList;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
 use crate::http::grpc;
+use crate::http::message::ResponseHead;
 use crate::net::deadline::{Phase, Progress};
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::Ended;
@@ -21,9 +23,17 @@ use crate::upstream::{AnswerError, UpstreamBody, UpstreamResponse};
 /// An answer that has no connection and no account yet.
 pub enum Answer {
     /// One that the gateway made.
-    Own(StatusCode, HeaderMap, Bytes),
+    Own(StatusCode, FieldList, Bytes),
     /// One of an upstream.
     Upstream(Box<UpstreamResponse>, Option<(Kind, Rc<OpenStream>)>),
+}
+
+/// An answer that is to be written.
+pub struct ClientResponse {
+    /// Its head.
+    pub head: ResponseHead,
+    /// Its body.
+    pub body: ResponseBody,
 }
 
 /// The body of an answer. When it is dropped, the exchange is over and its account is closed.
@@ -48,11 +58,11 @@ impl Answer {
         request_id: HeaderValue,
         progress: &Rc<Progress>,
         mut account: Account,
-    ) -> Response<ResponseBody> {
+    ) -> ClientResponse {
         let (status, mut headers, source, stream) = match self {
             Self::Own(status, headers, body) => (status, headers, Source::Own(body), None),
             Self::Upstream(response, stream) => {
-                let (head, body) = response.into_parts();
+                let UpstreamResponse { head, body } = *response;
                 (head.status, head.headers, Source::Upstream(body), stream)
             }
         };
@@ -61,10 +71,8 @@ impl Answer {
         progress.enter(Phase::Answering);
         let whole = source.is_end();
         let progress = Rc::clone(progress);
-        let mut response = Response::new(ResponseBody { source, progress, account, whole, stream });
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        response
+        let body = ResponseBody { source, progress, account, whole, stream };
+        ClientResponse { head: ResponseHead { status, headers }, body }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-use http::{HeaderMap, header};
+use http::header;
 
 use crate::authn::{Authenticator, Standing, TokenLife};
+use crate::base::field_list::FieldList;
 use crate::http::grpc;
 use crate::net::deadline::Progress;
 use crate::telemetry::metrics::StreamKind;
@@ -33,7 +34,7 @@ impl Kind {
     }
 
     /// What an answer with these fields is.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &FieldList) -> Self {
         const EVENTS: &[u8] = b"text/event-stream";
         let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return Self::Answer };
         let begins = content_type.as_bytes().get(..EVENTS.len());
@@ -105,12 +106,12 @@ mod tests {
     #[test]
     fn events_and_grpc_are_streams() {
         let kind = |value: &'static str| {
-            Kind::of(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]))
+            Kind::of(&FieldList::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]))
         };
         assert_eq!(kind("text/event-stream"), Kind::Events);
         assert_eq!(kind("Text/Event-Stream; charset=utf-8"), Kind::Events);
         assert_eq!(kind("application/grpc+proto"), Kind::Grpc);
         assert_eq!(kind("application/json"), Kind::Answer);
-        assert_eq!(Kind::of(&HeaderMap::new()), Kind::Answer);
+        assert_eq!(Kind::of(&FieldList::new()), Kind::Answer);
     }
 }

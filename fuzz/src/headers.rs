@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
+use tollgate::base::field_list::FieldList;
 use tollgate::config::{self, Environment};
 use tollgate::http::hop;
 use tollgate::http::incoming::Incoming;
+use tollgate::http::message::RequestHead;
 use tollgate::identity::Firewall;
 use tollgate::net::peer::Trust;
 use tollgate::request::{BodyLength, intake};
@@ -66,16 +68,16 @@ pub(crate) fn run(data: &[u8]) {
     let version = if choice & 2 == 0 { Version::HTTP_11 } else { Version::HTTP_10 };
     let method = if choice & 4 == 0 { Method::POST } else { Method::GET };
     let mut headers = block(lines);
-    headers.append(FORGED, HeaderValue::from_static("admin"));
-    headers.append(HARMLESS, HeaderValue::from_static("1"));
+    headers.append(HeaderName::from_static(FORGED), HeaderValue::from_static("admin"));
+    headers.append(HeaderName::from_static(HARMLESS), HeaderValue::from_static("1"));
     check_clean(&headers, trust);
     check_response(headers.clone());
     check_intake(headers, method, version, trust);
 }
 
 /// Reads `name: value` line by line, without the lines that no parser would take.
-fn block(lines: &[u8]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn block(lines: &[u8]) -> FieldList {
+    let mut headers = FieldList::new();
     for line in lines.split(|byte| *byte == b'\n') {
         let mut halves = line.splitn(2, |byte| *byte == b':');
         let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
@@ -99,8 +101,8 @@ pub(crate) fn canonical(name: &HeaderName) -> String {
 }
 
 /// The names that `Connection` lists, read as boldly as can be.
-fn listed(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all("connection").iter();
+fn listed(headers: &FieldList) -> Vec<String> {
+    let values = headers.get_all("connection");
     let items = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     items.map(|item| String::from_utf8_lossy(item.trim_ascii()).to_ascii_lowercase()).collect()
 }
@@ -126,7 +128,7 @@ static FIREWALL: LazyLock<Firewall> = LazyLock::new(|| {
     Firewall::new(&config)
 });
 
-fn check_clean(before: &HeaderMap, trust: Trust) {
+fn check_clean(before: &FieldList, trust: Trust) {
     let firewall = &*FIREWALL;
     let mut after = before.clone();
     firewall.clean(&mut after, trust);
@@ -139,7 +141,7 @@ fn check_clean(before: &HeaderMap, trust: Trust) {
         let believed = trust == Trust::Trusted && FORWARDED.contains(&name.as_str());
         assert!(believed || !FORWARDED.contains(&alias.as_str()), "{name} gets through");
         // What stays is as it was.
-        assert!(after.get_all(name).iter().eq(before.get_all(name)), "{name} was changed");
+        assert!(after.get_all(name).eq(before.get_all(name)), "{name} was changed");
     }
     assert_eq!(after.contains_key(HARMLESS), !listed.contains(&HARMLESS.to_owned()));
     let mut twice = after.clone();
@@ -147,14 +149,14 @@ fn check_clean(before: &HeaderMap, trust: Trust) {
     assert_eq!(twice, after, "cleaning twice is cleaning once");
 }
 
-fn check_response(mut headers: HeaderMap) {
+fn check_response(mut headers: FieldList) {
     let listed = listed(&headers);
-    let lengths = headers.get_all("content-length").iter().count();
+    let lengths = headers.get_all("content-length").count();
     hop::remove_from_response(&mut headers);
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
         assert!(!headers.contains_key(name), "{name} belongs to the connection");
     }
-    assert_eq!(headers.get_all("content-length").iter().count(), lengths, "a length is no option");
+    assert_eq!(headers.get_all("content-length").count(), lengths, "a length is no option");
     // No field has the name of the option "close" (RFC 9110 section 9.6).
     for name in headers.keys().filter(|name| !["content-length", "close"].contains(&name.as_str())) {
         assert!(!listed.contains(&name.as_str().to_owned()), "{name} belongs to the connection");
@@ -162,15 +164,12 @@ fn check_response(mut headers: HeaderMap) {
 }
 
 /// What is taken in has one framing and one host.
-fn check_intake(headers: HeaderMap, method: Method, version: Version, trust: Trust) {
-    let all = |name: &str| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
+fn check_intake(headers: FieldList, method: Method, version: Version, trust: Trust) {
+    let all = |name: &str| headers.get_all(name).cloned().collect::<Vec<_>>();
     let (codings, lengths, hosts) = (all("transfer-encoding"), all("content-length"), all("host"));
-    let mut request = Request::new(Incoming::Empty);
-    *request.method_mut() = method;
-    *request.version_mut() = version;
-    *request.uri_mut() = "/".parse().unwrap();
-    *request.headers_mut() = headers;
-    let Ok(exchange) = intake(request, 100) else { return };
+    let uri = Uri::from_static("/");
+    let head = RequestHead { method, uri, version, headers, protocol: None };
+    let Ok(exchange) = intake(head, Incoming::Empty, 100) else { return };
     match exchange.length() {
         BodyLength::None => assert!(codings.is_empty() && lengths.is_empty()),
         BodyLength::Exactly(length) => {

@@ -6,11 +6,12 @@ use std::sync::{Arc, LazyLock};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderValue, header};
 use serde_json::{Map, Value};
 use tollgate::authn::credentials::{self, Credentials};
 use tollgate::base::bounds;
 use tollgate::base::clock::Clock;
+use tollgate::base::field_list::FieldList;
 use tollgate::config::{self, Environment};
 use tollgate::keys::KeyRing;
 use tollgate::tokens::{Claims, Expected, Verifier, json};
@@ -63,12 +64,12 @@ pub(crate) fn run(data: &[u8]) {
 
 /// Lines of `Authorization`.
 fn authorization(lines: &[u8]) {
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldList::new();
     let values = lines.split(|byte| *byte == b'\n');
     for value in values.filter_map(|value| HeaderValue::from_bytes(value).ok()) {
-        headers.append("authorization", value);
+        headers.append(header::AUTHORIZATION, value);
     }
-    let values: Vec<&[u8]> = headers.get_all("authorization").iter().map(HeaderValue::as_bytes).collect();
+    let values: Vec<&[u8]> = headers.get_all("authorization").map(HeaderValue::as_bytes).collect();
     let bears = |value: &[u8]| value.trim_ascii().to_ascii_lowercase().starts_with(b"bearer");
     match credentials::of(&headers) {
         Ok(Credentials::Bearer(token)) => {

@@ -1,6 +1,8 @@
 //! The `Authorization` header (RFC 6750 section 2.1, RFC 9110 section 11.6.2).
 
-use http::{HeaderMap, header};
+use http::header;
+
+use crate::base::field_list::FieldList;
 use memchr::memchr2;
 
 /// What a request shows of itself.
@@ -21,8 +23,8 @@ pub struct CredentialsMalformed;
 /// # Errors
 ///
 /// [`CredentialsMalformed`] when it could be told only by guessing which token counts.
-pub fn of(headers: &HeaderMap) -> Result<Credentials<'_>, CredentialsMalformed> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+pub fn of(headers: &FieldList) -> Result<Credentials<'_>, CredentialsMalformed> {
+    let mut values = headers.get_all(header::AUTHORIZATION);
     let Some(value) = values.next() else { return Ok(Credentials::None) };
     // Parsers differ in which of two headers counts.
     if values.next().is_some() {
@@ -50,7 +52,7 @@ mod tests {
     use super::*;
 
     fn read(values: &[&'static str]) -> Result<Option<String>, CredentialsMalformed> {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldList::new();
         for value in values {
             headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
         }

@@ -4,6 +4,7 @@ pub mod algorithm;
 pub mod bounds;
 pub mod claim;
 pub mod clock;
+pub mod field_list;
 pub mod fields;
 pub mod grounds;
 pub mod ids;

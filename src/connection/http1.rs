@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{Request, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use super::tunnel::{Opened, Slot};
 use super::{ClientConnection, Source, is_over};
@@ -15,6 +15,7 @@ use crate::http::http1::{
     switch,
 };
 use crate::http::incoming::Incoming;
+use crate::http::message::RequestHead;
 use crate::last_words;
 use crate::net::deadline::{Phase, Progress};
 use crate::net::transport::Transport;
@@ -80,8 +81,8 @@ impl Client {
     /// Serves requests until there are no more. A WebSocket is given back when one was opened.
     async fn serve(&self) -> Option<Box<Opened>> {
         loop {
-            let (request, asked, has_body) = match self.arrival().await {
-                Arrival::Request(request, asked, has_body) => (request, asked, has_body),
+            let (head, asked, has_body) = match self.arrival().await {
+                Arrival::Request(head, asked, has_body) => (head, asked, has_body),
                 Arrival::Unread(unread) => {
                     self.turn_away(unread);
                     Box::pin(self.leave()).await;
@@ -94,7 +95,7 @@ impl Client {
                 Arrival::Ended => return None,
             };
             // On the heap, and only as long as there is a request.
-            match Box::pin(self.exchange(request, asked, has_body)).await {
+            match Box::pin(self.exchange(head, asked, has_body)).await {
                 Next::Request => {}
                 Next::End => {
                     Box::pin(self.leave()).await;
@@ -119,8 +120,7 @@ impl Client {
     }
 
     /// Serves one request from its head to the end of its answer.
-    async fn exchange(&self, request: Request<()>, asked: Asked, has_body: bool) -> Next {
-        let (head, ()) = request.into_parts();
+    async fn exchange(&self, head: RequestHead, asked: Asked, has_body: bool) -> Next {
         let body = if has_body { Incoming::Http1(Http1Body::of(&self.wire)) } else { Incoming::Empty };
         let tunnel = Slot::default();
         let source = Source {
@@ -132,7 +132,7 @@ impl Client {
             tunnel: &tunnel,
         };
         let response = {
-            let mut serving = pin!(pipeline::serve(source, Request::from_parts(head, body)));
+            let mut serving = pin!(pipeline::serve(source, head, body));
             poll_fn(|cx| {
                 let served = serving.as_mut().poll(cx);
                 if served.is_pending()
@@ -146,15 +146,14 @@ impl Client {
         };
         let date = || self.worker.date();
         if let Some(mut opened) = tunnel.take() {
-            let (parts, _) = response.into_parts();
             opened.answered(StatusCode::SWITCHING_PROTOCOLS);
-            return match switch(&self.wire, &parts, date).await {
+            return match switch(&self.wire, &response.head, date).await {
                 Ok(()) => Next::Tunnel(opened),
                 Err(error) => broken(&error),
             };
         }
         let is_last = self.connection.is_ending(&self.worker);
-        match answer(&self.wire, asked, response, is_last, date).await {
+        match answer(&self.wire, asked, (response.head, response.body), is_last, date).await {
             Ok(Answered::Persistent) => Next::Request,
             Ok(Answered::Last) => Next::End,
             Err(error) => broken(&error),
@@ -215,8 +214,8 @@ fn interim_answers(waiting: Waiting) -> Interim {
     Interim::new(move |answer| {
         let mut waiting = waiting.borrow_mut();
         waiting.extend_from_slice(b"HTTP/1.1 ");
-        waiting.extend_from_slice(answer.status().to_string().as_bytes());
-        for (name, value) in answer.headers() {
+        waiting.extend_from_slice(answer.status.to_string().as_bytes());
+        for (name, value) in answer.headers.iter() {
             for piece in [b"\r\n", name.as_str().as_bytes(), b": ", value.as_bytes()] {
                 waiting.extend_from_slice(piece);
             }

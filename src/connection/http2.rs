@@ -19,12 +19,13 @@ use crate::base::bounds;
 use crate::config::Limits;
 use crate::http::hop;
 use crate::http::incoming::Incoming;
+use crate::http::message::{RequestHead, ResponseHead};
 use crate::http::outgoing;
 use crate::net::deadline::{Overdue, Phase, Progress, in_time};
 use crate::net::frames::{Gathering, WatchedFrames};
 use crate::net::transport::Transport;
 use crate::pipeline;
-use crate::response::ResponseBody;
+use crate::response::{ClientResponse, ResponseBody};
 use crate::upgrade::tunnel::Socket;
 use crate::upstream::Interim;
 use crate::worker::Worker;
@@ -80,7 +81,7 @@ struct Kit {
     /// Under watch already.
     progress: Rc<Progress>,
     /// Informational answers that were told and wait to be sent.
-    told: Rc<RefCell<Vec<Response<()>>>>,
+    told: Rc<RefCell<Vec<ResponseHead>>>,
     interim: Interim,
 }
 
@@ -194,10 +195,10 @@ impl Kit {
 async fn serve_stream(arrived: Arrived) -> Kit {
     let Arrived { worker, connection, kit, request, mut respond } = arrived;
     let progress = &kit.progress;
-    if request.headers().contains_key(header::EXPECT) {
+    let (head, stream) = RequestHead::split(request);
+    if head.headers.contains_key(header::EXPECT) {
         progress.await_continue();
     }
-    let (head, stream) = request.into_parts();
     let is_head = head.method == Method::HEAD;
     let mut body = Incoming::http2(stream, &head.headers);
     if (head.method == Method::GET || head.method == Method::HEAD) && !body.is_end_stream() {
@@ -212,7 +213,7 @@ async fn serve_stream(arrived: Arrived) -> Kit {
         tunnel: &tunnel,
     };
     let served = {
-        let mut serving = pin!(pipeline::serve(source, Request::from_parts(head, body)));
+        let mut serving = pin!(pipeline::serve(source, head, body));
         poll_fn(|cx| {
             progress.keep_waker(cx.waker());
             if respond.poll_reset(cx).is_ready() {
@@ -224,7 +225,7 @@ async fn serve_stream(arrived: Arrived) -> Kit {
             }
             for answer in kit.told.borrow_mut().drain(..) {
                 // A stream that is gone meanwhile is found by the next poll.
-                let _sent = respond.send_informational(answer);
+                let _sent = respond.send_informational(answer.into());
             }
             served.map(Some)
         })
@@ -248,19 +249,19 @@ async fn wait_for_end(body: &mut Incoming, progress: &Progress) {
 
 async fn answer(
     worker: &Worker,
-    response: Response<ResponseBody>,
+    response: ClientResponse,
     is_head: bool,
     opened: Option<Box<Opened>>,
     respond: &mut SendResponse<Bytes>,
     progress: &Rc<Progress>,
 ) {
-    let (mut head, body) = response.into_parts();
+    let ClientResponse { mut head, body } = response;
     // HTTP/2 has no fields of the connection (RFC 9113 section 8.2.2), which an answer of the gateway's own may have.
     hop::remove_from_response(&mut head.headers);
-    head.headers.entry(header::DATE).or_insert_with(|| worker.date());
+    head.headers.insert_if_absent(header::DATE, || worker.date());
     // HEAD is answered without a body (RFC 9110 section 9.3.2), which an answer of the gateway's own has.
     let is_whole = opened.is_none() && (is_head || body.is_end_stream());
-    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else { return };
+    let Ok(mut stream) = respond.send_response(head.into(), is_whole) else { return };
     match opened {
         Some(opened) => Box::pin(carry(*opened, &mut stream, worker, progress)).await,
         None if is_whole => {}

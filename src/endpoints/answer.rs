@@ -4,10 +4,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::PeopleError;
 use super::body::BodyFault;
+use crate::base::field_list::FieldList;
 use crate::base::reason::Reason;
 use crate::limits::Blocked;
 use crate::sessions::SessionError;
@@ -20,7 +21,7 @@ pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// `Content-Type`, `Cache-Control`, and by status `WWW-Authenticate`, `Allow`, `Retry-After`.
-    pub headers: HeaderMap,
+    pub headers: FieldList,
     /// The body.
     pub body: Body,
     /// Why the request was refused.
@@ -40,7 +41,7 @@ pub enum Body {
 
 impl Answer {
     /// Status, header fields and body as they are sent. A refusal names the request.
-    pub fn render(self, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+    pub fn render(self, request_id: &str) -> (StatusCode, FieldList, Bytes) {
         let body = match self.body {
             Body::Json(members) => Bytes::from(members.with("request_id", request_id).to_string()),
             Body::Raw(bytes) => bytes,
@@ -208,8 +209,8 @@ fn raw(status: StatusCode, members: &Members, reason: Option<Reason>) -> Answer 
     Answer { status, headers: headers(), body, reason, user: None }
 }
 
-fn headers() -> HeaderMap {
-    HeaderMap::from_iter([
+fn headers() -> FieldList {
+    FieldList::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ])

@@ -4,13 +4,14 @@ use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::base::algorithm::Algorithm;
 use crate::base::clock::Clock;
+use crate::base::field_list::FieldList;
 use crate::base::reason::Reason;
 use crate::base::user::User;
 use crate::keys::tests::{secret_key, settings};
@@ -111,7 +112,7 @@ fn rig(failing: Option<PeopleError>) -> Rig {
 
 struct Seen {
     status: u16,
-    headers: HeaderMap,
+    headers: FieldList,
     text: String,
     body: Value,
     reason: Option<Reason>,

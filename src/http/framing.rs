@@ -1,8 +1,9 @@
 //! How long a request's body is, said once and plainly (RFC 9112 section 6).
 
-use http::{HeaderMap, Version, header};
+use http::{Version, header};
 
 use super::lines::Malformed;
+use crate::base::field_list::FieldList;
 
 /// The length of a request's body, as its head declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +21,9 @@ pub enum BodyLength {
 /// # Errors
 ///
 /// [`Malformed`] for everything but one plain `Content-Length` or one `chunked`.
-pub fn declared(headers: &HeaderMap, version: Version) -> Result<BodyLength, Malformed> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+pub fn declared(headers: &FieldList, version: Version) -> Result<BodyLength, Malformed> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH);
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(BodyLength::None),
         (None, Some(length)) => {
@@ -46,7 +47,7 @@ pub fn declared(headers: &HeaderMap, version: Version) -> Result<BodyLength, Mal
 
 /// Whether any field is there that frames a body. Most requests have none; going through the names costs less than looking
 /// up two that are not there.
-pub fn is_declared(headers: &HeaderMap) -> bool {
+pub fn is_declared(headers: &FieldList) -> bool {
     headers.keys().any(|name| name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH)
 }
 
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     fn length(fields: &[(HeaderName, &[u8])], version: Version) -> Result<BodyLength, Malformed> {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldList::new();
         for (name, value) in fields {
             headers.append(name, HeaderValue::from_bytes(value).unwrap());
         }

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use crate::base::field_list::FieldList;
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -28,7 +30,7 @@ pub fn is_grpc(content_type: &HeaderValue) -> bool {
 }
 
 /// The fields of an answer that consists of nothing else.
-pub(super) fn trailers_only(status: StatusCode, message: &str) -> HeaderMap {
+pub(super) fn trailers_only(status: StatusCode, message: &str) -> FieldList {
     let mut fields = status_fields(grpc_status(status), message);
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     fields
@@ -36,11 +38,11 @@ pub(super) fn trailers_only(status: StatusCode, message: &str) -> HeaderMap {
 
 /// The trailers of a stream that ends because its token does.
 pub fn unauthenticated(message: &str) -> HeaderMap {
-    status_fields(Status::Unauthenticated, message)
+    status_fields(Status::Unauthenticated, message).into()
 }
 
-fn status_fields(status: Status, message: &str) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(4);
+fn status_fields(status: Status, message: &str) -> FieldList {
+    let mut fields = FieldList::with_capacity(4);
     fields.insert(GRPC_STATUS, HeaderValue::from(status as u16));
     if let Ok(message) = HeaderValue::from_str(&percent_encoded(message)) {
         fields.insert(GRPC_MESSAGE, message);

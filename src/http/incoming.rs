@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::http1::{Http1Body, Http1ReadError};
+use crate::base::field_list::FieldList;
 
 /// A body that is being received: of a client's request, or of an upstream's answer.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl std::error::Error for ReadError {
 
 impl Incoming {
     /// The body on a stream of HTTP/2. `headers` are those of its message, which may declare a length.
-    pub fn http2(stream: h2::RecvStream, headers: &HeaderMap) -> Self {
+    pub fn http2(stream: h2::RecvStream, headers: &FieldList) -> Self {
         let declared = headers.get(http::header::CONTENT_LENGTH);
         let left = declared.and_then(|value| value.to_str().ok()?.parse().ok());
         Self::Http2(Http2Incoming { stream, left, data_ended: false, first: Bytes::new() })

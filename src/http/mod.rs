@@ -9,6 +9,7 @@ pub mod hop;
 pub mod http1;
 pub mod incoming;
 pub mod lines;
+pub mod message;
 pub mod outgoing;
 pub mod problem;
 pub mod read_size;

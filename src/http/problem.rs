@@ -5,10 +5,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::grpc;
+use crate::base::field_list::FieldList;
 use crate::base::grounds::{Grounds, Verdict};
 use crate::base::proxy_error::ProxyError;
 use crate::base::reason::Reason;
@@ -27,7 +28,7 @@ pub enum Dialect {
 
 impl Dialect {
     /// The form for a request with these fields.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &FieldList) -> Self {
         match headers.get(header::CONTENT_TYPE) {
             Some(value) if grpc::is_grpc(value) => Self::Grpc,
             Some(_) | None => Self::Problem,
@@ -159,7 +160,7 @@ impl Refusal {
         dialect: Dialect,
         request_id: &str,
         realm: &str,
-    ) -> (StatusCode, HeaderMap, Bytes) {
+    ) -> (StatusCode, FieldList, Bytes) {
         match dialect {
             Dialect::Problem => {
                 let (headers, body) = self.render(request_id, realm);
@@ -175,9 +176,9 @@ impl Refusal {
     }
 
     /// The answer's header fields and body.
-    pub fn render(&self, request_id: &str, realm: &str) -> (HeaderMap, Bytes) {
+    pub fn render(&self, request_id: &str, realm: &str) -> (FieldList, Bytes) {
         let body = Bytes::from(Value::Object(self.members(request_id)).to_string());
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = FieldList::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if matches!(self.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)

@@ -4,8 +4,9 @@
 //! character, so `X-User_Id`, `X.User.Id` and `X--User-Id` may all become the identity header; here they all are it.
 //! The rule is stricter than it need be: a name that only resembles an owned one is removed as well.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
+use crate::base::field_list::FieldList;
 use crate::base::fields::{FORWARDED, OWNED};
 use crate::config::Config;
 use crate::http::hop;
@@ -76,30 +77,9 @@ impl Firewall {
     }
 
     /// Removes every field that the gateway owns, whatever its spelling, and all that `Connection` lists.
-    pub fn clean(&self, headers: &mut HeaderMap, trust: Trust) {
-        let mut doomed: [Option<HeaderName>; 16] = [const { None }; 16];
-        loop {
-            let mut slots = doomed.iter_mut();
-            let mut all_seen = true;
-            for name in headers.keys().filter(|name| self.removes(name, trust)) {
-                let Some(slot) = slots.next() else {
-                    all_seen = false;
-                    break;
-                };
-                *slot = Some(name.clone());
-            }
-            if doomed.iter().flatten().any(|name| *name == http::header::CONNECTION) {
-                for name in hop::connection_names(headers) {
-                    headers.remove(name);
-                }
-            }
-            for name in doomed.iter_mut().map_while(Option::take) {
-                headers.remove(name);
-            }
-            if all_seen {
-                return;
-            }
-        }
+    pub fn clean(&self, headers: &mut FieldList, trust: Trust) {
+        let listed = hop::connection_names(headers);
+        headers.retain(|name| !self.removes(name, trust) && !listed.contains(name));
     }
 
     /// Whether a client's field of this name is removed.
@@ -169,7 +149,7 @@ mod tests {
     }
 
     fn left(names: &[&str], trust: Trust) -> Vec<String> {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldList::new();
         for name in names {
             headers
                 .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("admin"));
@@ -239,11 +219,12 @@ mod tests {
 
     #[test]
     fn what_connection_lists_is_removed() {
-        let mut headers = HeaderMap::new();
-        headers.append("connection", HeaderValue::from_static("close, x-hop"));
-        headers.append("connection", HeaderValue::from_bytes(b"\xff, cookie").unwrap());
+        let mut headers = FieldList::new();
+        headers.append(HeaderName::from_static("connection"), HeaderValue::from_static("close, x-hop"));
+        headers
+            .append(HeaderName::from_static("connection"), HeaderValue::from_bytes(b"\xff, cookie").unwrap());
         for name in ["x-hop", "cookie", "accept"] {
-            headers.append(name, HeaderValue::from_static("1"));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
         Firewall::new(&plain()).clean(&mut headers, Trust::Untrusted);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);

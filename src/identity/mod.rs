@@ -8,7 +8,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use tokio::runtime::Handle;
 
 pub use self::firewall::{Fate, Firewall, owned_names};
@@ -17,6 +17,7 @@ pub use self::plan::Plans;
 use crate::authn::{Caller, Known};
 use crate::authz::Permitted;
 use crate::base::clock::Clock;
+use crate::base::field_list::FieldList;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::principal::Introduction;
 use crate::base::reason::Reason;
@@ -37,9 +38,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// How many fields the gateway usually adds at most.
-const ADDED_FIELDS: usize = 11;
-
 /// A request that an upstream may see: permitted, cleaned and signed with who sent it. Only [`Sealer::seal`] makes one.
 #[derive(Debug)]
 pub struct UpstreamRequest(Box<Pieces>);
@@ -52,7 +50,7 @@ impl UpstreamRequest {
     }
 
     /// The fields that the upstream gets.
-    pub fn headers(&self) -> &HeaderMap {
+    pub fn headers(&self) -> &FieldList {
         &self.0.headers
     }
 
@@ -175,7 +173,6 @@ impl Sealer {
         // One that did not pass is not passed on; where nobody is asked for one, the upstream may judge.
         let forwards = plan.forward_token && (is_known || route.auth == Auth::Public);
         let forwarded = if forwards { forwarded_token(headers) } else { None };
-        headers.reserve(ADDED_FIELDS);
         self.firewall.clean(headers, trust);
         headers.extend(trailers.map(|trailers| (header::TE, trailers)));
         set_origin(headers, &pieces.host, trust, origin);
@@ -251,16 +248,15 @@ impl Sealer {
 }
 
 /// The client's `Authorization`, for an upstream that is to see it: one alone, that is not meant for this connection only.
-fn forwarded_token(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+fn forwarded_token(headers: &FieldList) -> Option<HeaderValue> {
+    let mut values = headers.get_all(header::AUTHORIZATION);
     let (Some(token), None) = (values.next(), values.next()) else { return None };
-    let listed = headers.contains_key(header::CONNECTION)
-        && hop::connection_names(headers).contains(&header::AUTHORIZATION);
+    let listed = hop::connection_names(headers).contains(&header::AUTHORIZATION);
     (!listed).then(|| token.clone())
 }
 
 /// Says where the request came from. A trusted proxy has said it already; it only becomes one more hop.
-fn set_origin(headers: &mut HeaderMap, host: &Host, trust: Trust, origin: &Origin<'_>) {
+fn set_origin(headers: &mut FieldList, host: &Host, trust: Trust, origin: &Origin<'_>) {
     // A trusted proxy's id has become this one already, if it can be one.
     headers.insert(X_REQUEST_ID, origin.request_id.clone());
     match trust {
@@ -271,15 +267,15 @@ fn set_origin(headers: &mut HeaderMap, host: &Host, trust: Trust, origin: &Origi
         }
         Trust::Trusted => {
             headers.append(X_FORWARDED_FOR, origin.peer.text().clone());
-            headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(origin.scheme));
-            headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.value().clone());
+            headers.insert_if_absent(X_FORWARDED_PROTO, || HeaderValue::from_static(origin.scheme));
+            headers.insert_if_absent(X_FORWARDED_HOST, || host.value().clone());
         }
     }
 }
 
 /// Says where the request stands in its trace. What others have to say of it holds only for the client's own trace (W3C
 /// Trace Context section 3.4).
-fn set_trace(headers: &mut HeaderMap, told: &trace::Told) {
+fn set_trace(headers: &mut FieldList, told: &trace::Told) {
     headers.insert(TRACEPARENT, told.traceparent.clone());
     if !told.continues {
         headers.remove(TRACESTATE);

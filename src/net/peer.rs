@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
+use crate::base::field_list::FieldList;
 use crate::config::Network;
 
 /// The other side of a client connection.
@@ -59,12 +60,12 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The client of a request: the peer, or, when that is a trusted proxy, the right-most address in `X-Forwarded-For` that
 /// is none. What stands to the left of it was written by the client itself. Where every hop is trusted it is the first
 /// one; what is no address ends the search, and the last proxy that was found counts.
-pub fn client_of(peer: &Peer, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+pub fn client_of(peer: &Peer, headers: &FieldList, trusted: &[Network]) -> IpAddr {
     let mut client = peer.address();
     if peer.trust() == Trust::Untrusted {
         return client;
     }
-    let lines = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
+    let lines = headers.get_all(X_FORWARDED_FOR).rev();
     for hop in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
         let Some(address) = hop_address(hop) else { return client };
         client = address;
@@ -126,7 +127,7 @@ mod tests {
         let trusted = ["10.0.0.0", "fd00::"]
             .map(|address| Network { address: address.parse().unwrap(), prefix_bits: 8 });
         let peer = Peer::new(SocketAddr::new(peer.parse().unwrap(), 1), &trusted);
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldList::new();
         for line in lines {
             headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }

@@ -10,6 +10,7 @@ use crate::admission;
 use crate::authn::Caller;
 use crate::authz::{self, Verdict};
 use crate::http::incoming::Incoming;
+use crate::http::message::RequestHead;
 use crate::limits::rates::Told;
 use crate::net::peer::Peer;
 use crate::request;
@@ -44,7 +45,8 @@ impl Rehearsal {
     async fn steps(&self, client: SocketAddr, request: Request<Incoming>, walk: &mut Walk) -> Option<()> {
         let generation = self.worker.generation();
         let (most, accepted) = (generation.server.limits.max_headers, generation.routes.accepted());
-        let exchange = request::intake_allowing(request, most, accepted).ok()?;
+        let (head, body) = RequestHead::split(request);
+        let exchange = request::intake_allowing(head, body, most, accepted).ok()?;
         walk.path = Some(exchange.path().path().to_owned());
         if generation.token_routes.matches(exchange.path().path()).is_some() {
             return None;

@@ -1,9 +1,10 @@
 //! How long a body is, whichever version of HTTP carries it.
 
-use http::{HeaderMap, Version};
+use http::Version;
 use http_body::Body as _;
 
 use super::IntakeError;
+use crate::base::field_list::FieldList;
 pub use crate::http::framing::BodyLength;
 use crate::http::framing::{declared, is_declared};
 use crate::http::incoming::Incoming;
@@ -15,7 +16,7 @@ use crate::http::lines::Malformed;
 ///
 /// [`IntakeError::FramingAmbiguous`] for everything but one plain `Content-Length` or one `chunked`.
 pub(super) fn body_length(
-    headers: &HeaderMap,
+    headers: &FieldList,
     version: Version,
     body: &Incoming,
 ) -> Result<BodyLength, IntakeError> {

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Uri, Version, header};
+use http::{HeaderValue, Uri, Version, header};
 
 use super::IntakeError;
 use crate::base::bounds;
+use crate::base::field_list::FieldList;
 
 /// A checked host with an optional port: lower case, without a dot at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub struct Host {
 impl Host {
     /// Reads the one `Host` header and compares it with the authority of an absolute target. In HTTP/2 the authority may
     /// stand alone (RFC 9113 section 8.3.1).
-    pub(super) fn of(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<Self, IntakeError> {
-        let mut values = headers.get_all(header::HOST).iter();
+    pub(super) fn of(headers: &FieldList, uri: &Uri, version: Version) -> Result<Self, IntakeError> {
+        let mut values = headers.get_all(header::HOST);
         let Some(value) = values.next() else {
             return match uri.authority() {
                 Some(authority) if version == Version::HTTP_2 => Self::of_authority(authority, uri),
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     fn host(values: &[&[u8]], target: &str) -> Result<String, IntakeError> {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldList::new();
         for value in values {
             headers.append(header::HOST, HeaderValue::from_bytes(value).unwrap());
         }
@@ -225,7 +226,7 @@ mod tests {
             prop_assert_eq!(authority.port().map(|port| format!(":{port}")).unwrap_or_default(), rest);
             // HTTP/2 says the same with its authority alone.
             let uri: Uri = format!("http://{text}/x").parse().unwrap();
-            let alone = Host::of(&HeaderMap::new(), &uri, Version::HTTP_2);
+            let alone = Host::of(&FieldList::new(), &uri, Version::HTTP_2);
             prop_assert_eq!(alone, Ok(host));
         }
     }
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn in_http2_the_authority_may_stand_alone() {
         let host = |target: &str| {
-            Host::of(&HeaderMap::new(), &target.parse().unwrap(), Version::HTTP_2)
+            Host::of(&FieldList::new(), &target.parse().unwrap(), Version::HTTP_2)
                 .map(|host| host.value().to_str().unwrap().to_owned())
         };
         assert_eq!(host("https://GW.test:8443/x").unwrap(), "gw.test:8443");

@@ -1,17 +1,18 @@
 //! What HTTP/2 can carry and HTTP/1.1 cannot, or says otherwise (RFC 9113 sections 8.2 and 8.3). The HTTP/2 library has
 //! refused what is malformed as such; this is what it lets pass.
 
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderValue, Method, Uri, header};
 use http_body::Body as _;
 
 use super::IntakeError;
+use crate::base::field_list::FieldList;
 use crate::http::incoming::Incoming;
 
 /// Checks a request of HTTP/2, and puts its fields in the form that they have in HTTP/1.1.
 pub(super) fn check(
     method: &Method,
     uri: &Uri,
-    headers: &mut HeaderMap,
+    headers: &mut FieldList,
     body: &Incoming,
 ) -> Result<(), IntakeError> {
     // The library turns "?x" and "x" into paths; nobody else reads them so.
@@ -39,11 +40,11 @@ fn is_padded(value: &[u8]) -> bool {
 }
 
 /// Puts the cookies in one field again, which HTTP/2 allows to be sent in several (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) -> Result<(), IntakeError> {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+fn join_cookies(headers: &mut FieldList) -> Result<(), IntakeError> {
+    if headers.get_all(header::COOKIE).nth(1).is_none() {
         return Ok(());
     }
-    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).map(HeaderValue::as_bytes).collect();
     let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
         .map_err(|_| IntakeError::FieldMalformed("The cookies cannot be joined."))?;
     headers.insert(header::COOKIE, joined);
@@ -60,10 +61,10 @@ mod tests {
         method: &Method,
         target: &str,
         fields: &[(&'static str, &[u8])],
-    ) -> Result<HeaderMap, IntakeError> {
-        let mut headers = HeaderMap::new();
+    ) -> Result<FieldList, IntakeError> {
+        let mut headers = FieldList::new();
         for (name, value) in fields {
-            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
         }
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(http::uri::Scheme::HTTP);
@@ -96,7 +97,7 @@ mod tests {
     fn a_name_is_a_token() {
         let uri = Uri::from_static("/");
         for name in [&b"fo\"o"[..], b"\"", b"x-user\"id"] {
-            let mut headers = HeaderMap::new();
+            let mut headers = FieldList::new();
             // As the HTTP/2 library makes names.
             headers.insert(HeaderName::from_lowercase(name).unwrap(), HeaderValue::from_static("a"));
             let refused = check(&Method::GET, &uri, &mut headers, &Incoming::Empty);
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn cookies_become_one_field() {
         let headers = checked(&Method::GET, "/", &[("cookie", b"a=b"), ("cookie", b"c=d")]).unwrap();
-        let cookies: Vec<_> = headers.get_all("cookie").iter().collect();
+        let cookies: Vec<_> = headers.get_all("cookie").collect();
         assert_eq!(cookies, ["a=b; c=d"]);
     }
 }

@@ -9,10 +9,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU64;
 
+use crate::base::field_list::FieldList;
 use crate::http::incoming::Incoming;
+use crate::http::message::RequestHead;
 use bytes::Bytes;
-use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Version, header};
+use h2::ext::Protocol;
+use http::{HeaderValue, Method, Version, header};
 
 pub use self::framing::BodyLength;
 pub use self::host::Host;
@@ -44,7 +46,7 @@ impl Exchange {
     }
 
     /// The client's header fields.
-    pub fn headers(&self) -> &HeaderMap {
+    pub fn headers(&self) -> &FieldList {
         &self.0.headers
     }
 
@@ -71,7 +73,7 @@ pub struct Pieces {
     pub method: Method,
     pub host: Host,
     pub path: NormalPath,
-    pub headers: HeaderMap,
+    pub headers: FieldList,
     pub body: Incoming,
     pub length: BodyLength,
     /// What an opening of a WebSocket asks for. Then the method is GET.
@@ -149,8 +151,8 @@ impl std::error::Error for IntakeError {}
 /// # Errors
 ///
 /// An [`IntakeError`] that names what is wrong.
-pub fn intake(request: Request<Incoming>, max_headers: usize) -> Result<Exchange, IntakeError> {
-    intake_allowing(request, max_headers, Oddities::NONE)
+pub fn intake(head: RequestHead, body: Incoming, max_headers: usize) -> Result<Exchange, IntakeError> {
+    intake_allowing(head, body, max_headers, Oddities::NONE)
 }
 
 /// As [`intake`], but takes paths that some route may accept. Whoever reads the path of such a request has to look at what
@@ -160,18 +162,19 @@ pub fn intake(request: Request<Incoming>, max_headers: usize) -> Result<Exchange
 ///
 /// An [`IntakeError`] that names what is wrong.
 pub fn intake_allowing(
-    request: Request<Incoming>,
+    head: RequestHead,
+    body: Incoming,
     max_headers: usize,
     allowed: Oddities,
 ) -> Result<Exchange, IntakeError> {
-    let (Parts { mut method, uri, version, mut headers, extensions, .. }, body) = request.into_parts();
+    let RequestHead { mut method, uri, version, mut headers, protocol } = head;
     if headers.len() > max_headers {
         return Err(IntakeError::TooManyFields);
     }
     if version == Version::HTTP_2 {
         http2::check(&method, &uri, &mut headers, &body)?;
     }
-    let opening = opening(&mut method, version, &mut headers, &extensions)?;
+    let opening = opening(&mut method, version, &mut headers, protocol.as_ref())?;
     // CONNECT opens a tunnel and TRACE reflects headers; neither may reach a decision that is made for other methods.
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(IntakeError::MethodForbidden);
@@ -188,12 +191,10 @@ pub fn intake_allowing(
 fn opening(
     method: &mut Method,
     version: Version,
-    headers: &mut HeaderMap,
-    extensions: &Extensions,
+    headers: &mut FieldList,
+    protocol: Option<&Protocol>,
 ) -> Result<Option<Box<Offer>>, IntakeError> {
-    let protocol = (version == Version::HTTP_2 && *method == Method::CONNECT)
-        .then(|| extensions.get::<h2::ext::Protocol>())
-        .flatten();
+    let protocol = protocol.filter(|_| version == Version::HTTP_2 && *method == Method::CONNECT);
     let mut offer = match protocol {
         Some(protocol) => {
             *method = Method::GET;
@@ -216,12 +217,9 @@ fn opening(
     Ok(Some(offer))
 }
 
-fn check_expectation(headers: &HeaderMap) -> Result<(), IntakeError> {
-    if !headers.keys().any(|name| name == header::EXPECT) {
-        return Ok(());
-    }
+fn check_expectation(headers: &FieldList) -> Result<(), IntakeError> {
     let met = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if headers.get_all(header::EXPECT).iter().all(met) { Ok(()) } else { Err(IntakeError::ExpectationFailed) }
+    if headers.get_all(header::EXPECT).all(met) { Ok(()) } else { Err(IntakeError::ExpectationFailed) }
 }
 
 /// Whether a declared length is within a limit; `None` is no limit.

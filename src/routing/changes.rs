@@ -1,9 +1,8 @@
 //! What a route changes in the fields of requests and answers.
 
-use http::{HeaderMap, HeaderName};
-
 use super::Route;
 use super::cors::Grant;
+use crate::base::field_list::FieldList;
 use crate::base::fields;
 use crate::config::HeaderRules;
 
@@ -30,14 +29,10 @@ impl HeaderChanges {
     }
 
     /// Changes the fields of a request or an answer. None of them is one that the gateway owns.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    pub fn apply(&self, headers: &mut FieldList) {
         let Self { rules, aliases } = self;
         if !aliases.is_empty() {
-            let is_taken = |name: &&HeaderName| aliases.iter().any(|plain| fields::is_alias(name, plain));
-            let taken: Vec<HeaderName> = headers.keys().filter(is_taken).cloned().collect();
-            for name in taken {
-                headers.remove(name);
-            }
+            headers.retain(|name| !aliases.iter().any(|plain| fields::is_alias(name, plain)));
         }
         for name in &rules.remove {
             headers.remove(name);
@@ -60,20 +55,20 @@ pub struct AnswerRules<'a> {
 
 impl<'a> AnswerRules<'a> {
     /// Those of a route, for a request with these fields.
-    pub fn of(route: &'a Route, request: &HeaderMap) -> Self {
+    pub fn of(route: &'a Route, request: &FieldList) -> Self {
         let cors = route.cors.as_deref().map(|cors| Grant::of(cors, request));
         Self { changes: route.response_headers.as_deref(), cors }
     }
 
     /// Changes what an upstream or the route itself answers. Refusals stay as they are.
-    pub fn change(&self, headers: &mut HeaderMap) {
+    pub fn change(&self, headers: &mut FieldList) {
         if let Some(changes) = self.changes {
             changes.apply(headers);
         }
     }
 
     /// Tells browsers who may read an answer, whoever made it: scripts have to be able to read refusals too.
-    pub fn tell(&self, headers: &mut HeaderMap) {
+    pub fn tell(&self, headers: &mut FieldList) {
         if let Some(grant) = &self.cors {
             grant.write(headers);
         }

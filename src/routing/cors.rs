@@ -1,7 +1,8 @@
 //! What browsers are told about scripts of other origins (Fetch standard, section "CORS protocol").
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 
+use crate::base::field_list::FieldList;
 use crate::config::{Cors, Origins};
 
 /// The longest list of header names that is sent back as allowed, in bytes.
@@ -17,18 +18,14 @@ pub(super) struct Grant<'a> {
 
 impl<'a> Grant<'a> {
     /// What the sender of a request with these fields is granted.
-    pub(super) fn of(cors: &'a Cors, headers: &HeaderMap) -> Self {
+    pub(super) fn of(cors: &'a Cors, headers: &FieldList) -> Self {
         let origin = only(headers, &header::ORIGIN).filter(|origin| is_allowed(&cors.origins, origin));
         Self { cors, origin: origin.cloned() }
     }
 
     /// Writes the fields of an answer, in place of those of an upstream.
-    pub(super) fn write(&self, headers: &mut HeaderMap) {
-        let others: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
-        for name in others {
-            headers.remove(name);
-        }
+    pub(super) fn write(&self, headers: &mut FieldList) {
+        headers.retain(|name| !name.as_str().starts_with("access-control-"));
         if let Origins::Only(_) = self.cors.origins {
             add_vary(headers, "origin");
         }
@@ -40,7 +37,7 @@ impl<'a> Grant<'a> {
     }
 
     /// Writes who may read the answer; says whether the one who asked may.
-    fn write_origin(&self, headers: &mut HeaderMap) -> bool {
+    fn write_origin(&self, headers: &mut FieldList) -> bool {
         let value = match (&self.cors.origins, &self.origin) {
             (Origins::Any, _) => HeaderValue::from_static("*"),
             (Origins::Only(_), Some(origin)) => origin.clone(),
@@ -54,8 +51,8 @@ impl<'a> Grant<'a> {
     }
 
     /// The fields of the answer to a preflight. An origin that is not allowed gets none of them.
-    pub(super) fn preflight(&self, asked: &HeaderMap) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(8);
+    pub(super) fn preflight(&self, asked: &FieldList) -> FieldList {
+        let mut headers = FieldList::with_capacity(8);
         let varies = "origin, access-control-request-method, access-control-request-headers";
         headers.insert(header::VARY, HeaderValue::from_static(varies));
         if !self.write_origin(&mut headers) {
@@ -75,7 +72,7 @@ impl<'a> Grant<'a> {
 }
 
 /// The method that a preflight asks for; `None` for every other request.
-pub(super) fn asked_method(method: &Method, headers: &HeaderMap) -> Option<Method> {
+pub(super) fn asked_method(method: &Method, headers: &FieldList) -> Option<Method> {
     if *method != Method::OPTIONS {
         return None;
     }
@@ -86,8 +83,8 @@ pub(super) fn asked_method(method: &Method, headers: &HeaderMap) -> Option<Metho
 }
 
 /// The value of a field that is there exactly once.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
+fn only<'a>(headers: &'a FieldList, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (Some(value), None) => Some(value),
         (Some(_) | None, _) => None,
@@ -108,12 +105,12 @@ fn is_list_of_names(value: &HeaderValue) -> bool {
 }
 
 /// Notes that an answer depends on a field of its request (RFC 9110 section 12.5.5).
-fn add_vary(headers: &mut HeaderMap, name: &'static str) {
+fn add_vary(headers: &mut FieldList, name: &'static str) {
     let has = |value: &HeaderValue| {
         let mut names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         names.any(|other| other == b"*" || other.eq_ignore_ascii_case(name.as_bytes()))
     };
-    if !headers.get_all(header::VARY).iter().any(has) {
+    if !headers.get_all(header::VARY).any(has) {
         headers.append(header::VARY, HeaderValue::from_static(name));
     }
 }

@@ -17,12 +17,13 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 pub use self::changes::{AnswerRules, HeaderChanges};
 use self::cors::Grant;
 pub use self::policy::{AskedClaims, ClaimPlace, ClaimTerm, HeldClaims, MatchTerm, Policy, Terms};
 use self::trie::{Asked, Found, PathTrie};
+use crate::base::field_list::FieldList;
 use crate::base::path::{self, Oddities, PathFault};
 use crate::base::pattern::HostPattern;
 use crate::config::{Action, Auth, Config, Cors};
@@ -192,9 +193,9 @@ impl RouteTable {
     /// The route that a preflight asks for, and the fields of its answer. Every other request is nothing of the kind, nor is
     /// one for a route without `cors`. Which values the later request will have is not known, so routes with conditions on
     /// them are not found.
-    pub fn preflight(&self, exchange: &Exchange) -> Option<(&Route, HeaderMap)> {
+    pub fn preflight(&self, exchange: &Exchange) -> Option<(&Route, FieldList)> {
         let method = cors::asked_method(exchange.method(), exchange.headers())?;
-        let asked = Asked { method: &method, headers: &HeaderMap::new() };
+        let asked = Asked { method: &method, headers: &FieldList::new() };
         let route = self.route_of(exchange, asked).ok()?;
         let cors = route.cors.as_deref()?;
         let headers = exchange.headers();
@@ -216,7 +217,7 @@ impl RouteTable {
     ///
     /// [`RoutingError`] when there is none.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Route, RoutingError> {
-        self.find_with(host, path, method, &HeaderMap::new())
+        self.find_with(host, path, method, &FieldList::new())
     }
 
     /// The same for a request with these fields.
@@ -229,7 +230,7 @@ impl RouteTable {
         host: &str,
         path: &str,
         method: &Method,
-        headers: &HeaderMap,
+        headers: &FieldList,
     ) -> Result<&Route, RoutingError> {
         let index = self.position(host, path, Asked { method, headers })?;
         self.routes.get(index).ok_or(RoutingError::NotFound)

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::field_list::FieldList;
 use crate::base::path::{Oddity, normalise_allowing};
 use crate::base::pattern::{PathEnd, PathPattern, Segment};
 use crate::base::template::PathChange;
@@ -309,9 +310,9 @@ fn configured(routes: &[&str]) -> RouteTable {
 
 /// The number of the route, counted from 1, that a request with these fields takes.
 fn taken(table: &RouteTable, method: &str, path: &str, fields: &[(&'static str, &'static str)]) -> usize {
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldList::new();
     for (name, value) in fields {
-        headers.append(*name, http::HeaderValue::from_static(value));
+        headers.append(http::HeaderName::from_static(name), http::HeaderValue::from_static(value));
     }
     let route = table.find_with("h", path, &method.parse().unwrap(), &headers);
     route.map_or(0, |route| route.name.strip_prefix("route-").unwrap().parse().unwrap())
@@ -381,7 +382,7 @@ fn legacy() -> RouteTable {
 fn taken_by_odd(table: &RouteTable, path: &str) -> usize {
     let Ok((_, oddities)) = normalise_allowing(path, table.accepted()) else { return 0 };
     let Ok(path) = NormalPath::allowing(path.parse().unwrap(), table.accepted()) else { return 0 };
-    let asked = Asked { method: &Method::GET, headers: &HeaderMap::new() };
+    let asked = Asked { method: &Method::GET, headers: &FieldList::new() };
     let index = match oddities.fault() {
         None => table.position("h", path.path(), asked),
         Some(fault) => table.position_of_odd("h", &path, asked, fault),

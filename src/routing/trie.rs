@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, Method};
+use http::Method;
 
+use crate::base::field_list::FieldList;
 use crate::base::path;
 use crate::base::pattern::{PathEnd, PathPattern, Segment};
 use crate::config::Condition;
@@ -47,7 +48,7 @@ pub(super) enum Found {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
-    pub(super) headers: &'a HeaderMap,
+    pub(super) headers: &'a FieldList,
 }
 
 /// The best route on the way so far.
@@ -185,7 +186,7 @@ impl Choices {
         self.conditional.sort_by_key(|(conditions, _)| std::cmp::Reverse(Condition::rank(conditions)));
     }
 
-    fn pick(&self, headers: &HeaderMap) -> Option<usize> {
+    fn pick(&self, headers: &FieldList) -> Option<usize> {
         let fits = |conditions: &[Condition]| conditions.iter().all(|condition| is_met(condition, headers));
         let conditional = self.conditional.iter().find(|(conditions, _)| fits(conditions));
         conditional.map(|(_, index)| *index).or(self.plain)
@@ -193,8 +194,8 @@ impl Choices {
 }
 
 /// Whether a request has what a route asks for. A value that comes more than once is no exact one.
-fn is_met(condition: &Condition, headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(&condition.name).iter();
+fn is_met(condition: &Condition, headers: &FieldList) -> bool {
+    let mut values = headers.get_all(&condition.name);
     match (&condition.value, values.next(), values.next()) {
         (Some(wanted), Some(value), None) => wanted.as_bytes() == value.as_bytes(),
         (None, Some(_), _) => true,

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 
 use super::access::{Ended, Record};
 use super::metrics::meter::{Tally, Took};
 use super::metrics::{Meter, StreamKind};
 use super::trace::{Facts, Say, Span, Told, Tracer};
+use crate::base::field_list::FieldList;
 use crate::base::grounds::Grounds;
 use crate::base::reason::Reason;
 
@@ -53,7 +54,7 @@ impl Account {
     }
 
     /// Begins its part in a trace; says what the upstream is told of it.
-    pub fn trace(&mut self, tracer: &Rc<Tracer>, headers: &HeaderMap, say: Say, facts: Facts) -> Told {
+    pub fn trace(&mut self, tracer: &Rc<Tracer>, headers: &FieldList, say: Say, facts: Facts) -> Told {
         let (told, span) = tracer.begin(headers, say, facts);
         self.span = span;
         told

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 pub use self::why::NextBest;
 use crate::base::clock::{Clock, EARLIEST_UNIX_MS};
+use crate::base::field_list::FieldList;
 use crate::base::user::{User, UserField};
 use crate::config::{self, Config, LogFormat, TestCaller, TestRequest, UserSource};
 use crate::http::incoming::Incoming;
@@ -130,7 +131,8 @@ impl Trial {
         }
         // What cannot be built is refused by those who read its bytes.
         let asked = built.body(Incoming::Empty).ok();
-        let headers = asked.as_ref().map(|asked| asked.headers().clone()).unwrap_or_default();
+        let headers =
+            asked.as_ref().map(|asked| FieldList::from(asked.headers().clone())).unwrap_or_default();
         if let Some(asked) = asked {
             walk = self.rehearsal.walk(client, asked);
         }

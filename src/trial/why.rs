@@ -1,7 +1,8 @@
 //! Why a request takes its route and not another one: the same table of routes is asked without it.
 
-use http::{HeaderMap, Method};
+use http::Method;
 
+use crate::base::field_list::FieldList;
 use crate::base::pattern::{PathEnd, Segment};
 use crate::config::{Config, Route, TestRequest};
 use crate::rehearsal::Walk;
@@ -21,7 +22,7 @@ pub(super) fn next_best(
     config: &Config,
     walk: &Walk,
     request: &TestRequest,
-    headers: &HeaderMap,
+    headers: &FieldList,
 ) -> Option<NextBest> {
     let (path, taken) = (walk.path.as_deref()?, walk.route.as_deref()?);
     let mut others = config.clone();
@@ -34,7 +35,7 @@ pub(super) fn next_best(
     Some(NextBest { why: why(taken, other).to_owned(), route: name })
 }
 
-fn find(table: &RouteTable, host: &str, path: &str, method: &Method, _headers: &HeaderMap) -> Option<String> {
+fn find(table: &RouteTable, host: &str, path: &str, method: &Method, _headers: &FieldList) -> Option<String> {
     table.find(host, path, method).ok().map(|route| route.name.to_string())
 }
 

@@ -5,10 +5,11 @@ use std::fmt;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::handshake::{Carrier, Offer, remove_fields};
 use super::list;
+use crate::base::field_list::FieldList;
 use crate::base::reason::Reason;
 
 /// What every accept value is made with (RFC 6455 section 1.3).
@@ -85,7 +86,7 @@ impl Offer {
     ///
     /// An [`AnswerFault`] for a 101 that agrees to something else than was asked for. What comes after it on the
     /// upstream's connection goes to nobody.
-    pub fn check_answer(&self, status: StatusCode, headers: &HeaderMap) -> Result<Answer, AnswerFault> {
+    pub fn check_answer(&self, status: StatusCode, headers: &FieldList) -> Result<Answer, AnswerFault> {
         if status != StatusCode::SWITCHING_PROTOCOLS {
             return match self.carrier {
                 // 200 means that the tunnel is open there (RFC 8441 section 4).
@@ -104,8 +105,8 @@ impl Offer {
         Ok(Answer::Switched(Switched { carrier: self.carrier, accept, protocol, extensions }))
     }
 
-    fn check_accept(&self, headers: &HeaderMap) -> Result<HeaderValue, AnswerFault> {
-        let mut values = headers.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
+    fn check_accept(&self, headers: &FieldList) -> Result<HeaderValue, AnswerFault> {
+        let mut values = headers.get_all(header::SEC_WEBSOCKET_ACCEPT);
         let (Some(value), None) = (values.next(), values.next()) else { return Err(AnswerFault::Accept) };
         if value.as_bytes() == accept_for(self.key.as_bytes()).as_bytes() {
             Ok(value.clone())
@@ -114,8 +115,8 @@ impl Offer {
         }
     }
 
-    fn chosen_protocol(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, AnswerFault> {
-        let mut values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    fn chosen_protocol(&self, headers: &FieldList) -> Result<Option<HeaderValue>, AnswerFault> {
+        let mut values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             // The names are compared as they are (RFC 6455 section 4.1).
@@ -124,7 +125,7 @@ impl Offer {
         }
     }
 
-    fn chosen_extensions(&self, headers: &HeaderMap) -> Result<Vec<HeaderValue>, AnswerFault> {
+    fn chosen_extensions(&self, headers: &FieldList) -> Result<Vec<HeaderValue>, AnswerFault> {
         let offered = |name: &[u8]| {
             let lists = self.extensions.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
             lists.map(extension_name).any(|other| other.eq_ignore_ascii_case(name))
@@ -136,7 +137,7 @@ impl Offer {
         if !list::items(headers, &header::SEC_WEBSOCKET_EXTENSIONS).all(chosen) {
             return Err(AnswerFault::Extension);
         }
-        Ok(headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter().cloned().collect())
+        Ok(headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).cloned().collect())
     }
 }
 
@@ -151,7 +152,7 @@ impl Switched {
 
     /// Sets the fields that tell the client what was agreed on, in the upstream's head, of which the fields of the
     /// upstream's connection were removed. Nothing in it says how long it is.
-    pub fn client_fields(&self, headers: &mut HeaderMap) {
+    pub fn client_fields(&self, headers: &mut FieldList) {
         remove_fields(headers);
         headers.remove(header::CONTENT_LENGTH);
         headers.remove(header::TRANSFER_ENCODING);
@@ -191,7 +192,7 @@ pub(super) fn accept_for(key: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, Version};
+    use http::{HeaderName, Method, Version};
 
     use super::super::handshake::Asked;
     use super::*;
@@ -202,10 +203,10 @@ mod tests {
     const UPGRADE: (&str, &str) = ("upgrade", "WebSocket");
     const CONNECTION: (&str, &str) = ("connection", "Upgrade");
 
-    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn head(fields: &[(&'static str, &'static str)]) -> FieldList {
+        let mut headers = FieldList::new();
         for (name, value) in fields {
-            headers.append(*name, HeaderValue::from_static(value));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers
     }
@@ -227,7 +228,7 @@ mod tests {
     }
 
     /// What the client is told, when the upstream says this besides a plain yes.
-    fn told(offer: &Offer, fields: &[(&'static str, &'static str)]) -> Result<HeaderMap, AnswerFault> {
+    fn told(offer: &Offer, fields: &[(&'static str, &'static str)]) -> Result<FieldList, AnswerFault> {
         let fields = [&[UPGRADE, CONNECTION, ACCEPT], fields].concat();
         let switched = check(offer, &fields)?;
         let mut headers = head(&fields);
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn a_yes_is_passed_on() {
         let headers = told(&offer(&[]), &[("set-cookie", "a=b"), ("content-length", "0")]).unwrap();
-        let expected = head(&[CONNECTION, ("upgrade", "websocket"), ACCEPT, ("set-cookie", "a=b")]);
+        let expected = head(&[("set-cookie", "a=b"), CONNECTION, ("upgrade", "websocket"), ACCEPT]);
         assert_eq!(headers, expected);
     }
 
@@ -311,7 +312,7 @@ mod tests {
     fn every_other_status_declines() {
         let offer = offer(&[]);
         for status in [StatusCode::OK, StatusCode::FORBIDDEN, StatusCode::FOUND] {
-            let answer = offer.check_answer(status, &HeaderMap::new());
+            let answer = offer.check_answer(status, &FieldList::new());
             assert!(matches!(answer, Ok(Answer::Declined)), "{status}");
         }
     }
@@ -320,15 +321,16 @@ mod tests {
     fn over_http_2_the_client_is_told_by_200_and_by_nothing_else() {
         let mut headers = head(&[("sec-websocket-version", "13"), ("sec-websocket-protocol", "bearer, a")]);
         let offer = Offer::of_extended_connect("websocket", &mut headers).unwrap();
-        let declined = offer.check_answer(StatusCode::FORBIDDEN, &HeaderMap::new());
+        let declined = offer.check_answer(StatusCode::FORBIDDEN, &FieldList::new());
         assert!(matches!(declined, Ok(Answer::Declined)));
         for status in [StatusCode::OK, StatusCode::NO_CONTENT] {
-            let answer = offer.check_answer(status, &HeaderMap::new());
+            let answer = offer.check_answer(status, &FieldList::new());
             assert_eq!(answer.unwrap_err(), AnswerFault::NotSwitched, "{status}");
         }
         let mut answer = head(&[UPGRADE, CONNECTION, ("x-up", "1")]);
         let accept = accept_for(offer.key.as_bytes());
-        answer.insert("sec-websocket-accept", HeaderValue::from_str(&accept).unwrap());
+        answer
+            .insert(HeaderName::from_static("sec-websocket-accept"), HeaderValue::from_str(&accept).unwrap());
         let Ok(Answer::Switched(switched)) = offer.check_answer(StatusCode::SWITCHING_PROTOCOLS, &answer)
         else {
             panic!("the upstream agreed")

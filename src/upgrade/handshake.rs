@@ -5,9 +5,10 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 
 use super::list;
+use crate::base::field_list::FieldList;
 use crate::base::ids::{self, RandomnessUnavailable};
 use crate::base::reason::Reason;
 
@@ -143,7 +144,7 @@ impl Asked {
     /// # Errors
     ///
     /// An [`UpgradeFault`] for a request that asks for a WebSocket in a way that RFC 6455 section 4.2.1 does not allow.
-    pub fn of(method: &Method, version: Version, headers: &mut HeaderMap) -> Result<Self, UpgradeFault> {
+    pub fn of(method: &Method, version: Version, headers: &mut FieldList) -> Result<Self, UpgradeFault> {
         // Most requests ask for nothing; going through the names costs less than looking up two that are not there.
         let is_telling =
             |name: &HeaderName| *name == header::UPGRADE || *name == header::SEC_WEBSOCKET_PROTOCOL;
@@ -174,7 +175,7 @@ impl Offer {
     /// # Errors
     ///
     /// An [`UpgradeFault`] for another protocol or an opening that RFC 8441 section 5 does not allow.
-    pub fn of_extended_connect(protocol: &str, headers: &mut HeaderMap) -> Result<Self, UpgradeFault> {
+    pub fn of_extended_connect(protocol: &str, headers: &mut FieldList) -> Result<Self, UpgradeFault> {
         if !protocol.eq_ignore_ascii_case("websocket") {
             return Err(UpgradeFault::ProtocolUnknown);
         }
@@ -182,12 +183,12 @@ impl Offer {
         Self::of(Carrier::Http2, key, headers)
     }
 
-    fn of(carrier: Carrier, key: HeaderValue, headers: &mut HeaderMap) -> Result<Self, UpgradeFault> {
+    fn of(carrier: Carrier, key: HeaderValue, headers: &mut FieldList) -> Result<Self, UpgradeFault> {
         if has_body(headers) {
             return Err(UpgradeFault::Body);
         }
         check_version(headers)?;
-        let extensions = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter().cloned().collect();
+        let extensions = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).cloned().collect();
         let mut offer = Self { carrier, key, extensions, protocols: Vec::new(), bearer: None, token: None };
         offer.read_protocols(headers)?;
         if offer.token.is_some() && headers.contains_key(header::AUTHORIZATION) {
@@ -204,7 +205,7 @@ impl Offer {
 
     /// Sets the fields that ask an HTTP/1.1 upstream for the same WebSocket: to be called last, after the fields of the
     /// client's connection were removed. The method has to be GET, whatever the client's was.
-    pub fn request_fields(&self, headers: &mut HeaderMap) {
+    pub fn request_fields(&self, headers: &mut FieldList) {
         remove_fields(headers);
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -223,7 +224,7 @@ impl Offer {
     }
 
     /// Reads the client's protocols, with the token apart.
-    fn read_protocols(&mut self, headers: &HeaderMap) -> Result<(), UpgradeFault> {
+    fn read_protocols(&mut self, headers: &FieldList) -> Result<(), UpgradeFault> {
         let mut items = list::items(headers, &header::SEC_WEBSOCKET_PROTOCOL);
         while let Some(item) = items.next() {
             let name = name_value(item).ok_or(UpgradeFault::ProtocolsMalformed)?;
@@ -244,7 +245,7 @@ impl Offer {
 }
 
 /// Removes the fields of an opening from a head.
-pub(super) fn remove_fields(headers: &mut HeaderMap) {
+pub(super) fn remove_fields(headers: &mut FieldList) {
     for name in &FIELDS {
         headers.remove(name);
     }
@@ -255,13 +256,13 @@ fn name_value(item: &[u8]) -> Option<HeaderValue> {
     if list::is_token(item) { HeaderValue::from_bytes(item).ok() } else { None }
 }
 
-fn has_body(headers: &HeaderMap) -> bool {
+fn has_body(headers: &FieldList) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
-        || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length.as_bytes() != b"0")
+        || headers.get_all(header::CONTENT_LENGTH).any(|length| length.as_bytes() != b"0")
 }
 
-fn key_of(headers: &HeaderMap) -> Result<HeaderValue, UpgradeFault> {
-    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+fn key_of(headers: &FieldList) -> Result<HeaderValue, UpgradeFault> {
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY);
     let (Some(key), None) = (keys.next(), keys.next()) else { return Err(UpgradeFault::Key) };
     match STANDARD.decode(key.as_bytes()) {
         Ok(bytes) if bytes.len() == KEY_BYTES => Ok(key.clone()),
@@ -275,8 +276,8 @@ fn new_key() -> Result<HeaderValue, RandomnessUnavailable> {
     HeaderValue::from_str(&key).map_err(|_| RandomnessUnavailable)
 }
 
-fn check_version(headers: &HeaderMap) -> Result<(), UpgradeFault> {
-    let mut versions = headers.get_all(header::SEC_WEBSOCKET_VERSION).iter();
+fn check_version(headers: &FieldList) -> Result<(), UpgradeFault> {
+    let mut versions = headers.get_all(header::SEC_WEBSOCKET_VERSION);
     let (Some(version), None) = (versions.next(), versions.next()) else {
         return Err(UpgradeFault::VersionMalformed);
     };
@@ -297,20 +298,20 @@ mod tests {
     const CONNECTION: (&str, &str) = ("connection", "keep-alive, Upgrade");
     const THIRTEEN: (&str, &str) = ("sec-websocket-version", "13");
 
-    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn head(fields: &[(&'static str, &'static str)]) -> FieldList {
+        let mut headers = FieldList::new();
         for (name, value) in fields {
-            headers.append(*name, HeaderValue::from_static(value));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers
     }
 
     /// An opening with these fields besides.
-    fn opening(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn opening(fields: &[(&'static str, &'static str)]) -> FieldList {
         head(&[&[UPGRADE, CONNECTION, KEY, THIRTEEN], fields].concat())
     }
 
-    fn offer(headers: &mut HeaderMap) -> Result<Box<Offer>, UpgradeFault> {
+    fn offer(headers: &mut FieldList) -> Result<Box<Offer>, UpgradeFault> {
         match Asked::of(&Method::GET, Version::HTTP_11, headers)? {
             Asked::WebSocket(offer) => Ok(offer),
             Asked::Nothing => panic!("a WebSocket was asked for"),
@@ -321,8 +322,8 @@ mod tests {
         offer(&mut head(fields)).unwrap_err()
     }
 
-    fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
-        headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    fn values(headers: &FieldList, name: &str) -> Vec<String> {
+        headers.get_all(name).map(|value| value.to_str().unwrap().to_owned()).collect()
     }
 
     #[test]
@@ -424,7 +425,10 @@ mod tests {
         ] {
             let mut headers = opening(&[]);
             for value in sent {
-                headers.append("sec-websocket-protocol", HeaderValue::from_static(value));
+                headers.append(
+                    HeaderName::from_static("sec-websocket-protocol"),
+                    HeaderValue::from_static(value),
+                );
             }
             let mut offer = offer(&mut headers).unwrap();
             assert!(!headers.contains_key("sec-websocket-protocol"), "{sent:?}");

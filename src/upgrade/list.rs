@@ -1,25 +1,26 @@
 //! Fields that are lists with commas, over as many lines as the sender likes (RFC 9110 section 5.6.1).
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
+
+use crate::base::field_list::FieldList;
 
 /// The items of all lines in order, without blanks around them and without empty ones.
-pub(super) fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn items<'a>(headers: &'a FieldList, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(name)
-        .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|item| !item.is_empty())
 }
 
 /// Whether the field is exactly one item, which is this one in any case.
-pub(super) fn is_only(headers: &HeaderMap, name: &HeaderName, item: &[u8]) -> bool {
+pub(super) fn is_only(headers: &FieldList, name: &HeaderName, item: &[u8]) -> bool {
     let mut items = items(headers, name);
     items.next().is_some_and(|first| first.eq_ignore_ascii_case(item)) && items.next().is_none()
 }
 
 /// Whether one of the items is this one in any case.
-pub(super) fn has(headers: &HeaderMap, name: &HeaderName, item: &[u8]) -> bool {
+pub(super) fn has(headers: &FieldList, name: &HeaderName, item: &[u8]) -> bool {
     items(headers, name).any(|other| other.eq_ignore_ascii_case(item))
 }
 
@@ -37,7 +38,7 @@ mod tests {
 
     #[test]
     fn a_list_may_be_on_several_lines_and_have_empty_items() {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldList::new();
         for value in ["a,,b", " , ", "C"] {
             headers.append(header::UPGRADE, HeaderValue::from_static(value));
         }

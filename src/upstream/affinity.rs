@@ -4,8 +4,9 @@ use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 
+use crate::base::field_list::FieldList;
 use crate::config::HashKey;
 
 /// What a request is spread by. Requests that are alike have the same.
@@ -20,7 +21,7 @@ pub struct Sender<'a> {
     /// The client's address, behind trusted proxies if there are any.
     pub client: IpAddr,
     /// What the upstream gets.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a FieldList,
 }
 
 impl Affinity {
@@ -35,7 +36,7 @@ impl Affinity {
             },
             HashKey::Header(name) => bytes(sender.headers.get(name)?.as_bytes()),
             HashKey::Cookie(name) => {
-                let lines = sender.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+                let lines = sender.headers.get_all(header::COOKIE).map(HeaderValue::as_bytes);
                 bytes(lines.into_iter().find_map(|line| cookie(line, name.as_bytes()))?)
             }
         }
@@ -75,14 +76,15 @@ pub(super) fn mix(seed: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
     use proptest::prelude::*;
 
     use super::*;
 
     fn of(key: &HashKey, fields: &[(&'static str, &str)]) -> Option<Affinity> {
-        let mut headers = HeaderMap::new();
+        let mut headers = FieldList::new();
         for (name, value) in fields {
-            headers.append(*name, value.parse().unwrap());
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
         Affinity::of(key, Sender { user_id: Some("7"), client: [127, 0, 0, 1].into(), headers: &headers })
     }
@@ -112,7 +114,7 @@ mod tests {
     #[test]
     fn an_address_of_ipv6_goes_by_its_network() {
         let by = |client: &str| {
-            let headers = HeaderMap::new();
+            let headers = FieldList::new();
             let sender = Sender { user_id: None, client: client.parse().unwrap(), headers: &headers };
             (Affinity::of(&HashKey::Address, sender), Affinity::of(&HashKey::User, sender))
         };

@@ -210,6 +210,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::base::field_list::FieldList;
     use crate::config::{Environment, parse};
     use crate::upstream::SharedUpstream;
     use crate::upstream::pool::InFlight;
@@ -289,7 +290,7 @@ mod tests {
                     super::super::Sender {
                         user_id: None,
                         client: [10, 0, 0, 1].into(),
-                        headers: &http::HeaderMap::new(),
+                        headers: &FieldList::new(),
                     },
                 );
                 chooser.choose(pools, tried, &shared.settings, affinity)
@@ -334,7 +335,7 @@ mod tests {
         let (other_shared, other_pools, other_chooser) = upstream(turned, lines);
         let by = |user: usize| {
             let name = format!("user-{user}");
-            let headers = http::HeaderMap::new();
+            let headers = FieldList::new();
             let sender =
                 super::super::Sender { user_id: Some(&name), client: [0; 4].into(), headers: &headers };
             Affinity::of(&config::HashKey::User, sender)

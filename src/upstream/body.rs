@@ -8,8 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
-use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
@@ -17,9 +15,15 @@ use super::http1::{Http1Error, Reading};
 use super::multiplex::Used;
 use crate::http::hop;
 use crate::http::incoming::{Incoming, ReadError};
+use crate::http::message::ResponseHead;
 
-/// The head of an answer, and its body.
-pub type UpstreamResponse = Response<UpstreamBody>;
+/// An answer of an upstream.
+pub struct UpstreamResponse {
+    /// Its head, without what was meant for the upstream's connection only.
+    pub head: ResponseHead,
+    /// Its body.
+    pub body: UpstreamBody,
+}
 
 /// A body that an upstream is sending. Read to its end, it gives its connection back; dropped earlier, it closes it, or
 /// resets its stream.
@@ -84,13 +88,13 @@ impl std::error::Error for AnswerError {
 }
 
 /// Takes an answer that may be passed on, without what was meant for the upstream's connection only.
-pub(super) fn accept(mut head: Parts, source: Source) -> UpstreamResponse {
+pub(super) fn accept(mut head: ResponseHead, source: Source) -> UpstreamResponse {
     hop::remove_from_response(&mut head.headers);
     let mut body = UpstreamBody { source, broken: None };
     if body.is_end_stream() {
         body.finish();
     }
-    Response::from_parts(head, body)
+    UpstreamResponse { head, body }
 }
 
 impl Source {

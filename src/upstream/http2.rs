@@ -8,8 +8,6 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::Reason;
 use h2::client::ResponseFuture;
-use http::request::Parts;
-use http::response;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 
@@ -17,16 +15,18 @@ use super::UpstreamError;
 use super::body::{Source, StreamHold, Uploading, UpstreamResponse, accept};
 use super::interim::Interim;
 use super::multiplex::Stream;
+use super::outgoing::Outgoing;
 use super::replay::{Held, Replay};
 use super::send::{Failure, Limits, may_be_repeated};
-use crate::http::body::RequestBody;
+use crate::base::field_list::FieldList;
 use crate::http::incoming::Incoming;
+use crate::http::message::ResponseHead;
 use crate::http::outgoing::{self, Watch};
 
 /// What an attempt takes and, when it fails, puts back if it may be made again.
 pub(super) struct Attempt<'a> {
     /// The request.
-    pub(super) place: &'a mut Option<Request<RequestBody>>,
+    pub(super) place: &'a mut Option<Outgoing>,
     /// What was read of its body already.
     pub(super) read: &'a mut Vec<Bytes>,
     /// Whether another target could have it.
@@ -44,19 +44,17 @@ pub(super) async fn send(
 ) -> Result<UpstreamResponse, Failure> {
     let gone = |what| Failure::Final(UpstreamError::Unacceptable(what));
     let is_choice = attempt.is_choice;
-    let request = attempt.place.take().ok_or_else(|| gone("the request is gone"))?;
-    let (mut head, body) = request.into_parts();
+    let mut request = attempt.place.take().ok_or_else(|| gone("the request is gone"))?;
+    let body = request.take_body();
     let replay = Replay::new(body, std::mem::take(attempt.read));
     let empty = replay.is_empty();
-    if let Some(length) = replay.length().filter(|_| !empty) {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    let outgoing = compose(&head, scheme).ok_or_else(|| gone("the request has no authority"))?;
+    let length = if empty { request.declares_nothing.then_some(0) } else { replay.length() };
+    let composed = compose(&request, length, scheme).ok_or_else(|| gone("the request has no authority"))?;
     let Stream { mut sender, used } = stream;
     let reused = used.health().has_answered();
     let written_bytes = used.health().written_bytes();
     let shared = Held::new(replay);
-    let begun = sender.send_request(outgoing, empty);
+    let begun = sender.send_request(composed, empty);
     drop(sender);
     let (result, upload) = match begun {
         Ok((answer, sending)) => {
@@ -80,6 +78,7 @@ pub(super) async fn send(
             used.health().note_answer();
             shared.settle();
             let (head, incoming) = response.into_parts();
+            let head = ResponseHead::from(head);
             check(&head).map_err(Failure::Final)?;
             let incoming = Incoming::http2(incoming, &head.headers);
             let source = Source::Http2(incoming, StreamHold { _used: used, upload });
@@ -95,10 +94,11 @@ pub(super) async fn send(
         return Err(Failure::Final(error));
     };
     // A target that has never answered on this connection will hardly do so on the next one.
-    if fate == Fate::Unknown && !((reused || is_choice) && may_be_repeated(&head.method, &body)) {
+    if fate == Fate::Unknown && !((reused || is_choice) && may_be_repeated(&request.method, &body)) {
         return Err(Failure::Broke(error));
     }
-    *attempt.place = Some(Request::from_parts(head, body));
+    request.body = body;
+    *attempt.place = Some(request);
     *attempt.read = read;
     Err(match fate {
         Fate::Stale => Failure::Stale,
@@ -137,24 +137,25 @@ impl Fate {
 }
 
 /// The head as HTTP/2 has it: with the scheme, and with the authority in place of `Host` (RFC 9113 section 8.3.1).
-fn compose(head: &Parts, scheme: Scheme) -> Option<Request<()>> {
-    let host = head.headers.get(header::HOST)?;
+fn compose(request: &Outgoing, length: Option<u64>, scheme: Scheme) -> Option<Request<()>> {
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(scheme);
-    uri.authority = Some(Authority::try_from(host.as_bytes()).ok()?);
-    uri.path_and_query = head.uri.path_and_query().cloned();
-    let mut request = Request::new(());
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = Uri::from_parts(uri).ok()?;
-    *request.version_mut() = http::Version::HTTP_2;
-    let mut headers = head.headers.clone();
-    headers.remove(header::HOST);
-    *request.headers_mut() = headers;
-    Some(request)
+    uri.authority = Some(Authority::try_from(request.host.as_bytes()).ok()?);
+    uri.path_and_query = Some(request.target.clone());
+    let mut composed = Request::new(());
+    *composed.method_mut() = request.method.clone();
+    *composed.uri_mut() = Uri::from_parts(uri).ok()?;
+    *composed.version_mut() = http::Version::HTTP_2;
+    let mut headers = HeaderMap::from(request.headers.clone());
+    if let Some(bytes) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
+    *composed.headers_mut() = headers;
+    Some(composed)
 }
 
 /// Whether an answer with this head may be passed on. What the reader of HTTP/1.1 refuses, the library may let pass.
-fn check(head: &response::Parts) -> Result<(), UpstreamError> {
+fn check(head: &ResponseHead) -> Result<(), UpstreamError> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
     }
@@ -172,8 +173,8 @@ fn check(head: &response::Parts) -> Result<(), UpstreamError> {
 
 /// Whether there is no length, or one plain number. The library takes a list of equal ones and leading zeros as well
 /// (RFC 9110 section 8.6), and the text is passed on.
-fn has_plain_length(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+fn has_plain_length(headers: &FieldList) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH);
     match (lengths.next().map(HeaderValue::as_bytes), lengths.next()) {
         (None, _) | (Some(b"0"), None) => true,
         (Some([b'1'..=b'9', rest @ ..]), None) => rest.iter().all(u8::is_ascii_digit),
@@ -189,7 +190,7 @@ async fn receive(
     poll_fn(|cx| {
         if let Some(interim) = interim {
             while let Poll::Ready(Some(Ok(head))) = answer.poll_informational(cx) {
-                interim.tell(head);
+                interim.tell(head.into_parts().0.into());
             }
         }
         Pin::new(&mut answer).poll(cx)
@@ -209,6 +210,7 @@ impl Watch for Unwatched {
 mod tests {
     use std::cell::RefCell;
 
+    use http::Method;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -233,12 +235,10 @@ mod tests {
             let told = Rc::new(RefCell::new(Vec::new()));
             let pool = pool(&target, "");
             let Leased::Http2(stream) = pool.lease().await.unwrap() else { panic!("it is HTTP/2") };
-            let mut request = Request::new(RequestBody::Empty);
-            request.headers_mut().insert(header::HOST, HeaderValue::from_static("gw.test"));
-            let (mut place, mut read) = (Some(request), Vec::new());
+            let (mut place, mut read) = (Some(Outgoing::bare(Method::GET)), Vec::new());
             let attempt = Attempt { place: &mut place, read: &mut read, is_choice: false };
             let sent = send(stream, attempt, pool.scheme(), &limits(&told)).await;
-            assert!(sent.is_ok_and(|answer| answer.status() == 200));
+            assert!(sent.is_ok_and(|answer| answer.head.status == 200));
             assert_eq!(*told.borrow(), [103, 103]);
             assert_eq!(pool.in_flight(), 0);
         });

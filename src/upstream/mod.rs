@@ -17,6 +17,7 @@ mod look_up;
 mod memory;
 mod multiplex;
 mod outcome;
+mod outgoing;
 mod pool;
 mod queue;
 mod readings;

@@ -397,7 +397,7 @@ pub(crate) mod tests {
     /// Limits that note the status of every informational answer.
     pub(crate) fn limits(told: &Rc<RefCell<Vec<u16>>>) -> Limits {
         let told = Rc::clone(told);
-        let interim = Interim::new(move |answer| told.borrow_mut().push(answer.status().as_u16()));
+        let interim = Interim::new(move |answer| told.borrow_mut().push(answer.status.as_u16()));
         let progress = Rc::new(Progress::new(Rc::new(TickClock::default())));
         Limits { max_body: None, progress, interim: Some(interim), affinity: None }
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderValue, Method};
 
 use super::UpstreamError;
 use super::affinity::{Affinity, Sender};
@@ -19,9 +19,11 @@ use super::http1::{Fate, Sending};
 use super::http2::{self, Attempt};
 use super::interim::Interim;
 use super::outcome::Overdue;
+use super::outgoing::Outgoing;
 use super::pool::{Lease, Leased, Pool};
 use super::shared::SharedUpstream;
 use super::upgrade::{self, UpgradeAnswer};
+use crate::base::field_list::FieldList;
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
 use crate::config::{Balance, HostHeader};
 use crate::http::body::RequestBody;
@@ -166,7 +168,7 @@ impl Upstream {
             overdue.over();
             let failure = match outcome {
                 Ok(response) => {
-                    self.shared.answered(&pools.endpoints, pool.shared(), response.status());
+                    self.shared.answered(&pools.endpoints, pool.shared(), response.head.status);
                     return Ok(response);
                 }
                 Err(failure) => failure,
@@ -188,7 +190,7 @@ impl Upstream {
     pub async fn send_upgrade(
         &self,
         request: UpstreamRequest,
-        upgrade_fields: impl FnOnce(&mut HeaderMap),
+        upgrade_fields: impl FnOnce(&mut FieldList),
         limits: &Limits,
     ) -> Result<UpgradeAnswer, UpstreamError> {
         let pools = self.pools();
@@ -209,29 +211,21 @@ impl Upstream {
             }
         };
         if let HostChoice::Target = self.host_header {
-            request.headers_mut().insert(header::HOST, pool.authority().clone());
+            request.host = pool.authority().clone();
         }
-        upgrade_fields(request.headers_mut());
+        upgrade_fields(&mut request.headers);
         upgrade::send(exclusive, request, limits).await
     }
 
-    fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Request<RequestBody> {
-        let Pieces { method, path, host, mut headers, body, length, .. } = *request.into_pieces();
+    fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Outgoing {
+        let Pieces { method, path, host, headers, body, length, .. } = *request.into_pieces();
         let host = match &self.host_header {
             HostChoice::Preserve | HostChoice::Target => host.value().clone(),
             HostChoice::Fixed(name) => name.clone(),
         };
-        headers.insert(header::HOST, host);
-        // The HTTP library frames every body but one that is empty; some servers ask for its length all the same (411).
-        if length == BodyLength::Exactly(0) {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
         let body = RequestBody::streaming(body, Rc::clone(&limits.progress), limits.max_body);
-        let mut composed = Request::new(body);
-        *composed.method_mut() = method;
-        *composed.uri_mut() = Uri::from(path.into_target());
-        *composed.headers_mut() = headers;
-        composed
+        let declares_nothing = length == BodyLength::Exactly(0);
+        Outgoing { method, target: path.into_target(), host, headers, declares_nothing, body }
     }
 
     /// Tries once. After a failure, the request is in its place again if it may be sent again.
@@ -249,7 +243,7 @@ impl Upstream {
         if let HostChoice::Target = self.host_header
             && let Some(request) = attempt.place
         {
-            request.headers_mut().insert(header::HOST, pool.authority().clone());
+            request.host = pool.authority().clone();
         }
         match leased {
             Leased::Http1(lease) => self.attempt_http1(lease, attempt, limits).await,
@@ -267,28 +261,27 @@ impl Upstream {
         let Attempt { place, read, is_choice } = attempt;
         let gone = || Failure::Final(UpstreamError::Unacceptable("the request is gone"));
         // What was read of the body for HTTP/2 is not put in front of it again here.
-        let mut request = place.take().filter(|_| read.is_empty()).ok_or_else(gone)?;
+        let request = place.as_mut().filter(|_| read.is_empty()).ok_or_else(gone)?;
         let reused = lease.is_reused();
-        let mut sending = Sending::begin(lease.connection(), &request);
+        let mut sending = Sending::begin(lease.connection(), request);
         let answered =
-            poll_fn(|cx| sending.poll(cx, lease.connection(), &mut request, limits.interim.as_ref())).await;
+            poll_fn(|cx| sending.poll(cx, lease.connection(), request, limits.interim.as_ref())).await;
         let error = match answered {
-            Ok(head) => return sending.accept(head, lease, request).map_err(Failure::Final),
+            Ok(head) => {
+                let accepted = sending.accept(head, lease, request.take_body());
+                return accepted.map_err(Failure::Final);
+            }
             Err(error) => error,
         };
         let fate = sending.fate(&error, lease.connection());
         let error = UpstreamError::Broken(error);
         Err(match fate {
             Fate::NotSent => {
-                sending.undo(request.body_mut());
-                *place = Some(request);
+                sending.undo(&mut request.body);
                 if reused { Failure::Stale } else { Failure::NotSent(error) }
             }
             // A target that has never answered on this connection will hardly do so on the next one.
-            Fate::Repeatable if reused || is_choice => {
-                *place = Some(request);
-                Failure::Broke(error)
-            }
+            Fate::Repeatable if reused || is_choice => Failure::Broke(error),
             Fate::Repeatable | Fate::Final => Failure::Final(error),
         })
     }

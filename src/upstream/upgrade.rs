@@ -4,23 +4,23 @@ use std::fmt;
 use std::future::poll_fn;
 
 use bytes::Bytes;
-use http::response::Parts;
-use http::{Request, StatusCode};
+use http::StatusCode;
 
 use super::UpstreamError;
 use super::body::UpstreamResponse;
 use super::http1::Sending;
 use super::io::UpstreamIo;
+use super::outgoing::Outgoing;
 use super::pool::Exclusive;
 use super::send::Limits;
-use crate::http::body::RequestBody;
+use crate::http::message::ResponseHead;
 
 /// What an upstream says to a request that asks for another protocol.
 pub enum UpgradeAnswer {
     /// It has switched. The head is as it came, with the fields that are for this connection only.
     Switched {
         /// The head of its 101.
-        head: Parts,
+        head: ResponseHead,
         /// The connection.
         io: UpstreamIo,
         /// What came on it behind the head.
@@ -34,7 +34,7 @@ impl fmt::Debug for UpgradeAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Switched { head, .. } => f.debug_tuple("Switched").field(head).finish(),
-            Self::Answered(answer) => f.debug_tuple("Answered").field(&answer.status()).finish(),
+            Self::Answered(answer) => f.debug_tuple("Answered").field(&answer.head.status).finish(),
         }
     }
 }
@@ -42,20 +42,20 @@ impl fmt::Debug for UpgradeAnswer {
 /// Sends a request on a connection of its own and waits for the head of the answer.
 pub(super) async fn send(
     mut exclusive: Exclusive,
-    mut request: Request<RequestBody>,
+    mut request: Outgoing,
     limits: &Limits,
 ) -> Result<UpgradeAnswer, UpstreamError> {
     let connection = &mut *exclusive.connection;
     let mut sending = Sending::begin(connection, &request);
     let answered = poll_fn(|cx| sending.poll(cx, connection, &mut request, limits.interim.as_ref())).await;
     let head = answered.map_err(UpstreamError::Broken)?;
-    if head.parts.status != StatusCode::SWITCHING_PROTOCOLS {
-        return sending.accept(head, exclusive.into_lease(), request).map(UpgradeAnswer::Answered);
+    if head.response.status != StatusCode::SWITCHING_PROTOCOLS {
+        return sending.accept(head, exclusive.into_lease(), request.body).map(UpgradeAnswer::Answered);
     }
     let Exclusive { connection, in_flight } = exclusive;
     let (wire, read_ahead, place) = connection.into_parts();
     let io = UpstreamIo::new(wire, place, in_flight);
-    Ok(UpgradeAnswer::Switched { head: head.parts, io, read_ahead })
+    Ok(UpgradeAnswer::Switched { head: head.response, io, read_ahead })
 }
 
 #[cfg(test)]
@@ -63,7 +63,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    use http::{HeaderValue, header};
+    use http::{HeaderValue, Method, header};
     use http_body::Body as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -93,10 +93,9 @@ mod tests {
         target
     }
 
-    fn request() -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::Empty);
-        let headers = request.headers_mut();
-        headers.insert(header::HOST, HeaderValue::from_static("gw.test"));
+    fn request() -> Outgoing {
+        let mut request = Outgoing::bare(Method::GET);
+        let headers = &mut request.headers;
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         request
@@ -140,9 +139,9 @@ mod tests {
             let limits = limits(&Rc::default());
             let answer = send(exclusive, request(), &limits).await.unwrap();
             let UpgradeAnswer::Answered(mut answer) = answer else { panic!("{answer:?}") };
-            assert_eq!(answer.status(), 403);
-            assert!(!answer.headers().contains_key("keep-alive"));
-            let frame = poll_fn(|cx| std::pin::Pin::new(answer.body_mut()).poll_frame(cx)).await;
+            assert_eq!(answer.head.status, 403);
+            assert!(!answer.head.headers.contains_key("keep-alive"));
+            let frame = poll_fn(|cx| std::pin::Pin::new(&mut answer.body).poll_frame(cx)).await;
             assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "no");
         });
     }

@@ -1,10 +1,10 @@
 //! The account of each request: begun here, and ended wherever the request ends.
 
-use http::{HeaderValue, Request};
+use http::HeaderValue;
 
 use super::Generation;
 use crate::connection::ClientConnection;
-use crate::http::incoming::Incoming;
+use crate::http::message::RequestHead;
 use crate::net::peer::Trust;
 use crate::request::Exchange;
 use crate::telemetry::access::{Record, Text};
@@ -16,16 +16,16 @@ impl Generation {
     pub fn begin_account(
         &self,
         connection: &ClientConnection,
-        request: &Request<Incoming>,
+        request: &RequestHead,
         id: &HeaderValue,
     ) -> Account {
         let record = self.begin_record();
-        let mut account = Account::begin(record, self.meter.as_ref(), Some(request.method()), self.needs());
+        let mut account = Account::begin(record, self.meter.as_ref(), Some(&request.method), self.needs());
         account.note(|record| {
             record.request_id = Text::of(id);
             record.client = Some(connection.peer.address());
-            record.method = Some(request.method().clone());
-            record.target = request.uri().path_and_query().cloned();
+            record.method = Some(request.method.clone());
+            record.target = request.uri.path_and_query().cloned();
         });
         account
     }

@@ -52,7 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("endpoints", &["base", "config", "keys", "limits", "sessions", "tokens", "users"]),
     ("service", &[]),
     ("handover", &[]),
-    ("streams", &["authn", "http", "net", "telemetry", "upgrade"]),
+    ("streams", &["authn", "base", "http", "net", "telemetry", "upgrade"]),
     ("response", &["base", "http", "net", "streams", "telemetry", "upgrade", "upstream"]),
     (
         "refusals",

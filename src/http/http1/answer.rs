@@ -9,13 +9,14 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 
 use bytes::Bytes;
-use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use http_body::Body;
 
 use super::head::Asked;
 use super::outbox::Room;
 use super::wire::{SharedWire, Wire};
+use crate::base::field_list::FieldList;
+use crate::http::message::ResponseHead;
 
 /// What becomes of a connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,32 +78,31 @@ impl std::error::Error for AnswerBroken {
 pub async fn answer<B>(
     wire: &SharedWire,
     asked: Asked,
-    answer: Response<B>,
+    (head, mut body): (ResponseHead, B),
     is_last: bool,
     date: impl FnOnce() -> HeaderValue,
 ) -> Result<Answered, AnswerBroken>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let (parts, mut body) = answer.into_parts();
-    let framing = Framing::of(&parts, asked, &body);
+    let framing = Framing::of(&head, asked, &body);
     let mut is_last =
-        is_last || !asked.is_persistent || framing == Framing::UntilClose || says_close(&parts.headers);
+        is_last || !asked.is_persistent || framing == Framing::UntilClose || says_close(&head.headers);
     if !is_last && is_body_left_over(wire) {
         is_last = !poll_fn(|cx| Poll::Ready(wire.borrow_mut().skip_body(cx))).await;
     }
     let trailers = if framing == Framing::Chunked && asked.takes_trailers {
-        announced(&parts.headers)
+        announced(&head.headers)
     } else {
         Vec::new()
     };
     {
         let mut wire = wire.borrow_mut();
         let out = wire.outbox().begin();
-        write_head(out, &parts, framing, asked.version, is_last);
-        write_date(out, &parts.headers, date);
+        write_head(out, &head, framing, asked.version, is_last);
+        write_date(out, &head.headers, date);
     }
-    drop(parts);
+    drop(head);
     if !matches!(framing, Framing::Nothing | Framing::Unsent(_)) {
         write_body(wire, framing, &mut body, &trailers).await?;
     }
@@ -124,17 +124,17 @@ where
 /// [`AnswerBroken::Io`]
 pub async fn switch(
     wire: &SharedWire,
-    parts: &Parts,
+    head: &ResponseHead,
     date: impl FnOnce() -> HeaderValue,
 ) -> Result<(), AnswerBroken> {
     {
         let mut wire = wire.borrow_mut();
         let out = wire.outbox().begin();
-        status_line(out, parts.status, Version::HTTP_11);
-        for (name, value) in &parts.headers {
+        status_line(out, head.status, Version::HTTP_11);
+        for (name, value) in head.headers.iter() {
             line(out, name.as_str().as_bytes(), value.as_bytes());
         }
-        write_date(out, &parts.headers, date);
+        write_date(out, &head.headers, date);
     }
     flush(wire).await?;
     wire.borrow_mut().outbox().end();
@@ -151,14 +151,14 @@ fn is_body_left_over(wire: &SharedWire) -> bool {
 }
 
 impl Framing {
-    fn of(parts: &Parts, asked: Asked, body: &impl Body) -> Self {
+    fn of(head: &ResponseHead, asked: Asked, body: &impl Body) -> Self {
         // RFC 9110 section 6.4.1.
-        match parts.status.as_u16() {
+        match head.status.as_u16() {
             // No content, and not modified.
             204 => return Self::Nothing,
             304 => return Self::Unsent(None),
             _ if asked.is_head => {
-                let is_told = parts.headers.contains_key(header::CONTENT_LENGTH);
+                let is_told = head.headers.contains_key(header::CONTENT_LENGTH);
                 let told = body.size_hint().exact().filter(|bytes| *bytes > 0 && !is_told);
                 return Self::Unsent(told);
             }
@@ -172,27 +172,22 @@ impl Framing {
     }
 }
 
-fn says_close(headers: &HeaderMap) -> bool {
-    // Going through the names costs less than looking up one that is rarely there.
-    headers.keys().any(|name| *name == header::CONNECTION)
-        && headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+fn says_close(headers: &FieldList) -> bool {
+    headers.get_all(header::CONNECTION).any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// The trailers that a head announces: others are not sent (RFC 9110 section 6.6.2).
-fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(header::TRAILER).iter();
+fn announced(headers: &FieldList) -> Vec<HeaderName> {
+    let values = headers.get_all(header::TRAILER);
     let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
 }
 
 /// Everything of a head but its end. How the body is framed, and whether the connection goes on, is said here and comes
 /// from nowhere else.
-fn write_head(out: &mut Vec<u8>, parts: &Parts, framing: Framing, version: Version, is_last: bool) {
-    status_line(out, parts.status, version);
-    for (name, value) in &parts.headers {
+fn write_head(out: &mut Vec<u8>, head: &ResponseHead, framing: Framing, version: Version, is_last: bool) {
+    status_line(out, head.status, version);
+    for (name, value) in head.headers.iter() {
         let is_written = match *name {
             header::CONNECTION | header::TRANSFER_ENCODING => false,
             // What the length of the answer to a GET would be (RFC 9110 section 8.6).
@@ -219,8 +214,8 @@ fn write_head(out: &mut Vec<u8>, parts: &Parts, framing: Framing, version: Versi
 }
 
 /// The date, where the answer has none (RFC 9110 section 6.6.1), and the end of the head.
-fn write_date(out: &mut Vec<u8>, headers: &HeaderMap, date: impl FnOnce() -> HeaderValue) {
-    if !headers.keys().any(|name| *name == header::DATE) {
+fn write_date(out: &mut Vec<u8>, headers: &FieldList, date: impl FnOnce() -> HeaderValue) {
+    if !headers.contains_key(header::DATE) {
         line(out, b"date", date().as_bytes());
     }
     out.extend_from_slice(b"\r\n");

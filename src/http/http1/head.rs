@@ -3,12 +3,14 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Method, Uri, Version, header};
 
 use super::wire::Left;
+use crate::base::field_list::FieldList;
 use crate::http::chunks::Chunks;
 use crate::http::framing::{self, BodyLength};
 use crate::http::lines;
+use crate::http::message::RequestHead;
 
 /// Fields for which a head is read without an allocation.
 const USUAL_FIELDS: usize = 128;
@@ -58,7 +60,7 @@ pub struct Asked {
 
 /// A request that was taken from a connection.
 pub(super) struct Taken {
-    pub(super) request: Request<()>,
+    pub(super) head: RequestHead,
     pub(super) asked: Asked,
     /// What is to come of its body.
     pub(super) body: Left,
@@ -112,18 +114,14 @@ fn parse(head: &Bytes, max_fields: usize) -> Result<Taken, Unread> {
         return Err(Unread::TargetTooLong);
     }
     let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    let mut request = Request::new(());
-    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| Unread::Malformed)?;
-    let target = Uri::from_maybe_shared(head.slice_ref(target.as_bytes()));
-    *request.uri_mut() = target.map_err(|_| Unread::Malformed)?;
-    *request.version_mut() = version;
-    let headers = request.headers_mut();
-    let seen = fill(headers, head, parsed.headers)?;
-    let body = if seen.framing_fields > 0 { body(headers, version) } else { Left::Nothing };
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Unread::Malformed)?;
+    let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| Unread::Malformed)?;
+    let (headers, seen) = collect(head, parsed.headers)?;
+    let body = if seen.framing_fields > 0 { body(&headers, version) } else { Left::Nothing };
     let is_http_10 = version == Version::HTTP_10;
-    let is_connect = *request.method() == Method::CONNECT;
+    let is_connect = method == Method::CONNECT;
     let asked = Asked {
-        is_head: *request.method() == Method::HEAD,
+        is_head: method == Method::HEAD,
         version,
         // Behind the head of a CONNECT there may be what is no request. A client of HTTP/1.0 may be a proxy that passes on
         // what was meant for its own connection (RFC 9112 section 9.3).
@@ -131,7 +129,8 @@ fn parse(head: &Bytes, max_fields: usize) -> Result<Taken, Unread> {
         takes_trailers: seen.takes_trailers,
     };
     let expects_continue = seen.expects_continue && !is_http_10 && !matches!(body, Left::Nothing);
-    Ok(Taken { request, asked, body, expects_continue })
+    let head = RequestHead { method, uri, version, headers, protocol: None };
+    Ok(Taken { head, asked, body, expects_continue })
 }
 
 /// What a head says to the connection.
@@ -143,9 +142,9 @@ struct Seen {
     expects_continue: bool,
 }
 
-fn fill(headers: &mut HeaderMap, head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<Seen, Unread> {
+fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(FieldList, Seen), Unread> {
     let mut seen = Seen::default();
-    *headers = HeaderMap::with_capacity(fields.len() + ADDED_FIELDS);
+    let mut headers = FieldList::with_capacity(fields.len() + ADDED_FIELDS);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
@@ -159,7 +158,7 @@ fn fill(headers: &mut HeaderMap, head: &Bytes, fields: &[httparse::Header<'_>]) 
         }
         headers.append(name, value);
     }
-    Ok(seen)
+    Ok((headers, seen))
 }
 
 /// Whether a list has this item.
@@ -168,7 +167,7 @@ fn lists(value: &HeaderValue, item: &[u8]) -> bool {
 }
 
 /// What is to come of a body. Where that has two readings, nothing is read: the request is refused, and the connection ends.
-fn body(headers: &HeaderMap, version: Version) -> Left {
+fn body(headers: &FieldList, version: Version) -> Left {
     match framing::declared(headers, version) {
         Ok(BodyLength::None | BodyLength::Exactly(0)) => Left::Nothing,
         Ok(BodyLength::Exactly(bytes)) => Left::Length(bytes),

@@ -5,13 +5,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
+use crate::base::field_list::FieldList;
 use crate::http::incoming::Incoming;
+use crate::http::message::{RequestHead, ResponseHead};
 use crate::net::deadline::{Phase, Progress, TickClock};
 use crate::net::transport::Transport;
 
@@ -60,7 +62,7 @@ fn refused(bytes: &[u8]) -> Unread {
     }
 }
 
-async fn request(wire: &SharedWire) -> (http::Request<()>, Asked, bool) {
+async fn request(wire: &SharedWire) -> (RequestHead, Asked, bool) {
     match arrival(wire).await {
         Arrival::Request(request, asked, has_body) => (request, asked, has_body),
         other @ (Arrival::Unread(_) | Arrival::Ended | Arrival::Overdue) => panic!("{other:?}"),
@@ -80,7 +82,7 @@ async fn read(body: &mut Http1Body) -> Result<(Vec<u8>, Option<HeaderMap>), Http
 }
 
 /// What a client reads of an answer, and what becomes of the connection.
-async fn answered<B>(head: &str, response: Response<B>, is_last: bool) -> (String, Option<Answered>)
+async fn answered<B>(head: &str, response: (ResponseHead, B), is_last: bool) -> (String, Option<Answered>)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -121,13 +123,19 @@ fn data(text: &'static str) -> Frame<Bytes> {
     Frame::data(Bytes::from_static(text.as_bytes()))
 }
 
-fn response(body: &'static str, fields: &[(&'static str, &'static str)]) -> Response<Frames> {
+fn response(body: &'static str, fields: &[(&'static str, &'static str)]) -> (ResponseHead, Frames) {
     let frames = if body.is_empty() { Vec::new() } else { vec![Ok(data(body))] };
-    let mut response = Response::new(Frames { left: frames.into_iter(), bytes: Some(body.len() as u64) });
+    let mut headers = FieldList::new();
     for (name, value) in fields {
-        response.headers_mut().append(*name, HeaderValue::from_static(value));
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    response
+    let body = Frames { left: frames.into_iter(), bytes: Some(body.len() as u64) };
+    (ResponseHead { status: StatusCode::OK, headers }, body)
+}
+
+/// An answer without fields.
+fn plain(body: Frames) -> (ResponseHead, Frames) {
+    (ResponseHead { status: StatusCode::OK, headers: FieldList::new() }, body)
 }
 
 /// A body of unknown length.
@@ -144,8 +152,8 @@ fn a_head_becomes_a_request_with_all_its_fields() {
             .await
             .unwrap();
         let (request, asked, has_body) = request(&wire).await;
-        assert_eq!((request.method(), request.uri().to_string()), (&Method::GET, "/a?b=c".to_owned()));
-        let values: Vec<_> = request.headers().get_all("x").iter().collect();
+        assert_eq!((request.method, request.uri.to_string()), (Method::GET, "/a?b=c".to_owned()));
+        let values: Vec<_> = request.headers.get_all("x").collect();
         assert_eq!(values, ["1", "2"]);
         assert!(asked.is_persistent && asked.takes_trailers && !asked.is_head && !has_body);
         assert_eq!(asked.version, Version::HTTP_11);
@@ -267,7 +275,7 @@ fn a_body_ends_where_its_head_says_and_the_next_request_begins_there() {
             assert_eq!(whole, b"ab\r\n\n", "{framing}");
             let trailers = trailers.unwrap_or_default();
             assert_eq!(trailers.get("x-sum").map(|value| value.to_str().unwrap()), trailer);
-            assert_eq!(request(&wire).await.0.uri().path(), "/a");
+            assert_eq!(request(&wire).await.0.uri.path(), "/a");
         });
     }
 }
@@ -448,7 +456,7 @@ fn an_answer_without_a_body_has_none() {
         assert!(text.contains("content-length: 5\r\n") && !text.contains("hello"), "{text}");
         for (status, length) in [(204, false), (304, true)] {
             let mut response = response("", &[("content-length", "42")]);
-            *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            response.0.status = StatusCode::from_u16(status).unwrap();
             let (text, outcome) = answered(GET, response, false).await;
             assert_eq!(text.contains("content-length"), length, "{text}");
             assert_eq!(outcome, Some(Answered::Persistent));
@@ -466,9 +474,8 @@ fn an_answer_of_unknown_length_is_chunked_for_who_knows_chunks() {
         vec![Ok(data("hello")), Ok(data("")), Ok(data(", you")), Ok(Frame::trailers(sum))]
     };
     let with_trailer = |body: Frames| {
-        let mut response = Response::new(body);
-        response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-sum"));
-        response
+        let headers = FieldList::from_iter([(header::TRAILER, HeaderValue::from_static("x-sum"))]);
+        (ResponseHead { status: StatusCode::OK, headers }, body)
     };
     run(async {
         let (text, outcome) = answered(GET, with_trailer(streamed(frames())), false).await;
@@ -489,7 +496,7 @@ fn an_answer_of_unknown_length_is_chunked_for_who_knows_chunks() {
 fn an_answer_that_breaks_off_looks_cut() {
     run(async {
         let frames = vec![Ok(Frame::data(Bytes::from_static(b"hello"))), Err("broken")];
-        let (text, outcome) = answered(GET, Response::new(streamed(frames)), false).await;
+        let (text, outcome) = answered(GET, plain(streamed(frames)), false).await;
         assert!(text.ends_with("5\r\nhello\r\n"), "without the last chunk: {text}");
         assert_eq!(outcome, None);
     });
@@ -511,7 +518,7 @@ fn large_pieces_are_written_whole_however_little_is_taken_at_once() {
                 Ok(Frame::data(large)),
             ];
             let date = || HeaderValue::from_static("today");
-            answer(&wire, asked, Response::new(streamed(frames)), true, date).await.unwrap();
+            answer(&wire, asked, plain(streamed(frames)), true, date).await.unwrap();
             poll_fn(|cx| wire.borrow_mut().poll_shutdown(cx)).await.unwrap();
         };
         let reading = async {
@@ -580,7 +587,7 @@ proptest! {
                     match arrival(&wire).await {
                         Arrival::Request(request, _, has_body) => {
                             let body = if has_body { read(&mut Http1Body::of(&wire)).await.unwrap().0 } else { Vec::new() };
-                            seen.push((request.uri().path().to_owned(), String::from_utf8(body).unwrap()));
+                            seen.push((request.uri.path().to_owned(), String::from_utf8(body).unwrap()));
                         }
                         Arrival::Ended => break seen,
                         other @ (Arrival::Unread(_) | Arrival::Overdue) => panic!("{other:?}"),

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::Scratch;
@@ -15,6 +14,7 @@ use super::body::Http1ReadError;
 use super::head::{self, Asked, HeadLimits, Taken, Unread};
 use super::outbox::{Interim, Outbox};
 use crate::http::chunks::{Chunks, Piece};
+use crate::http::message::RequestHead;
 use crate::http::read_size::ReadSize;
 use crate::net::deadline::{Overdue, Phase, Progress};
 use crate::net::transport::Transport;
@@ -43,13 +43,9 @@ pub(super) enum Left {
 
 /// What has come from a client.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart at once; on the heap it would cost an allocation"
-)]
 pub enum Arrival {
     /// A request, and whether it has a body that is to be read.
-    Request(Request<()>, Asked, bool),
+    Request(RequestHead, Asked, bool),
     /// A head that is none.
     Unread(Unread),
     /// Nothing more: the client has closed its side, or the connection broke.
@@ -139,7 +135,7 @@ impl Wire {
     }
 
     fn begin(&mut self, taken: Taken) -> Arrival {
-        let Taken { request, asked, body, expects_continue } = taken;
+        let Taken { head, asked, body, expects_continue } = taken;
         if self.read.is_empty() {
             // An empty end would keep the whole buffer for as long as the connection lives.
             self.read = BytesMut::new();
@@ -148,7 +144,7 @@ impl Wire {
         let has_body = !matches!(body, Left::Nothing);
         self.left = body;
         self.continue_awaited = expects_continue;
-        Arrival::Request(request, asked, has_body)
+        Arrival::Request(head, asked, has_body)
     }
 
     /// Reads once into memory of the thread, so that none is held while nothing comes.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 
 use self::cluster::{Cluster, Patience};
 use self::gcra::Rule;
@@ -25,6 +25,7 @@ pub use self::told::Told;
 use self::told::seconds;
 use crate::base::bounds;
 use crate::base::clock::{Clock, Stopwatch};
+use crate::base::field_list::FieldList;
 use crate::config::{self, Config, LimitKey, LimitScope};
 
 pub mod cluster;
@@ -107,7 +108,7 @@ pub struct Sender<'a> {
     /// The address of the client, behind trusted proxies if there are any. IPv4 counts as it is, IPv6 by its first 64 bits.
     pub client: IpAddr,
     /// What it sent.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a FieldList,
     /// The user's id.
     pub user_id: Option<&'a str>,
 }

@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 use http::HeaderName;
 
 use super::*;
+use crate::base::field_list::FieldList;
 use crate::config::{Environment, parse};
 
 const START_MS: i64 = 1_800_000_000_000;
@@ -28,7 +29,7 @@ fn rates(limits: &str, uses: &[&str]) -> (Rates, Arc<AtomicI64>) {
 }
 
 fn from(client: &str) -> Sender<'static> {
-    static NONE: std::sync::LazyLock<HeaderMap> = std::sync::LazyLock::new(HeaderMap::new);
+    static NONE: std::sync::LazyLock<FieldList> = std::sync::LazyLock::new(FieldList::new);
     Sender { client: client.parse().unwrap(), headers: &NONE, user_id: None }
 }
 
@@ -41,7 +42,7 @@ fn count(rates: &Rates, route: usize, turn: Turn, sender: Sender<'_>) -> (Result
     let mut told = Told::default();
     let counting = rates.count(rates.of_route(route).unwrap(), turn, sender, &mut told);
     let outcome = counting.now_or_never().expect("nobody waits");
-    let mut headers = HeaderMap::new();
+    let mut headers = FieldList::new();
     told.write(&mut headers);
     let field = headers.get("ratelimit").map(|value| value.to_str().unwrap().to_owned());
     (outcome.map_err(|exceeded| exceeded.retry_after_seconds), field.unwrap_or_default())
@@ -85,7 +86,7 @@ fn a_limit_by_header_goes_by_its_value_or_by_network() {
     let limits = "[limits.per-key]\nkey = \"header:X-Api-Key\"\nrate = \"1/m\"";
     let (rates, _) = rates(limits, &["\"per-key\""]);
     let keyed = |value: &'static str| {
-        HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), HeaderValue::from_static(value))])
+        FieldList::from_iter([(HeaderName::from_static("x-api-key"), HeaderValue::from_static(value))])
     };
     for value in ["a", "b", "", "192.0.2.1"] {
         let headers = keyed(value);
@@ -223,7 +224,7 @@ fn however_many_values_a_client_makes_up_the_memory_stays_and_nobody_used_up_is_
     }
     for number in 0..4 * bounds::RATE_KEYS {
         let value = HeaderValue::try_from(number.to_string()).unwrap();
-        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), value)]);
+        let headers = FieldList::from_iter([(HeaderName::from_static("x-api-key"), value)]);
         assert!(passes(&rates, Sender { headers: &headers, ..from("192.0.2.9") }));
     }
     assert!(!passes(&rates, from("192.0.2.1")));

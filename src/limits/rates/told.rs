@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::gcra::Standing;
+use crate::base::field_list::FieldList;
 
 /// What the policy is, and how much of it is left (draft-ietf-httpapi-ratelimit-headers, sections 3 and 4).
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -32,7 +33,7 @@ impl Told<'_> {
     }
 
     /// Adds the fields to an answer. What an upstream tells of its own limits stays beside them.
-    pub fn write(self, headers: &mut HeaderMap) {
+    pub fn write(self, headers: &mut FieldList) {
         let Some(policy) = self.policy else { return };
         headers.append(RATELIMIT_POLICY, policy.clone());
         if let Ok(standing) = HeaderValue::from_maybe_shared(self.standing.freeze())

@@ -1,8 +1,9 @@
 //! `traceparent` (W3C Trace Context section 3.2).
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 
 use super::TRACEPARENT;
+use crate::base::field_list::FieldList;
 
 /// Length of a value of version 00, in bytes.
 const LENGTH: usize = 55;
@@ -46,8 +47,8 @@ impl Parent {
 }
 
 /// The one place that header fields name; `None` when they name none, several, or one that cannot be.
-pub(super) fn parent(headers: &HeaderMap) -> Option<Parent> {
-    let mut values = headers.get_all(TRACEPARENT).iter();
+pub(super) fn parent(headers: &FieldList) -> Option<Parent> {
+    let mut values = headers.get_all(TRACEPARENT);
     let value = values.next()?;
     if values.next().is_some() { None } else { Parent::parse(value.as_bytes()) }
 }

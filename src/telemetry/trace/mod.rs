@@ -11,13 +11,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use tokio::sync::mpsc;
 
 pub use self::context::Parent;
 use self::span::Data;
 pub use self::span::{Facts, Span};
 use crate::base::clock::Clock;
+use crate::base::field_list::FieldList;
 use crate::base::ids::{RandomnessUnavailable, RequestIds};
 
 /// Names a request's place in a trace (W3C Trace Context section 3.2).
@@ -158,7 +159,7 @@ impl Tracer {
 
     /// Begins the part of a request in its trace, which is the client's or a new one: what the upstream is told, and the
     /// span of the gateway if it is recorded.
-    pub fn begin(self: &Rc<Self>, headers: &HeaderMap, say: Say, facts: Facts) -> (Told, Option<Box<Span>>) {
+    pub fn begin(self: &Rc<Self>, headers: &FieldList, say: Say, facts: Facts) -> (Told, Option<Box<Span>>) {
         let parent = context::parent(headers);
         let recorded = match (parent, say) {
             (Some(parent), Say::Decides) => parent.sampled,
@@ -223,8 +224,8 @@ mod tests {
         (Rc::new(Tracer::new(sink, Clock::manual(1_000).0).unwrap()), queue)
     }
 
-    fn headers(value: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(TRACEPARENT, HeaderValue::from_static(value))])
+    fn headers(value: &'static str) -> FieldList {
+        FieldList::from_iter([(TRACEPARENT, HeaderValue::from_static(value))])
     }
 
     const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -274,7 +275,7 @@ mod tests {
     fn a_ratio_is_kept_to() {
         let (tracer, _queue) = tracer(250_000);
         let taken =
-            (0..4000).filter(|_| tracer.begin(&HeaderMap::new(), Say::None, facts()).1.is_some()).count();
+            (0..4000).filter(|_| tracer.begin(&FieldList::new(), Say::None, facts()).1.is_some()).count();
         assert!((800..1200).contains(&taken), "{taken}");
     }
 
@@ -282,7 +283,7 @@ mod tests {
     fn more_than_may_wait_is_dropped_and_counted() {
         let (tracer, mut queue) = tracer(1_000_000);
         for _ in 0..MAX_WAITING_SPANS + 600 {
-            let (_, span) = tracer.begin(&HeaderMap::new(), Say::None, facts());
+            let (_, span) = tracer.begin(&FieldList::new(), Say::None, facts());
             span.unwrap().end(Duration::ZERO, None);
         }
         tracer.flush();

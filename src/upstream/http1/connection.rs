@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request};
+use http::Method;
 use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::head::{self, Head};
@@ -14,6 +14,7 @@ use crate::http::body::RequestBody;
 use crate::http::read_size::ReadSize;
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Wire;
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::shared::Place;
 
 /// Informational answers before an answer, at most.
@@ -56,7 +57,7 @@ impl Connection {
     }
 
     /// Begins to send a request.
-    pub(in super::super) fn begin(&mut self, request: &Request<RequestBody>) -> Upload {
+    pub(in super::super) fn begin(&mut self, request: &Outgoing) -> Upload {
         self.interim_answers = 0;
         Upload::new(std::mem::take(&mut self.buffer), request)
     }

@@ -3,15 +3,16 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 use super::{Answered, Framing, Http1Error};
-use crate::http::body::RequestBody;
+use crate::base::field_list::FieldList;
 use crate::http::chunks::Chunks;
 use crate::http::hop;
 use crate::http::lines;
+use crate::http::message::ResponseHead;
 use crate::upstream::UpstreamError;
+use crate::upstream::outgoing::Outgoing;
 
 /// Most header fields in an answer.
 const MAX_FIELDS: usize = 100;
@@ -25,7 +26,7 @@ pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The head of an answer.
 pub(in super::super) struct Head {
     /// Status and fields, as they came.
-    pub(in super::super) parts: Parts,
+    pub(in super::super) response: ResponseHead,
     /// How its body ends.
     pub(in super::super) framing: Framing,
     /// The connection can carry another request.
@@ -39,7 +40,7 @@ impl Head {
     ///
     /// [`UpstreamError::Unacceptable`]
     pub(super) fn unless_switching(self) -> Result<Self, UpstreamError> {
-        if self.parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        if self.response.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(UpstreamError::Unacceptable("the upstream switched protocols unasked"));
         }
         Ok(self)
@@ -58,15 +59,13 @@ pub(super) enum Framed {
 }
 
 /// Writes the head of a request. Its framing is made here and comes from nowhere else.
-pub(super) fn write(into: &mut Vec<u8>, request: &Request<RequestBody>, framed: Framed) {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    for piece in [request.method().as_str(), " ", target, " HTTP/1.1\r\n"] {
-        into.extend_from_slice(piece.as_bytes());
+pub(super) fn write(into: &mut Vec<u8>, request: &Outgoing, framed: Framed) {
+    let line = [request.method.as_str(), " ", request.target.as_str(), " HTTP/1.1\r\nhost: "];
+    for piece in line.map(str::as_bytes).into_iter().chain([request.host.as_bytes(), b"\r\n"]) {
+        into.extend_from_slice(piece);
     }
-    for (name, value) in request.headers() {
-        // A request without a body may have a length all the same, which is zero.
-        let is_zero = framed == Framed::Empty && *name == header::CONTENT_LENGTH && *value == "0";
-        if (*name == header::TRANSFER_ENCODING || *name == header::CONTENT_LENGTH) && !is_zero {
+    for (name, value) in request.headers.iter() {
+        if matches!(*name, header::HOST | header::TRANSFER_ENCODING | header::CONTENT_LENGTH) {
             continue;
         }
         for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
@@ -74,10 +73,11 @@ pub(super) fn write(into: &mut Vec<u8>, request: &Request<RequestBody>, framed: 
         }
     }
     match framed {
+        Framed::Empty if request.declares_nothing => into.extend_from_slice(b"content-length: 0\r\n"),
         Framed::Empty => {}
         Framed::Length(bytes) => {
             into.extend_from_slice(b"content-length: ");
-            into.extend_from_slice(bytes.to_string().as_bytes());
+            into.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
             into.extend_from_slice(b"\r\n");
         }
         Framed::Chunked => into.extend_from_slice(b"transfer-encoding: chunked\r\n"),
@@ -124,21 +124,17 @@ fn parse(head: &Bytes, method: &Method) -> Result<Answered, Http1Error> {
     let status = status.ok_or(Http1Error::Malformed("its status is none"))?;
     let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     let (headers, seen) = collect(head, parsed.headers)?;
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.version_mut() = version;
-    *response.headers_mut() = headers;
+    let response = ResponseHead { status, headers };
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Answered::Interim(response));
     }
-    let (parts, ()) = response.into_parts();
-    let framing = framing(&parts, method, &seen)?;
+    let framing = framing(status, version, method, &seen)?;
     // RFC 9112 section 9.3.
     let persistent = (version == Version::HTTP_11 || seen.keep_alive)
         && !seen.close
         && !matches!(framing, Framing::UntilClose)
         && status != StatusCode::SWITCHING_PROTOCOLS;
-    Ok(Answered::Final(Head { parts, framing, persistent }))
+    Ok(Answered::Final(Head { response, framing, persistent }))
 }
 
 /// What the fields of an answer say of its framing and of the connection.
@@ -146,13 +142,17 @@ fn parse(head: &Bytes, method: &Method) -> Result<Answered, Http1Error> {
 struct Seen {
     codings: usize,
     lengths: usize,
+    /// What the last of the codings is.
+    is_chunked: bool,
+    /// What the last of the lengths is, where it is a number.
+    length: Option<u64>,
     close: bool,
     keep_alive: bool,
 }
 
-fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, Seen), Http1Error> {
+fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(FieldList, Seen), Http1Error> {
     let mut seen = Seen::default();
-    let mut headers = HeaderMap::with_capacity(fields.len() + ADDED_FIELDS);
+    let mut headers = FieldList::with_capacity(fields.len() + ADDED_FIELDS);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
@@ -160,8 +160,14 @@ fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, 
             return Err(Http1Error::Malformed("a field is no field"));
         };
         match name {
-            header::TRANSFER_ENCODING => seen.codings += 1,
-            header::CONTENT_LENGTH => seen.lengths += 1,
+            header::TRANSFER_ENCODING => {
+                seen.codings += 1;
+                seen.is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            }
+            header::CONTENT_LENGTH => {
+                seen.lengths += 1;
+                seen.length = decimal(value.as_bytes());
+            }
             header::CONNECTION => {
                 for option in value.as_bytes().split(|byte| *byte == b',') {
                     seen.close |= option.trim_ascii().eq_ignore_ascii_case(b"close");
@@ -180,31 +186,28 @@ fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, 
 }
 
 /// How the body of an answer ends (RFC 9112 section 6.3). One that could be read in two ways is none.
-fn framing(parts: &Parts, method: &Method, seen: &Seen) -> Result<Framing, Http1Error> {
+fn framing(
+    status: StatusCode,
+    version: Version,
+    method: &Method,
+    seen: &Seen,
+) -> Result<Framing, Http1Error> {
     if seen.codings > 1 || seen.lengths > 1 {
         return Err(Http1Error::Malformed("its length is given twice"));
     }
     let framing = match (seen.codings, seen.lengths) {
         (0, 0) => Framing::UntilClose,
-        (0, _) => {
-            match parts.headers.get(header::CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes())) {
-                Some(0) => Framing::Nothing,
-                Some(bytes) => Framing::Length(bytes),
-                None => return Err(Http1Error::Malformed("its length is no number")),
-            }
-        }
-        (_, 0) => {
-            let coding = parts.headers.get(header::TRANSFER_ENCODING);
-            let is_chunked = coding.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-            if parts.version != Version::HTTP_11 || !is_chunked {
-                return Err(Http1Error::Malformed("its transfer coding is not known"));
-            }
-            Framing::Chunked(Chunks::default())
-        }
+        (0, _) => match seen.length {
+            Some(0) => Framing::Nothing,
+            Some(bytes) => Framing::Length(bytes),
+            None => return Err(Http1Error::Malformed("its length is no number")),
+        },
+        (_, 0) if version == Version::HTTP_11 && seen.is_chunked => Framing::Chunked(Chunks::default()),
+        (_, 0) => return Err(Http1Error::Malformed("its transfer coding is not known")),
         (_, _) => return Err(Http1Error::Malformed("it has two lengths")),
     };
     // A switch of protocols, no content, and not modified (RFC 9110 section 6.4.1).
-    let bodyless = matches!(parts.status.as_u16(), 101 | 204 | 304);
+    let bodyless = matches!(status.as_u16(), 101 | 204 | 304);
     Ok(if bodyless || *method == Method::HEAD { Framing::Nothing } else { framing })
 }
 

@@ -13,8 +13,6 @@ mod upload;
 use std::fmt;
 use std::io;
 
-use http::Response;
-
 pub(super) use self::answer::Reading;
 pub(super) use self::connection::Connection;
 pub(super) use self::head::Head;
@@ -24,6 +22,7 @@ use self::upload::Upload;
 use crate::http::body::BodyError;
 use crate::http::chunks::{Chunks, Piece};
 use crate::http::lines;
+use crate::http::message::ResponseHead;
 
 /// Why an exchange of HTTP/1.1 came to nothing.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ impl From<lines::Malformed> for Http1Error {
 /// The head of an answer, or what came before it.
 enum Answered {
     /// An informational answer (RFC 9110 section 15.2), other than one that switches protocols.
-    Interim(Response<()>),
+    Interim(ResponseHead),
     /// The answer.
     Final(Head),
 }

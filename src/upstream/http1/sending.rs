@@ -2,13 +2,12 @@
 
 use std::task::{Context, Poll};
 
-use http::Request;
-
 use super::{Connection, Head, Http1Error, Reading, Upload};
 use crate::http::body::RequestBody;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::{Source, UpstreamResponse, accept};
 use crate::upstream::interim::Interim;
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::pool::Lease;
 use crate::upstream::send::may_be_repeated;
 
@@ -34,8 +33,8 @@ pub(in super::super) enum Fate {
 
 impl Sending {
     /// Begins with the head.
-    pub(in super::super) fn begin(connection: &mut Connection, request: &Request<RequestBody>) -> Self {
-        let repeatable = may_be_repeated(request.method(), request.body());
+    pub(in super::super) fn begin(connection: &mut Connection, request: &Outgoing) -> Self {
+        let repeatable = may_be_repeated(&request.method, &request.body);
         Self { upload: connection.begin(request), repeatable, broken: None }
     }
 
@@ -66,21 +65,21 @@ impl Sending {
         &mut self,
         cx: &mut Context<'_>,
         connection: &mut Connection,
-        request: &mut Request<RequestBody>,
+        request: &mut Outgoing,
         interim: Option<&Interim>,
     ) -> Poll<Result<Head, Http1Error>> {
         if self.broken.is_none() && !self.upload.is_done() {
-            match connection.poll_upload(cx, &mut self.upload, request.body_mut()) {
+            match connection.poll_upload(cx, &mut self.upload, &mut request.body) {
                 Poll::Ready(Err(error @ Http1Error::Io(_))) if self.upload.has_begun() => {
                     self.broken = Some(error);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 // The client has sent everything, and its deadlines are over.
-                Poll::Ready(Ok(())) => *request.body_mut() = RequestBody::Empty,
+                Poll::Ready(Ok(())) => request.body = RequestBody::Empty,
                 Poll::Pending => {}
             }
         }
-        let head = connection.poll_head(cx, request.method(), interim);
+        let head = connection.poll_head(cx, &request.method, interim);
         head.map_err(|error| self.broken.take().unwrap_or(error))
     }
 
@@ -93,16 +92,16 @@ impl Sending {
         self,
         head: Head,
         mut lease: Lease,
-        request: Request<RequestBody>,
+        body: RequestBody,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let Head { parts, framing, persistent } = head.unless_switching()?;
+        let Head { response, framing, persistent } = head.unless_switching()?;
         let persistent = persistent && self.broken.is_none();
         let upload = if self.upload.is_done() || self.broken.is_some() {
             lease.connection().sent(self.upload);
             None
         } else {
-            Some((self.upload, request.into_body()))
+            Some((self.upload, body))
         };
-        Ok(accept(parts, Source::http1(Reading::new(lease, framing, persistent, upload))))
+        Ok(accept(response, Source::http1(Reading::new(lease, framing, persistent, upload))))
     }
 }

@@ -5,23 +5,20 @@ use std::future::poll_fn;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
-use crate::http::body::RequestBody;
 use crate::upstream::Interim;
 use crate::upstream::io::Wire;
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::pool::tests::{pool, run};
 use crate::upstream::shared::Place;
 
-fn request(method: Method) -> Request<RequestBody> {
-    let mut request = Request::new(RequestBody::Empty);
-    *request.method_mut() = method;
-    *request.uri_mut() = http::Uri::from_static("/a?b=c");
-    request.headers_mut().insert(header::HOST, HeaderValue::from_static("gw.test"));
-    request
+fn request(method: Method) -> Outgoing {
+    Outgoing { target: PathAndQuery::from_static("/a?b=c"), ..Outgoing::bare(method) }
 }
 
 /// A connection, and the target's end of it.
@@ -46,7 +43,7 @@ async fn get(method: Method, pieces: &[&[u8]], closes: bool) -> Result<Got, Stri
     let mut request = request(method);
     let told = Rc::new(RefCell::new(Vec::new()));
     let notes = Rc::clone(&told);
-    let interim = Interim::new(move |answer| notes.borrow_mut().push(answer.status().as_u16()));
+    let interim = Interim::new(move |answer| notes.borrow_mut().push(answer.status.as_u16()));
     let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
     let target = tokio::task::spawn_local(async move {
         let mut head = Vec::new();
@@ -64,7 +61,7 @@ async fn get(method: Method, pieces: &[&[u8]], closes: bool) -> Result<Got, Stri
     });
     let mut sending = Sending::begin(&mut connection, &request);
     let head = poll_fn(|cx| sending.poll(cx, &mut connection, &mut request, Some(&interim))).await;
-    let Head { parts, mut framing, persistent } = head.map_err(|error| error.to_string())?;
+    let Head { response, mut framing, persistent } = head.map_err(|error| error.to_string())?;
     let mut body = Vec::new();
     let trailers = loop {
         match poll_fn(|cx| connection.poll_body(cx, &mut framing)).await.map_err(|error| error.to_string())? {
@@ -75,7 +72,7 @@ async fn get(method: Method, pieces: &[&[u8]], closes: bool) -> Result<Got, Stri
     };
     let _far = target.await.unwrap();
     let persistent = persistent && connection.is_fresh();
-    Ok(Got { status: parts.status.as_u16(), body, trailers, told: told.take(), persistent })
+    Ok(Got { status: response.status.as_u16(), body, trailers, told: told.take(), persistent })
 }
 
 const ANSWERS: &[(&[u8], &[u8])] = &[
@@ -245,20 +242,21 @@ fn heads_and_what_comes_before_them_have_an_end() {
 
 #[test]
 fn a_request_is_written_with_one_framing() {
-    for (length, framed, end) in [
-        ("7", head::Framed::Empty, "\r\n"),
-        ("0", head::Framed::Empty, "content-length: 0\r\n\r\n"),
-        ("7", head::Framed::Length(3), "content-length: 3\r\n\r\n"),
-        ("0", head::Framed::Chunked, "transfer-encoding: chunked\r\n\r\n"),
+    for (declares_nothing, framed, end) in [
+        (false, head::Framed::Empty, "\r\n"),
+        (true, head::Framed::Empty, "content-length: 0\r\n\r\n"),
+        (false, head::Framed::Length(3), "content-length: 3\r\n\r\n"),
+        (true, head::Framed::Chunked, "transfer-encoding: chunked\r\n\r\n"),
     ] {
-        let mut smuggling = request(Method::PUT);
-        smuggling.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        smuggling.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
+        let mut smuggling = Outgoing { declares_nothing, ..request(Method::PUT) };
+        smuggling.headers.insert(header::HOST, HeaderValue::from_static("evil.test"));
+        smuggling.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        smuggling.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("7"));
         let mut written = Vec::new();
         head::write(&mut written, &smuggling, framed);
         assert_eq!(
             String::from_utf8(written).unwrap(),
-            format!("PUT /a?b=c HTTP/1.1\r\nhost: gw.test\r\n{end}")
+            format!("PUT /a?b=c HTTP/1.1\r\nhost: localhost\r\n{end}")
         );
     }
 }
@@ -331,7 +329,7 @@ proptest! {
         let method = if method == 0 { Method::GET } else { Method::HEAD };
         let (mut read, mut searched) = (BytesMut::from(&bytes[..]), 0);
         if let Ok(Some(Answered::Final(head))) = head::take(&mut read, &mut searched, &method) {
-            prop_assert!(head.parts.status >= StatusCode::OK || head.parts.status == StatusCode::SWITCHING_PROTOCOLS);
+            prop_assert!(head.response.status >= StatusCode::OK || head.response.status == StatusCode::SWITCHING_PROTOCOLS);
         }
     }
 }

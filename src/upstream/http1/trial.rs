@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::io::{AsyncWrite as _, DuplexStream};
 
 use super::{Connection, Framing, Head, Http1Error, Piece, Sending};
-use crate::http::body::RequestBody;
+use crate::base::field_list::FieldList;
 use crate::upstream::io::Wire;
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::shared::{Place, SharedTarget};
 use crate::upstream::{Interim, Memory};
 
@@ -24,7 +25,7 @@ pub struct Trial {
     /// The informational answers that are passed on.
     pub informational: Vec<StatusCode>,
     /// Status and fields of the answer, if its head is passed on.
-    pub head: Option<(StatusCode, HeaderMap)>,
+    pub head: Option<(StatusCode, FieldList)>,
     /// The body, as far as it is passed on.
     pub body: Vec<u8>,
     /// The trailers.
@@ -71,11 +72,10 @@ impl Trial {
         let pieces: Vec<&[u8]> = pieces.into_iter().collect();
         let (mut connection, far) = connection(pieces.iter().map(|piece| piece.len()).sum())?;
         let mut far = Some(far);
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = method;
+        let mut request = Outgoing::bare(method);
         let told = Rc::new(RefCell::new(Vec::new()));
         let notes = Rc::clone(&told);
-        let interim = Interim::new(move |answer| notes.borrow_mut().push(answer.status()));
+        let interim = Interim::new(move |answer| notes.borrow_mut().push(answer.status));
         let mut sending = Sending::begin(&mut connection, &request);
         let mut reading = None;
         let mut pieces = pieces.into_iter();
@@ -88,8 +88,8 @@ impl Trial {
                 self.informational.append(&mut told.borrow_mut());
                 if let Poll::Ready(head) = head {
                     let head = head.map_err(drop)?.unless_switching().map_err(drop)?;
-                    let Head { parts, framing, persistent } = head;
-                    self.head = Some((parts.status, parts.headers));
+                    let Head { response, framing, persistent } = head;
+                    self.head = Some((response.status, response.headers));
                     reading = Some((framing, persistent));
                     continue;
                 }

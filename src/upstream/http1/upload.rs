@@ -6,7 +6,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::Request;
 use http_body::Body as _;
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
@@ -14,6 +13,7 @@ use super::Http1Error;
 use super::head::{self, Framed};
 use crate::http::body::RequestBody;
 use crate::upstream::io::Wire;
+use crate::upstream::outgoing::Outgoing;
 
 /// A request that is being sent.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ enum Left {
 
 impl Upload {
     /// Begins with the head. `buffer` is used for it.
-    pub(super) fn new(mut buffer: Vec<u8>, request: &Request<RequestBody>) -> Self {
-        let body = request.body();
+    pub(super) fn new(mut buffer: Vec<u8>, request: &Outgoing) -> Self {
+        let body = &request.body;
         let framed = match body.size_hint().exact() {
             _ if body.is_end_stream() => Framed::Empty,
             Some(bytes) => Framed::Length(bytes),

@@ -3,12 +3,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicI64;
 
 use futures_util::FutureExt as _;
-use http::HeaderMap;
 use proptest::prelude::*;
 
 use super::super::{Counted, Rates, Sender, Told, Turn};
 use super::*;
 use crate::base::clock::Clock;
+use crate::base::field_list::FieldList;
 use crate::config::{Environment, parse};
 
 const START_MS: i64 = 1_800_000_000_000;
@@ -80,7 +80,7 @@ fn exchange_all(gateways: &[Rates], store: &mut Store) {
 }
 
 fn count(rates: &Rates, user: &str, patience: Patience) -> Counted {
-    static NONE: std::sync::LazyLock<HeaderMap> = std::sync::LazyLock::new(HeaderMap::new);
+    static NONE: std::sync::LazyLock<FieldList> = std::sync::LazyLock::new(FieldList::new);
     let sender = Sender { client: [192, 0, 2, 1].into(), headers: &NONE, user_id: Some(user) };
     rates.try_count(rates.of_route(0).unwrap(), Turn::Only, sender, &mut Told::default(), patience)
 }
@@ -258,7 +258,7 @@ fn on_a_thread<F: Future>(work: F) -> F::Output {
 }
 
 async fn counted(rates: &Rates) -> bool {
-    let headers = HeaderMap::new();
+    let headers = FieldList::new();
     let sender = Sender { client: [192, 0, 2, 1].into(), headers: &headers, user_id: Some("alice") };
     rates.count(rates.of_route(0).unwrap(), Turn::Only, sender, &mut Told::default()).await.is_ok()
 }
