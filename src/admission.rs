@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::base::soon::{self, Soon};
 use crate::config::Network;
 use crate::limits::rates::{Exceeded, Plan, Rates, Sender, Told, Turn};
 use crate::net::peer::{Peer, client_of};
@@ -40,20 +41,35 @@ impl<'a> Admitted<'a> {
         self.routed
     }
 
-    /// Counts the request by the limits that go by user, now that it is known who sent it.
+    /// Counts the request by the limits that go by user, now that it is known who sent it. Where that has to wait, there is
+    /// no outcome.
+    pub fn count_now(
+        &self,
+        user_id: Option<&str>,
+        rates: &Rates,
+        told: &mut Told<'a>,
+    ) -> Option<Result<(), Exceeded>> {
+        let Some(Limited { plan, client }) = self.limited else { return Some(Ok(())) };
+        rates.count_now(plan, Turn::Known, self.sender(client, user_id), told)
+    }
+
+    /// Goes on where [`Admitted::count_now`] has no outcome.
     ///
     /// # Errors
     ///
     /// [`Exceeded`] when it is one too many.
-    pub async fn count_for(
+    pub async fn wait_and_count(
         &self,
         user_id: Option<&str>,
         rates: &Rates,
         told: &mut Told<'a>,
     ) -> Result<(), Exceeded> {
         let Some(Limited { plan, client }) = self.limited else { return Ok(()) };
-        let sender = Sender { client, headers: self.routed.exchange().headers(), user_id };
-        rates.count(plan, Turn::Known, sender, told).await
+        rates.wait_and_count(plan, Turn::Known, self.sender(client, user_id), told).await
+    }
+
+    fn sender<'b>(&'b self, client: IpAddr, user_id: Option<&'b str>) -> Sender<'b> {
+        Sender { client, headers: self.routed.exchange().headers(), user_id }
     }
 }
 
@@ -63,18 +79,24 @@ impl<'a> Admitted<'a> {
 /// # Errors
 ///
 /// [`Exceeded`] when it is one too many.
-pub async fn admit<'a>(
+pub fn admit<'f, 'a: 'f>(
     routed: Routed<'a>,
     peer: &Peer,
     trusted: &[Network],
     rates: &'a Rates,
-    told: &mut Told<'a>,
-) -> Result<Admitted<'a>, Exceeded> {
+    told: &'f mut Told<'a>,
+) -> Soon<'f, Result<Admitted<'a>, Exceeded>> {
     let Some(plan) = routed.route().limit.and_then(|index| rates.of_route(index)) else {
-        return Ok(Admitted { routed, limited: None });
+        return soon::now(Ok(Admitted { routed, limited: None }));
     };
-    let headers = routed.exchange().headers();
-    let client = client_of(peer, headers, trusted);
-    rates.count(plan, Turn::Arrival, Sender { client, headers, user_id: None }, told).await?;
-    Ok(Admitted { routed, limited: Some(Limited { plan, client }) })
+    let client = client_of(peer, routed.exchange().headers(), trusted);
+    let admitted = Admitted { routed, limited: Some(Limited { plan, client }) };
+    match rates.count_now(plan, Turn::Arrival, admitted.sender(client, None), told) {
+        Some(counted) => soon::now(counted.map(|()| admitted)),
+        None => soon::later(async move {
+            let sender = admitted.sender(client, None);
+            rates.wait_and_count(plan, Turn::Arrival, sender, told).await?;
+            Ok(admitted)
+        }),
+    }
 }

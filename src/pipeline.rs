@@ -22,7 +22,7 @@ use crate::base::ids::X_REQUEST_ID;
 use crate::base::path::Oddities;
 use crate::base::reason::Reason;
 use crate::connection::tunnel::Opened;
-use crate::connection::{Call, Purpose, Source};
+use crate::connection::{Call, ClientConnection, Purpose, Source};
 use crate::endpoints::{Answer as TokenAnswer, Endpoint, TokenRequest};
 use crate::fixed;
 use crate::http::body::RequestBody;
@@ -41,7 +41,7 @@ use crate::telemetry::access::{Ended, Record};
 use crate::telemetry::account::Account;
 use crate::upgrade::{Answer as Agreed, AnswerFault, Offer};
 use crate::upstream::{Limits, Sender, UpgradeAnswer, Upstream, UpstreamResponse};
-use crate::worker::Generation;
+use crate::worker::{Generation, Worker};
 
 /// How long an answer took (W3C Server Timing).
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -49,63 +49,73 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Longest request id that is taken from a trusted proxy, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Serves one request. There is always an answer, and always one account. The request is taken in before anything is
-/// waited for, so that the future need not hold it.
-pub fn serve(
-    source: Source<'_>,
-    head: RequestHead,
-    body: Incoming,
-) -> impl Future<Output = ClientResponse> + use<'_> {
-    source.progress.begin();
-    // Taken once: whatever is reloaded meanwhile, the request ends as it has begun.
-    let generation = source.worker.generation();
-    let id = request_id(source, &head);
-    let record = generation.begin_account(source.connection, &head, &id);
-    let dialect = Dialect::of(&head.headers);
-    // A redirect to HTTPS passes on what it was asked for, and so takes no path that only some routes do.
-    let accepted = match source.connection.purpose {
-        Purpose::Serve => generation.routes.accepted(),
-        Purpose::Redirect => Oddities::NONE,
-    };
-    let taken = request::intake_allowing(head, body, generation.server.limits.max_headers, accepted);
-    finish(source, generation, taken, dialect, id, record)
-}
-
-async fn finish(
-    source: Source<'_>,
+/// A request that has come, before anything is waited for. What becomes of it is [`Begun::serve`]'s.
+pub struct Begun {
+    /// Taken once: whatever is reloaded meanwhile, the request ends as it has begun.
     generation: Rc<Generation>,
     taken: Result<Exchange, IntakeError>,
     dialect: Dialect,
     id: HeaderValue,
-    mut record: Account,
-) -> ClientResponse {
-    let call = source.call(&generation);
-    let progress = call.progress;
-    let (mut told, mut rules) = (Told::default(), AnswerRules::default());
-    let stages = exchange(call, taken, dialect, &id, &mut record, &mut told, &mut rules);
-    let outcome = unless_panicking(pin!(stages)).await;
-    let answer = match outcome {
-        Ok(mut answer) => {
-            if let Answer::Upstream(response, _) = &mut answer {
-                rules.change(&mut response.head.headers);
-            }
-            answer
-        }
-        Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
+    record: Account,
+}
+
+/// Takes a request in. There is always an answer, and always one account.
+pub fn begin(
+    worker: &Worker,
+    connection: &ClientConnection,
+    progress: &Progress,
+    head: RequestHead,
+    body: Incoming,
+) -> Begun {
+    progress.begin();
+    let generation = worker.generation();
+    let id = request_id(worker, connection, &head);
+    let record = generation.begin_account(connection, &head, &id);
+    let dialect = Dialect::of(&head.headers);
+    // A redirect to HTTPS passes on what it was asked for, and so takes no path that only some routes do.
+    let accepted = match connection.purpose {
+        Purpose::Serve => generation.routes.accepted(),
+        Purpose::Redirect => Oddities::NONE,
     };
-    if let Some(mut opened) = call.tunnel.take() {
-        // Its exchange ends with the tunnel.
-        opened.account = std::mem::take(&mut record);
-        call.tunnel.set(Some(opened));
+    let taken = request::intake_allowing(head, body, generation.server.limits.max_headers, accepted);
+    Begun { generation, taken, dialect, id, record }
+}
+
+impl Begun {
+    /// Serves the request. It is moved into what is waited for, and not copied there as an argument would be.
+    pub fn serve(self, source: Source<'_>) -> impl Future<Output = ClientResponse> + use<'_> {
+        let Self { generation, taken, dialect, id, mut record } = self;
+        async move {
+            let call = &source.call(&generation);
+            let (mut told, mut rules) = (Told::default(), AnswerRules::default());
+            let outcome = {
+                let stages = exchange(call, taken, dialect, &id, &mut record, &mut told, &mut rules);
+                unless_panicking(pin!(stages)).await
+            };
+            let answer = match outcome {
+                Ok(mut answer) => {
+                    if let Answer::Upstream(response, _) = &mut answer {
+                        rules.change(&mut response.head.headers);
+                    }
+                    answer
+                }
+                Err(refusal) => refuse(call, dialect, &refusal, &id, &mut record),
+            };
+            if let Some(mut opened) = call.tunnel.take() {
+                // Its exchange ends with the tunnel.
+                opened.account = std::mem::take(&mut record);
+                call.tunnel.set(Some(opened));
+            }
+            let timing = generation.tells_times().then(|| record.server_timing()).flatten();
+            let mut response = answer.complete(id, call.progress, record);
+            if let Some(timing) = timing {
+                response.head.headers.append(SERVER_TIMING, timing);
+            }
+            told.write(&mut response.head.headers);
+            rules.tell(&mut response.head.headers);
+            response
+        }
     }
-    let timing = generation.tells_times().then(|| record.server_timing()).flatten();
-    let mut response = answer.complete(id, progress, record);
-    if let Some(timing) = timing {
-        response.head.headers.append(SERVER_TIMING, timing);
-    }
-    told.write(&mut response.head.headers);
-    rules.tell(&mut response.head.headers);
-    response
 }
 
 /// Makes a refusal of a panic, so that it costs one request and not all those of its connection. The connection ends, for
@@ -121,7 +131,7 @@ async fn unless_panicking<T>(
 /// The stages. Their order matters: nothing is routed that was not checked, nobody is asked for a token who goes to a
 /// token route, and an upstream learns of nothing that was not permitted and sealed.
 async fn exchange<'a>(
-    call: Call<'a>,
+    call: &Call<'a>,
     taken: Result<Exchange, IntakeError>,
     dialect: Dialect,
     id: &HeaderValue,
@@ -129,7 +139,7 @@ async fn exchange<'a>(
     told: &mut Told<'a>,
     rules: &mut AnswerRules<'a>,
 ) -> Result<Answer, Refusal> {
-    let Call { worker, generation, connection, progress, .. } = call;
+    let Call { worker, generation, connection, progress, .. } = *call;
     let exchange = taken?;
     note(record, |record| record.took_in(&exchange));
     let trace = generation.begin_trace(connection, &exchange, id, record);
@@ -204,13 +214,13 @@ async fn exchange<'a>(
     if let Some(kind) = stream.as_ref().and_then(|(kind, _)| kind.counted()) {
         record.streams(kind);
     }
-    Ok(Answer::Upstream(Box::new(response), stream))
+    Ok(Answer::Upstream(response, stream))
 }
 
 /// Asks the upstream for a WebSocket, and leaves the tunnel to the connection when it agrees. What is not an opening that
 /// the client asked for is passed on to nobody.
 async fn websocket(
-    call: Call<'_>,
+    call: &Call<'_>,
     upstream: &Upstream,
     sealed: UpstreamRequest,
     limits: &Limits,
@@ -223,7 +233,7 @@ async fn websocket(
     match answered.map_err(failed)? {
         UpgradeAnswer::Answered(response) => {
             offer.check_answer(response.head.status, &response.head.headers)?;
-            Ok(Answer::Upstream(Box::new(response), None))
+            Ok(Answer::Upstream(response, None))
         }
         UpgradeAnswer::Switched { mut head, io, read_ahead } => {
             let Agreed::Switched(switched) = offer.check_answer(head.status, &head.headers)? else {
@@ -241,14 +251,14 @@ async fn websocket(
 }
 
 /// By what a request may be spread among targets: what the upstream gets, and who sent it.
-fn sender<'a>(call: Call<'_>, caller: &'a Caller, headers: &'a FieldList) -> Sender<'a> {
+fn sender<'a>(call: &Call<'_>, caller: &'a Caller, headers: &'a FieldList) -> Sender<'a> {
     let client = client_of(&call.connection.peer, headers, &call.generation.server.trusted_proxies);
     Sender { user_id: caller.user_id(), client, headers }
 }
 
 /// Sees that an answer that goes on ends with its caller's token. One without a token has none to end with.
 fn open_stream(
-    call: Call<'_>,
+    call: &Call<'_>,
     response: &UpstreamResponse,
     caller: &Caller,
 ) -> Option<(Kind, Rc<OpenStream>)> {
@@ -259,7 +269,7 @@ fn open_stream(
 
 /// Refuses a host that the connection's handshake was not for: a client that coalesces connections may try another one
 /// (RFC 9110 section 15.5.20).
-fn check_directed(call: Call<'_>, exchange: &Exchange) -> Result<(), Refusal> {
+fn check_directed(call: &Call<'_>, exchange: &Exchange) -> Result<(), Refusal> {
     let Some(session) = &call.connection.tls else { return Ok(()) };
     if session.serves(exchange.host().name(), call.generation.routes.names_hosts()) {
         return Ok(());
@@ -281,14 +291,14 @@ fn redirect(https_port: u16, exchange: Exchange) -> Result<Answer, Refusal> {
 
 /// Answers at a token route. Hashing and the store are the control plane's work, never this thread's.
 async fn token_route<'a>(
-    call: Call<'a>,
+    call: &Call<'a>,
     endpoint: Endpoint,
     exchange: Exchange,
     id: &HeaderValue,
     record: &mut Account,
     told: &mut Told<'a>,
 ) -> Result<Answer, Refusal> {
-    let Call { generation, connection, .. } = call;
+    let Call { generation, connection, .. } = *call;
     record.endpoint(endpoint as usize, endpoint.name());
     if !request::fits(exchange.length(), max_token_request()) {
         return Err(Refusal::new(Reason::BodyTooLarge, "The request body is too large.").closing());
@@ -307,7 +317,7 @@ async fn token_route<'a>(
 
 /// What is answered at a token route. A login that would be refused because too many wait is so here.
 async fn token_answer(
-    call: Call<'_>,
+    call: &Call<'_>,
     endpoint: Endpoint,
     exchange: Exchange,
     client: IpAddr,
@@ -345,7 +355,7 @@ fn max_token_request() -> Option<NonZeroU64> {
 }
 
 fn refuse(
-    call: Call<'_>,
+    call: &Call<'_>,
     dialect: Dialect,
     refusal: &Refusal,
     id: &HeaderValue,
@@ -366,15 +376,15 @@ fn refuse(
 }
 
 /// The id of a request: a trusted proxy's, or a new one.
-fn request_id(source: Source<'_>, head: &RequestHead) -> HeaderValue {
-    if source.connection.peer.trust() == Trust::Trusted
+fn request_id(worker: &Worker, connection: &ClientConnection, head: &RequestHead) -> HeaderValue {
+    if connection.peer.trust() == Trust::Trusted
         && let Some(id) = head.headers.get(X_REQUEST_ID)
         && (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
         && id.as_bytes().iter().all(u8::is_ascii_graphic)
     {
         return id.clone();
     }
-    source.worker.next_request_id()
+    worker.next_request_id()
 }
 
 fn note(record: &mut Account, write: impl FnOnce(&mut Record)) {

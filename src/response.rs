@@ -25,7 +25,7 @@ pub enum Answer {
     /// One that the gateway made.
     Own(StatusCode, FieldList, Bytes),
     /// One of an upstream.
-    Upstream(Box<UpstreamResponse>, Option<(Kind, Rc<OpenStream>)>),
+    Upstream(UpstreamResponse, Option<(Kind, Rc<OpenStream>)>),
 }
 
 /// An answer that is to be written.
@@ -62,7 +62,7 @@ impl Answer {
         let (status, mut headers, source, stream) = match self {
             Self::Own(status, headers, body) => (status, headers, Source::Own(body), None),
             Self::Upstream(response, stream) => {
-                let UpstreamResponse { head, body } = *response;
+                let UpstreamResponse { head, body } = response;
                 (head.status, head.headers, Source::Upstream(body), stream)
             }
         };

@@ -24,6 +24,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::RandomnessUnavailable;
 use crate::base::principal::Principal;
 use crate::base::reason::Reason;
+use crate::base::soon::{self, Soon};
 use crate::base::user::User;
 use crate::config::Auth;
 use crate::request::Exchange;
@@ -118,6 +119,17 @@ pub struct Identified<'a> {
 }
 
 impl<'a> Identified<'a> {
+    /// Where nothing is enforced, whoever would be refused is nobody in particular.
+    fn of(admitted: Admitted<'a>, caller: Result<Caller, AuthnError>) -> Result<Self, AuthnError> {
+        match caller {
+            Ok(caller) => Ok(Self { admitted, caller, would_refuse: None }),
+            Err(error) if admitted.route().is_enforced => Err(error),
+            Err(error) => {
+                Ok(Self { admitted, caller: Caller::Anonymous, would_refuse: Some(error.reason()) })
+            }
+        }
+    }
+
     /// The route.
     pub fn route(&self) -> &'a Route {
         self.admitted.route()
@@ -239,21 +251,35 @@ impl Authenticator {
     /// # Errors
     ///
     /// [`AuthnError`] for credentials that do not pass, on required and optional routes alike.
-    pub async fn identify<'a>(
-        &self,
+    pub fn identify<'f, 'a: 'f>(
+        &'f self,
         admitted: Admitted<'a>,
+        certified: Option<&'f Certified>,
+    ) -> Soon<'f, Result<Identified<'a>, AuthnError>> {
+        match self.caller_now(&admitted, certified) {
+            Some(caller) => soon::now(Identified::of(admitted, caller)),
+            None => soon::later(async move {
+                let caller = self.caller(&admitted, certified).await;
+                Identified::of(admitted, caller)
+            }),
+        }
+    }
+
+    /// Who sent a request, where nothing has to be looked up for it.
+    fn caller_now(
+        &self,
+        admitted: &Admitted<'_>,
         certified: Option<&Certified>,
-    ) -> Result<Identified<'a>, AuthnError> {
-        let caller = match admitted.route().auth {
-            Auth::Public => Ok(Caller::Anonymous),
-            Auth::Required | Auth::Optional => self.caller(&admitted, certified).await,
-        };
-        let (caller, would_refuse) = match caller {
-            Ok(caller) => (caller, None),
-            Err(error) if admitted.route().is_enforced => return Err(error),
-            Err(error) => (Caller::Anonymous, Some(error.reason())),
-        };
-        Ok(Identified { admitted, caller, would_refuse })
+    ) -> Option<Result<Caller, AuthnError>> {
+        if admitted.route().auth == Auth::Public {
+            return Some(Ok(Caller::Anonymous));
+        }
+        match (credentials::of(admitted.routed().exchange().headers()), certified) {
+            (Ok(Credentials::Bearer(token)), _) => self.remembered(token).map(Caller::User).map(Ok),
+            (Ok(Credentials::None), None) => Some(Ok(Caller::Anonymous)),
+            (Ok(Credentials::None), Some(_)) => None,
+            (Err(CredentialsMalformed), _) => Some(Err(AuthnError::HeaderMalformed)),
+        }
     }
 
     async fn caller(
@@ -264,7 +290,7 @@ impl Authenticator {
         match (credentials::of(admitted.routed().exchange().headers()), certified) {
             (Ok(Credentials::None), None) => Ok(Caller::Anonymous),
             (Ok(Credentials::None), Some(certified)) => {
-                let known = Box::pin(self.certified(certified)).await?;
+                let known = self.certified(certified).await?;
                 Ok(known.map_or(Caller::Anonymous, Caller::User))
             }
             (Ok(Credentials::Bearer(token)), _) => self.user(token).await.map(Caller::User),
@@ -279,21 +305,30 @@ impl Authenticator {
         }
     }
 
-    /// The user of a token. The usual case is a hash, a comparison of bytes and three comparisons of numbers.
+    /// The user of a token that has passed, of which nothing has changed since. This is the usual case: a hash, a comparison
+    /// of bytes and three comparisons of numbers.
+    fn remembered(&self, token: &[u8]) -> Option<Known> {
+        let now = self.epochs();
+        let mut cache = self.cache.borrow_mut();
+        let entry = cache.find(token)?;
+        let is_good = entry.seen == now && self.clock.now_unix_ms() < entry.valid_until_ms;
+        is_good.then(|| entry.known())
+    }
+
+    /// The user of any other token.
     async fn user(&self, token: &[u8]) -> Result<Known, AuthnError> {
         let now = self.epochs();
-        let entry = match self.cache.borrow_mut().find(token) {
-            None => None,
-            Some(entry) if entry.valid_until_ms <= self.clock.now_unix_ms() => None,
-            Some(entry) if entry.seen == now => return Ok(entry.known()),
-            Some(entry) => Some(entry.clone()),
-        };
-        if let Some(entry) = entry {
-            return self.look_again(token, entry, now).await;
+        let entry = self.cache.borrow_mut().find(token).cloned();
+        match entry {
+            Some(entry) if self.clock.now_unix_ms() < entry.valid_until_ms => {
+                self.look_again(token, entry, now).await
+            }
+            // One that has expired is verified once more so that the refusal names what is wrong now.
+            Some(_) | None => {
+                self.cache.borrow_mut().remove(token);
+                self.user_of_unknown_token(token, now).await
+            }
         }
-        // One that has expired is verified once more so that the refusal names what is wrong now.
-        self.cache.borrow_mut().remove(token);
-        self.user_of_unknown_token(token, now).await
     }
 
     async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Known, AuthnError> {

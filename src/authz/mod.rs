@@ -8,6 +8,7 @@ pub use self::decision::{Rule, decide, rules};
 use crate::authn::{Caller, Identified};
 pub use crate::base::grounds::Verdict;
 use crate::base::reason::Reason;
+use crate::base::soon::{self, Soon};
 use crate::limits::rates::{Exceeded, Rates, Told};
 use crate::request::Exchange;
 use crate::routing::Route;
@@ -29,6 +30,11 @@ pub struct Permitted<'a> {
 }
 
 impl<'a> Permitted<'a> {
+    fn of(identified: Identified<'a>, would_refuse: Option<Reason>) -> Self {
+        let (exchange, route, caller) = identified.into_pieces();
+        Self { exchange, route, caller, would_refuse }
+    }
+
     /// The request.
     pub fn exchange(&self) -> &Exchange {
         &self.exchange
@@ -101,27 +107,42 @@ impl std::error::Error for AuthzError<'_> {}
 /// # Errors
 ///
 /// [`AuthzError`] that says what is missing.
-pub async fn permit<'a>(
+pub fn permit<'f, 'a: 'f>(
     identified: Identified<'a>,
-    rates: &Rates,
-    told: &mut Told<'a>,
-) -> Result<Permitted<'a>, AuthzError<'a>> {
+    rates: &'f Rates,
+    told: &'f mut Told<'a>,
+) -> Soon<'f, Result<Permitted<'a>, AuthzError<'a>>> {
+    let would_refuse = match check(&identified) {
+        Ok(would_refuse) => would_refuse,
+        Err(error) => return soon::now(Err(error)),
+    };
+    let user_id = identified.caller().user_id();
+    match identified.admitted().count_now(user_id, rates, told) {
+        Some(Ok(())) => soon::now(Ok(Permitted::of(identified, would_refuse))),
+        Some(Err(exceeded)) => soon::now(Err(AuthzError::RateLimited(exceeded))),
+        None => soon::later(async move {
+            let user_id = identified.caller().user_id();
+            let counted = identified.admitted().wait_and_count(user_id, rates, told).await;
+            counted.map_err(AuthzError::RateLimited)?;
+            Ok(Permitted::of(identified, would_refuse))
+        }),
+    }
+}
+
+/// What the route's policy says; on a route that enforces nothing, for what the request would be refused.
+fn check<'a>(identified: &Identified<'a>) -> Result<Option<Reason>, AuthzError<'a>> {
     let route = identified.route();
     let path = identified.admitted().routed().exchange().path().path();
     let would_refuse = match decide(route, identified.caller(), path) {
         Ok(()) => None,
         Err(AuthzError::Policy(rule, _)) if route.is_enforced => {
-            return Err(AuthzError::Policy(rule, verdicts(&identified)));
+            return Err(AuthzError::Policy(rule, verdicts(identified)));
         }
         Err(error) if route.is_enforced => return Err(error),
         Err(error) => Some(error.reason()),
     };
     // What was wrong with the token says more than that nobody is known.
-    let would_refuse = identified.would_refuse().or(would_refuse);
-    let user_id = identified.caller().user_id();
-    identified.admitted().count_for(user_id, rates, told).await.map_err(AuthzError::RateLimited)?;
-    let (exchange, route, caller) = identified.into_pieces();
-    Ok(Permitted { exchange, route, caller, would_refuse })
+    Ok(identified.would_refuse().or(would_refuse))
 }
 
 #[cfg(test)]

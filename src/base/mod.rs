@@ -14,5 +14,6 @@ pub mod principal;
 pub mod proxy_error;
 pub mod reason;
 pub mod secret;
+pub mod soon;
 pub mod template;
 pub mod user;

@@ -15,11 +15,10 @@ use crate::http::http1::{
     switch,
 };
 use crate::http::incoming::Incoming;
-use crate::http::message::RequestHead;
 use crate::last_words;
 use crate::net::deadline::{Phase, Progress};
 use crate::net::transport::Transport;
-use crate::pipeline;
+use crate::pipeline::{self, Begun};
 use crate::upgrade::tunnel::Socket;
 use crate::upstream::Interim;
 use crate::worker::Worker;
@@ -94,8 +93,10 @@ impl Client {
                 }
                 Arrival::Ended => return None,
             };
+            let body = if has_body { Incoming::Http1(Http1Body::of(&self.wire)) } else { Incoming::Empty };
+            let begun = pipeline::begin(&self.worker, &self.connection, &self.progress, head, body);
             // On the heap, and only as long as there is a request.
-            match Box::pin(self.exchange(head, asked, has_body)).await {
+            match Box::pin(self.exchange(begun, asked)).await {
                 Next::Request => {}
                 Next::End => {
                     Box::pin(self.leave()).await;
@@ -120,8 +121,7 @@ impl Client {
     }
 
     /// Serves one request from its head to the end of its answer.
-    async fn exchange(&self, head: RequestHead, asked: Asked, has_body: bool) -> Next {
-        let body = if has_body { Incoming::Http1(Http1Body::of(&self.wire)) } else { Incoming::Empty };
+    async fn exchange(&self, begun: Begun, asked: Asked) -> Next {
         let tunnel = Slot::default();
         let source = Source {
             worker: &self.worker,
@@ -132,7 +132,7 @@ impl Client {
             tunnel: &tunnel,
         };
         let response = {
-            let mut serving = pin!(pipeline::serve(source, head, body));
+            let mut serving = pin!(begun.serve(source));
             poll_fn(|cx| {
                 let served = serving.as_mut().poll(cx);
                 if served.is_pending()

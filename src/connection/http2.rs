@@ -213,7 +213,7 @@ async fn serve_stream(arrived: Arrived) -> Kit {
         tunnel: &tunnel,
     };
     let served = {
-        let mut serving = pin!(pipeline::serve(source, head, body));
+        let mut serving = pin!(pipeline::begin(&worker, &connection, progress, head, body).serve(source));
         poll_fn(|cx| {
             progress.keep_waker(cx.waker());
             if respond.poll_reset(cx).is_ready() {

@@ -17,7 +17,7 @@ pub enum RequestBody {
     /// There is none.
     Empty,
     /// What the client sends.
-    Streaming(Upload),
+    Streaming(Box<Upload>),
 }
 
 /// A body that a client is sending.
@@ -64,7 +64,8 @@ impl RequestBody {
             return Self::Empty;
         }
         progress.upload_begins();
-        Self::Streaming(Upload { incoming, progress, left: limit.map(NonZeroU64::get), first: Bytes::new() })
+        let left = limit.map(NonZeroU64::get);
+        Self::Streaming(Box::new(Upload { incoming, progress, left, first: Bytes::new() }))
     }
 
     /// Takes back a piece that was read and not sent, so that it is read again.

@@ -21,12 +21,14 @@ use crate::base::field_list::FieldList;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::principal::Introduction;
 use crate::base::reason::Reason;
+use crate::base::soon::{self, Soon};
 use crate::config::{Assertion, Auth};
 use crate::http::hop;
 use crate::http::incoming::Incoming;
 use crate::net::peer::{Peer, Trust};
 use crate::net::tls::{ClientCertificate, UnfitPart};
-use crate::request::{Host, IntakeError, Pieces};
+use crate::request::{Exchange, Host, IntakeError, Pieces};
+use crate::routing::Route;
 use crate::telemetry::trace::{self, TRACEPARENT, TRACESTATE};
 use crate::tokens::{Asserter, IssueError, Statement};
 use crate::upgrade::Offer;
@@ -153,70 +155,75 @@ impl Sealer {
     /// # Errors
     ///
     /// [`SealError`] when the identity does not fit; it is never cut.
-    pub async fn seal(
-        &self,
-        permitted: Permitted<'_>,
-        origin: &Origin<'_>,
-    ) -> Result<(UpstreamRequest, Caller), SealError> {
+    pub fn seal<'f>(
+        &'f self,
+        permitted: Permitted<'f>,
+        origin: &'f Origin<'f>,
+    ) -> Soon<'f, Result<(UpstreamRequest, Caller), SealError>> {
         let (exchange, route, caller) = permitted.into_pieces();
-        let plan =
-            route.action.upstream().and_then(|upstream| self.plans.of(upstream)).ok_or(SealError::Broken)?;
-        let is_known = matches!(caller, Caller::User(_));
-        let introduction = match &caller {
-            Caller::User(known) if !plan.is_silent() => Some(self.introduction(plan, known).await?),
-            Caller::User(_) | Caller::Anonymous => None,
+        let Some(plan) = route.action.upstream().and_then(|upstream| self.plans.of(upstream)) else {
+            return soon::now(Err(SealError::Broken));
         };
-        let mut pieces = exchange.into_pieces();
-        let headers = &mut pieces.headers;
-        let trailers = hop::takes_trailers(headers);
-        let trust = origin.peer.trust();
-        // One that did not pass is not passed on; where nobody is asked for one, the upstream may judge.
-        let forwards = plan.forward_token && (is_known || route.auth == Auth::Public);
-        let forwarded = if forwards { forwarded_token(headers) } else { None };
-        self.firewall.clean(headers, trust);
-        headers.extend(trailers.map(|trailers| (header::TE, trailers)));
-        set_origin(headers, &pieces.host, trust, origin);
-        if let Some(told) = origin.trace {
-            set_trace(headers, told);
-        }
-        if let Some(certificate) = origin.certificate {
-            for (name, value) in certificate.headers().map_err(SealError::CertificateUnfit)? {
-                headers.insert(name, value.clone());
-            }
-        }
-        for (name, value) in introduction.iter().flat_map(|introduction| &introduction.fields) {
-            headers.insert(name, value.clone());
-        }
-        if let Some(token) = forwarded {
-            headers.insert(header::AUTHORIZATION, token);
-        }
-        if let Some(rules) = &route.request_headers {
-            rules.apply(headers);
-        }
-        if let Some(credentials) = &plan.credentials {
-            headers.insert(&credentials.name, credentials.value.clone());
-        }
-        if let Some(path) = route.forwarded(&pieces.path).map_err(SealError::Path)? {
-            pieces.path = path;
-        }
-        Ok((UpstreamRequest(pieces), caller))
+        let seal = Seal { firewall: &self.firewall, plan, route, origin };
+        let introduction = match &caller {
+            Caller::User(known) if !plan.is_silent() => match self.introduction_now(plan, known) {
+                Some(introduction) => introduction.map(Some),
+                None => return soon::later(self.sign_and_seal(seal, exchange, caller)),
+            },
+            Caller::User(_) | Caller::Anonymous => Ok(None),
+        };
+        let sealed =
+            introduction.and_then(|introduction| seal.apply(exchange, &caller, introduction.as_deref()));
+        soon::now(sealed.map(|request| (request, caller)))
     }
 
-    /// What upstreams of this sort are told of somebody. It is made once and kept beside the token.
-    async fn introduction(&self, plan: &Plan, known: &Known) -> Result<Rc<Introduction>, SealError> {
+    async fn sign_and_seal(
+        &self,
+        seal: Seal<'_>,
+        exchange: Exchange,
+        caller: Caller,
+    ) -> Result<(UpstreamRequest, Caller), SealError> {
+        let introduction = match (&caller, &seal.plan.assertion) {
+            (Caller::User(known), Some(assertion)) => Some(self.sign(seal.plan, assertion, known).await?),
+            (Caller::User(_) | Caller::Anonymous, _) => None,
+        };
+        let request = seal.apply(exchange, &caller, introduction.as_deref())?;
+        Ok((request, caller))
+    }
+
+    /// What upstreams of this sort are told of somebody. It is made once and kept beside the token. Where somebody has to
+    /// sign it, there is none yet.
+    fn introduction_now(&self, plan: &Plan, known: &Known) -> Option<Result<Rc<Introduction>, SealError>> {
         if let Some(kept) = known.principal.introduction(plan.sort)
             && (plan.assertion.is_none() || self.clock.now_unix_ms() < kept.renewed_at_ms)
         {
-            return Ok(kept);
+            return Some(Ok(kept));
         }
+        if plan.assertion.is_some() {
+            return None;
+        }
+        Some(plan.fields(known).and_then(|fields| Self::introduce(plan, known, fields, i64::MAX)))
+    }
+
+    /// The same with a signed statement.
+    async fn sign(
+        &self,
+        plan: &Plan,
+        assertion: &Assertion,
+        known: &Known,
+    ) -> Result<Rc<Introduction>, SealError> {
         let mut fields = plan.fields(known)?;
-        let mut renewed_at_ms = i64::MAX;
-        if let Some(assertion) = &plan.assertion {
-            // On the heap, so that other requests need no room for it.
-            let (signed, until_ms) = Box::pin(self.assertion(assertion, known)).await?;
-            fields.push((X_TOLLGATE_ASSERTION.clone(), signed));
-            renewed_at_ms = until_ms;
-        }
+        let (signed, until_ms) = self.assertion(assertion, known).await?;
+        fields.push((X_TOLLGATE_ASSERTION.clone(), signed));
+        Self::introduce(plan, known, fields, until_ms)
+    }
+
+    fn introduce(
+        plan: &Plan,
+        known: &Known,
+        fields: Vec<(HeaderName, HeaderValue)>,
+        renewed_at_ms: i64,
+    ) -> Result<Rc<Introduction>, SealError> {
         plan.check_size(&fields)?;
         let introduction = Rc::new(Introduction { sort: plan.sort, fields, renewed_at_ms });
         known.principal.keep(&introduction);
@@ -244,6 +251,60 @@ impl Sealer {
         value.set_sensitive(true);
         let left_ms = expires_at.saturating_mul(1000).saturating_sub(now_ms);
         Ok((value, now_ms.saturating_add(left_ms / 2)))
+    }
+}
+
+/// What a request becomes one for an upstream with.
+struct Seal<'a> {
+    firewall: &'a Firewall,
+    plan: &'a Plan,
+    route: &'a Route,
+    origin: &'a Origin<'a>,
+}
+
+impl Seal<'_> {
+    fn apply(
+        &self,
+        exchange: Exchange,
+        caller: &Caller,
+        introduction: Option<&Introduction>,
+    ) -> Result<UpstreamRequest, SealError> {
+        let Self { firewall, plan, route, origin } = *self;
+        let mut pieces = exchange.into_pieces();
+        let headers = &mut pieces.headers;
+        let trailers = hop::takes_trailers(headers);
+        let trust = origin.peer.trust();
+        // One that did not pass is not passed on; where nobody is asked for one, the upstream may judge.
+        let is_known = matches!(caller, Caller::User(_));
+        let forwards = plan.forward_token && (is_known || route.auth == Auth::Public);
+        let forwarded = if forwards { forwarded_token(headers) } else { None };
+        firewall.clean(headers, trust);
+        headers.extend(trailers.map(|trailers| (header::TE, trailers)));
+        set_origin(headers, &pieces.host, trust, origin);
+        if let Some(told) = origin.trace {
+            set_trace(headers, told);
+        }
+        if let Some(certificate) = origin.certificate {
+            for (name, value) in certificate.headers().map_err(SealError::CertificateUnfit)? {
+                headers.insert(name, value.clone());
+            }
+        }
+        for (name, value) in introduction.iter().flat_map(|introduction| &introduction.fields) {
+            headers.insert(name, value.clone());
+        }
+        if let Some(token) = forwarded {
+            headers.insert(header::AUTHORIZATION, token);
+        }
+        if let Some(rules) = &route.request_headers {
+            rules.apply(headers);
+        }
+        if let Some(credentials) = &plan.credentials {
+            headers.insert(&credentials.name, credentials.value.clone());
+        }
+        if let Some(path) = route.forwarded(&pieces.path).map_err(SealError::Path)? {
+            pieces.path = path;
+        }
+        Ok(UpstreamRequest(pieces))
     }
 }
 

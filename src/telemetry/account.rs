@@ -24,16 +24,16 @@ pub enum Needs {
 
 /// What is kept of a request. When it is dropped the request is over: its record is written, and it is counted. Every
 /// request has one, and what nobody asks for is not kept.
+///
+/// It passes from stage to stage, so what is kept is on the heap.
 #[derive(Debug, Default)]
-pub struct Account {
+pub struct Account(Option<Box<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
     record: Option<Box<Record>>,
     tally: Option<Tally>,
     span: Option<Box<Span>>,
-    times: Option<Times>,
-}
-
-#[derive(Debug)]
-struct Times {
     began: Instant,
     upstream_began: Option<Instant>,
     upstream: Option<Duration>,
@@ -49,25 +49,30 @@ impl Account {
         needs: Needs,
     ) -> Self {
         let measured = record.is_some() || meter.is_some() || needs == Needs::Times;
-        let times = measured.then(|| Times { began: Instant::now(), upstream_began: None, upstream: None });
-        Self { record, tally: meter.map(|meter| Tally::begin(meter, method)), span: None, times }
+        Self(measured.then(|| {
+            let tally = meter.map(|meter| Tally::begin(meter, method));
+            let began = Instant::now();
+            Box::new(Kept { record, tally, span: None, began, upstream_began: None, upstream: None })
+        }))
     }
 
     /// Begins its part in a trace; says what the upstream is told of it.
     pub fn trace(&mut self, tracer: &Rc<Tracer>, headers: &FieldList, say: Say, facts: Facts) -> Told {
         let (told, span) = tracer.begin(headers, say, facts);
-        self.span = span;
+        if let Some(kept) = &mut self.0 {
+            kept.span = span;
+        }
         told
     }
 
     /// How long it took until now, for `Server-Timing` (W3C Server Timing), in milliseconds: the gateway by itself, and
     /// the upstream to the head of its answer.
     pub fn server_timing(&self) -> Option<HeaderValue> {
-        let times = self.times.as_ref()?;
-        let upstream = times.upstream.unwrap_or_default();
-        let gateway = times.began.elapsed().saturating_sub(upstream);
+        let kept = self.0.as_ref()?;
+        let upstream = kept.upstream.unwrap_or_default();
+        let gateway = kept.began.elapsed().saturating_sub(upstream);
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-        let text = match times.upstream {
+        let text = match kept.upstream {
             Some(_) => format!("gateway;dur={:.3}, upstream;dur={:.3}", ms(gateway), ms(upstream)),
             None => format!("gateway;dur={:.3}", ms(gateway)),
         };
@@ -76,15 +81,23 @@ impl Account {
 
     /// Writes into its record, if there is one.
     pub fn note(&mut self, write: impl FnOnce(&mut Record)) {
-        if let Some(record) = &mut self.record {
+        if let Some(record) = self.0.as_mut().and_then(|kept| kept.record.as_mut()) {
             write(record);
         }
+    }
+
+    fn tally(&mut self) -> Option<&mut Tally> {
+        self.0.as_mut()?.tally.as_mut()
+    }
+
+    fn span(&mut self) -> Option<&mut Span> {
+        self.0.as_mut()?.span.as_deref_mut()
     }
 
     /// Its route, by its place in the configuration and by name.
     pub fn routed(&mut self, place: usize, name: &str) {
         self.name_route(name);
-        if let Some(tally) = &mut self.tally {
+        if let Some(tally) = self.tally() {
             tally.routed(place);
         }
     }
@@ -92,14 +105,14 @@ impl Account {
     /// It is for a token route, which stands at this place among them and has this name.
     pub fn endpoint(&mut self, place: usize, name: &str) {
         self.name_route(name);
-        if let Some(tally) = &mut self.tally {
+        if let Some(tally) = self.tally() {
             tally.endpoint(place);
         }
     }
 
     fn name_route(&mut self, name: &str) {
         self.note(|record| record.route = Some(name.to_owned()));
-        if let Some(span) = &mut self.span {
+        if let Some(span) = self.span() {
             span.routed(name);
         }
     }
@@ -107,14 +120,14 @@ impl Account {
     /// It is known who has sent it, or that nobody in particular has.
     pub fn identified(&mut self, user_id: Option<&str>) {
         self.note(|record| record.user = user_id.map(str::to_owned));
-        if let Some(tally) = &mut self.tally {
+        if let Some(tally) = self.tally() {
             tally.has_user = user_id.is_some();
         }
     }
 
     /// It may pass.
     pub fn permitted(&mut self) {
-        if let Some(tally) = &mut self.tally {
+        if let Some(tally) = self.tally() {
             tally.permitted = true;
         }
     }
@@ -122,7 +135,7 @@ impl Account {
     /// It passes, although its route would have refused it for this reason, because the route only reports.
     pub fn reported(&mut self, reason: Reason) {
         self.note(|record| record.would_refuse = Some(reason));
-        if let Some(tally) = &mut self.tally {
+        if let Some(tally) = self.tally() {
             tally.reported(reason);
         }
     }
@@ -130,35 +143,35 @@ impl Account {
     /// Its upstream, by its place in the configuration and by name.
     pub fn upstream(&mut self, place: Option<usize>, name: &str) {
         self.note(|record| record.upstream = Some(name.to_owned()));
-        if let Some(span) = &mut self.span {
+        if let Some(span) = self.span() {
             span.upstream(name);
         }
-        if let Some(tally) = &mut self.tally {
+        if let Some(tally) = self.tally() {
             tally.upstream(place);
         }
     }
 
     /// It goes to its upstream now.
     pub fn upstream_begins(&mut self) {
-        if let Some(times) = &mut self.times {
-            times.upstream_began = Some(Instant::now());
+        if let Some(kept) = &mut self.0 {
+            kept.upstream_began = Some(Instant::now());
         }
     }
 
     /// The head of the upstream's answer has come.
     pub fn upstream_answered(&mut self) {
-        if let Some(times) = &mut self.times {
-            times.upstream = times.upstream_began.map(|began| began.elapsed());
+        if let Some(kept) = &mut self.0 {
+            kept.upstream = kept.upstream_began.map(|began| began.elapsed());
         }
     }
 
     /// Why it was refused, or ended before its time.
     pub fn refused(&mut self, reason: Option<Reason>) {
         self.note(|record| record.reason = reason);
-        if let Some(span) = &mut self.span {
+        if let Some(span) = self.span() {
             span.refused(reason);
         }
-        if let Some(tally) = &mut self.tally {
+        if let Some(tally) = self.tally() {
             tally.reason = reason;
         }
     }
@@ -175,17 +188,17 @@ impl Account {
     /// The status that is sent.
     pub fn answered(&mut self, status: u16) {
         self.note(|record| record.status = Some(status));
-        if let Some(span) = &mut self.span {
+        if let Some(span) = self.span() {
             span.answered(status);
         }
-        if let Some(tally) = &mut self.tally {
+        if let Some(tally) = self.tally() {
             tally.status = status;
         }
     }
 
     /// It has become a stream, which is open until the request ends.
     pub fn streams(&mut self, kind: StreamKind) {
-        if let Some(tally) = &mut self.tally {
+        if let Some(tally) = self.tally() {
             tally.streams(kind);
         }
     }
@@ -200,13 +213,12 @@ impl Account {
     }
 }
 
-impl Drop for Account {
+impl Drop for Kept {
     fn drop(&mut self) {
-        let Some(times) = &self.times else { return };
         let took = Took {
-            whole: times.began.elapsed(),
-            before: times.upstream_began.map(|began| began.duration_since(times.began)),
-            upstream: times.upstream,
+            whole: self.began.elapsed(),
+            before: self.upstream_began.map(|began| began.duration_since(self.began)),
+            upstream: self.upstream,
         };
         if let Some(record) = &mut self.record {
             record.finish(took.whole, took.upstream);
@@ -308,7 +320,7 @@ mod tests {
     #[test]
     fn nothing_is_measured_that_nobody_asks_for() {
         let account = Account::begin(None, None, Some(&Method::GET), Needs::Nothing);
-        assert!(account.times.is_none() && account.server_timing().is_none());
+        assert!(account.0.is_none() && account.server_timing().is_none());
         let mut account = Account::begin(None, None, Some(&Method::GET), Needs::Times);
         let timing = account.server_timing().unwrap();
         assert!(timing.to_str().unwrap().starts_with("gateway;dur=0.0"), "{timing:?}");

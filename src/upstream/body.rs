@@ -30,7 +30,7 @@ pub struct UpstreamResponse {
 pub struct UpstreamBody {
     source: Source,
     /// Why it breaks off, once everything before has been handed on.
-    broken: Option<AnswerError>,
+    broken: Option<Box<AnswerError>>,
 }
 
 /// What an answer is read from.
@@ -42,7 +42,7 @@ pub(super) enum Source {
     /// The same, on which a task still sends the request.
     Uploading(Rc<RefCell<Reading>>, Uploading),
     /// A stream of a connection that others use too.
-    Http2(Incoming, StreamHold),
+    Http2(Box<(Incoming, StreamHold)>),
 }
 
 /// A stream whose answer is being read, and whose request may still be sent.
@@ -121,8 +121,8 @@ impl Source {
             Self::Uploading(reading, _) => {
                 ready!(reading.borrow_mut().poll_frame(cx)).map(|frame| frame.map_err(AnswerError::Http1))
             }
-            Self::Http2(incoming, _) => {
-                ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(AnswerError::Http2))
+            Self::Http2(stream) => {
+                ready!(Pin::new(&mut stream.0).poll_frame(cx)).map(|frame| frame.map_err(AnswerError::Http2))
             }
         };
         Poll::Ready(frame)
@@ -133,7 +133,7 @@ impl Source {
             Self::Empty => true,
             Self::Http1(reading) => reading.is_end(),
             Self::Uploading(reading, _) => reading.borrow().is_end(),
-            Self::Http2(incoming, _) => incoming.is_end_stream(),
+            Self::Http2(stream) => stream.0.is_end_stream(),
         }
     }
 }
@@ -151,10 +151,8 @@ impl UpstreamBody {
                     reading.into_inner().finish();
                 }
             }
-            Source::Http2(incoming, stream) if stream.is_uploading() => {
-                self.source = Source::Http2(incoming, stream);
-            }
-            Source::Http2(_, stream) => drop(stream),
+            Source::Http2(stream) if stream.1.is_uploading() => self.source = Source::Http2(stream),
+            Source::Http2(stream) => drop(stream),
         }
     }
 }
@@ -174,7 +172,7 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         if let Some(error) = self.broken.take() {
-            return Poll::Ready(Some(Err(error)));
+            return Poll::Ready(Some(Err(*error)));
         }
         match ready!(self.source.poll_frame(cx)) {
             None => {
@@ -189,7 +187,7 @@ impl Body for UpstreamBody {
             }
             Some(Err(error)) => {
                 self.source = Source::Empty;
-                self.broken = Some(error);
+                self.broken = Some(Box::new(error));
                 // An error ends the client's connection at once. What came before it is written first.
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -206,7 +204,7 @@ impl Body for UpstreamBody {
             Source::Empty => SizeHint::with_exact(0),
             Source::Http1(reading) => reading.size_hint(),
             Source::Uploading(reading, _) => reading.borrow().size_hint(),
-            Source::Http2(incoming, _) => incoming.size_hint(),
+            Source::Http2(stream) => stream.0.size_hint(),
         }
     }
 }

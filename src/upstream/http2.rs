@@ -81,7 +81,7 @@ pub(super) async fn send(
             let head = ResponseHead::from(head);
             check(&head).map_err(Failure::Final)?;
             let incoming = Incoming::http2(incoming, &head.headers);
-            let source = Source::Http2(incoming, StreamHold { _used: used, upload });
+            let source = Source::Http2(Box::new((incoming, StreamHold { _used: used, upload })));
             return Ok(accept(head, source));
         }
         Err(error) => error,

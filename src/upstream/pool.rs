@@ -194,31 +194,49 @@ impl Pool {
 
     /// Takes a connection: the one that was used last, or a new one, or the next that is given back. Who waits goes first.
     pub(super) async fn lease(self: &Rc<Self>) -> Result<Leased, UpstreamError> {
-        let mut in_flight = InFlight::begin(self);
+        match self.next_free(InFlight::begin(self), None) {
+            Ok(leased) => Ok(leased),
+            // On the heap, so that the requests that find one need no room for it.
+            Err(in_flight) => Box::pin(self.wait_for_lease(in_flight)).await,
+        }
+    }
+
+    /// One that is free now, if the request may have it.
+    fn next_free(&self, mut in_flight: InFlight, ticket: Option<&Ticket>) -> Result<Leased, InFlight> {
+        if !self.is_turn(&in_flight, ticket) || !in_flight.admit() {
+            return Err(in_flight);
+        }
+        if let Some(connection) = self.next_fresh() {
+            return Ok(Leased::Http1(Lease { connection, in_flight, reused: true }));
+        }
+        match &self.http2 {
+            Some(http2) => http2.next_stream(in_flight).map(Leased::Http2),
+            None => Err(in_flight),
+        }
+    }
+
+    async fn wait_for_lease(self: &Rc<Self>, mut in_flight: InFlight) -> Result<Leased, UpstreamError> {
         let mut ticket = None;
         let mut patient = true;
         loop {
+            in_flight = match self.next_free(in_flight, ticket.as_ref()) {
+                Ok(leased) => return Ok(leased),
+                Err(in_flight) => in_flight,
+            };
             if self.is_turn(&in_flight, ticket.as_ref()) && in_flight.admit() {
-                if let Some(connection) = self.next_fresh() {
-                    return Ok(Leased::Http1(Lease { connection, in_flight, reused: true }));
-                }
-                if let Some(http2) = &self.http2 {
-                    in_flight = match http2.next_stream(in_flight) {
-                        Ok(stream) => return Ok(Leased::Http2(stream)),
-                        Err(in_flight) => in_flight,
-                    };
-                    if patient && http2.is_opening() {
-                        patient = http2.wait_for_opening().await == Waited::Opened;
-                        continue;
-                    }
+                if let Some(http2) = &self.http2
+                    && patient
+                    && http2.is_opening()
+                {
+                    patient = http2.wait_for_opening().await == Waited::Opened;
+                    continue;
                 }
                 if let Some(place) = Place::take(&self.shared, self.limits.max_connections, &self.queue) {
                     drop(ticket);
-                    // On the heap, so that the requests that find one need no room for it.
-                    return Box::pin(self.open(place, in_flight)).await;
+                    return self.open(place, in_flight).await;
                 }
             }
-            Box::pin(self.wait(&mut ticket, &in_flight)).await?;
+            self.wait(&mut ticket, &in_flight).await?;
         }
     }
 

@@ -20,7 +20,7 @@ use super::http2::{self, Attempt};
 use super::interim::Interim;
 use super::outcome::Overdue;
 use super::outgoing::Outgoing;
-use super::pool::{Lease, Leased, Pool};
+use super::pool::{Leased, Pool};
 use super::shared::SharedUpstream;
 use super::upgrade::{self, UpgradeAnswer};
 use crate::base::field_list::FieldList;
@@ -245,19 +245,13 @@ impl Upstream {
         {
             request.host = pool.authority().clone();
         }
-        match leased {
-            Leased::Http1(lease) => self.attempt_http1(lease, attempt, limits).await,
+        let mut lease = match leased {
+            Leased::Http1(lease) => lease,
             // On the heap, so that the requests of HTTP/1.1 need no room for it.
-            Leased::Http2(stream) => Box::pin(http2::send(stream, attempt, pool.scheme(), limits)).await,
-        }
-    }
-
-    async fn attempt_http1(
-        &self,
-        mut lease: Lease,
-        attempt: Attempt<'_>,
-        limits: &Limits,
-    ) -> Result<UpstreamResponse, Failure> {
+            Leased::Http2(stream) => {
+                return Box::pin(http2::send(stream, attempt, pool.scheme(), limits)).await;
+            }
+        };
         let Attempt { place, read, is_choice } = attempt;
         let gone = || Failure::Final(UpstreamError::Unacceptable("the request is gone"));
         // What was read of the body for HTTP/2 is not put in front of it again here.

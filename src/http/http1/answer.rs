@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, Write as _};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
@@ -70,51 +70,105 @@ impl std::error::Error for AnswerBroken {
 }
 
 /// Writes an answer. `is_last` says that the connection ends with it, whatever the client wants; `date` is for an answer
-/// that has none.
-///
-/// # Errors
-///
-/// [`AnswerBroken`]: then the connection is of no more use.
-pub async fn answer<B>(
+/// that has none. When it fails, the connection is of no more use.
+pub fn answer<B, D>(
     wire: &SharedWire,
     asked: Asked,
-    (head, mut body): (ResponseHead, B),
+    (head, body): (ResponseHead, B),
     is_last: bool,
-    date: impl FnOnce() -> HeaderValue,
-) -> Result<Answered, AnswerBroken>
+    date: D,
+) -> impl Future<Output = Result<Answered, AnswerBroken>>
 where
     B: Body<Data = Bytes> + Unpin,
+    D: Fn() -> HeaderValue,
 {
     let framing = Framing::of(&head, asked, &body);
-    let mut is_last =
-        is_last || !asked.is_persistent || framing == Framing::UntilClose || says_close(&head.headers);
-    if !is_last && is_body_left_over(wire) {
-        is_last = !poll_fn(|cx| Poll::Ready(wire.borrow_mut().skip_body(cx))).await;
+    let body =
+        Sending { left: framing.bytes(), body: Some(body), framing, trailers: Vec::new(), is_full: false };
+    let mut answering = Answering { wire, asked, step: Step::Head(head), body, is_last, date };
+    poll_fn(move |cx| answering.poll(cx))
+}
+
+/// An answer that is being written.
+struct Answering<'a, B, D> {
+    wire: &'a SharedWire,
+    asked: Asked,
+    step: Step,
+    body: Sending<B>,
+    is_last: bool,
+    date: D,
+}
+
+/// What is written next.
+enum Step {
+    Head(ResponseHead),
+    Body,
+    /// What waits, and nothing behind it.
+    End,
+    /// What waits, before the client sees that the rest is missing.
+    Cut,
+}
+
+impl<B, D> Answering<'_, B, D>
+where
+    B: Body<Data = Bytes> + Unpin,
+    D: Fn() -> HeaderValue,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, AnswerBroken>> {
+        loop {
+            self.step = match &self.step {
+                Step::Head(head) => {
+                    self.is_last = Self::is_last(self.wire, self.asked, head, &self.body, self.is_last, cx);
+                    self.body.trailers = self.body.framing.trailers(head, self.asked);
+                    let mut wire = self.wire.borrow_mut();
+                    let out = wire.outbox().begin();
+                    write_head(out, head, self.body.framing, self.asked.version, self.is_last);
+                    write_date(out, &head.headers, &self.date);
+                    if self.body.framing.has_body() { Step::Body } else { Step::End }
+                }
+                Step::Body => match ready!(self.body.poll(self.wire, cx))? {
+                    Sent::Whole => Step::End,
+                    Sent::Cut => Step::Cut,
+                },
+                Step::End => {
+                    ready!(poll_flush(self.wire, cx))?;
+                    return Poll::Ready(Ok(self.end(cx)));
+                }
+                Step::Cut => {
+                    ready!(poll_flush(self.wire, cx))?;
+                    return Poll::Ready(Err(AnswerBroken::Body));
+                }
+            };
+        }
     }
-    let trailers = if framing == Framing::Chunked && asked.takes_trailers {
-        announced(&head.headers)
-    } else {
-        Vec::new()
-    };
-    {
-        let mut wire = wire.borrow_mut();
-        let out = wire.outbox().begin();
-        write_head(out, &head, framing, asked.version, is_last);
-        write_date(out, &head.headers, date);
+
+    /// Whether the connection ends with the answer. The client is told, so what is left of its request is given up first.
+    fn is_last(
+        wire: &SharedWire,
+        asked: Asked,
+        head: &ResponseHead,
+        body: &Sending<B>,
+        is_last: bool,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        is_last
+            || !asked.is_persistent
+            || body.framing == Framing::UntilClose
+            || says_close(&head.headers)
+            || (is_body_left_over(wire) && !wire.borrow_mut().skip_body(cx))
     }
-    drop(head);
-    if !matches!(framing, Framing::Nothing | Framing::Unsent(_)) {
-        write_body(wire, framing, &mut body, &trailers).await?;
+
+    /// What becomes of the connection, once everything was written.
+    fn end(&mut self, cx: &mut Context<'_>) -> Answered {
+        self.wire.borrow_mut().outbox().end();
+        self.body.body = None;
+        if !self.is_last && self.wire.borrow().is_body_left() {
+            // What is still being sent elsewhere would be read by two.
+            let is_free = Rc::strong_count(self.wire) == 1;
+            self.is_last = !is_free || !self.wire.borrow_mut().skip_body(cx);
+        }
+        if self.is_last { Answered::Last } else { Answered::Persistent }
     }
-    flush(wire).await?;
-    wire.borrow_mut().outbox().end();
-    drop(body);
-    if !is_last && wire.borrow().is_body_left() {
-        // What is still being sent elsewhere would be read by two.
-        let is_free = Rc::strong_count(wire) == 1;
-        is_last = !is_free || !poll_fn(|cx| Poll::Ready(wire.borrow_mut().skip_body(cx))).await;
-    }
-    Ok(if is_last { Answered::Last } else { Answered::Persistent })
 }
 
 /// Writes the head of an answer that switches protocols. HTTP ends with it.
@@ -136,13 +190,13 @@ pub async fn switch(
         }
         write_date(out, &head.headers, date);
     }
-    flush(wire).await?;
+    poll_fn(|cx| poll_flush(wire, cx)).await?;
     wire.borrow_mut().outbox().end();
     Ok(())
 }
 
-async fn flush(wire: &RefCell<Wire>) -> Result<(), AnswerBroken> {
-    poll_fn(|cx| wire.borrow_mut().poll_flush(cx)).await.map_err(AnswerBroken::Io)
+fn poll_flush(wire: &RefCell<Wire>, cx: &mut Context<'_>) -> Poll<Result<(), AnswerBroken>> {
+    wire.borrow_mut().poll_flush(cx).map_err(AnswerBroken::Io)
 }
 
 /// Whether a body was to come, and nobody is there any more who reads it.
@@ -169,6 +223,23 @@ impl Framing {
             None if asked.version == Version::HTTP_10 => Self::UntilClose,
             None => Self::Chunked,
         }
+    }
+
+    fn has_body(self) -> bool {
+        !matches!(self, Self::Nothing | Self::Unsent(_))
+    }
+
+    /// How many bytes of a body there may be, at most.
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Length(bytes) => bytes,
+            Self::Nothing | Self::Unsent(_) | Self::Chunked | Self::UntilClose => u64::MAX,
+        }
+    }
+
+    /// The trailers that are sent.
+    fn trailers(self, head: &ResponseHead, asked: Asked) -> Vec<HeaderName> {
+        if self == Self::Chunked && asked.takes_trailers { announced(&head.headers) } else { Vec::new() }
     }
 }
 
@@ -201,8 +272,7 @@ fn write_head(out: &mut Vec<u8>, head: &ResponseHead, framing: Framing, version:
     }
     match framing {
         Framing::Length(bytes) | Framing::Unsent(Some(bytes)) => {
-            // Writing to memory does not fail.
-            let _written = write!(out, "content-length: {bytes}\r\n");
+            line(out, b"content-length", itoa::Buffer::new().format(bytes).as_bytes());
         }
         Framing::Chunked => line(out, b"transfer-encoding", b"chunked"),
         Framing::Nothing | Framing::Unsent(None) | Framing::UntilClose => {}
@@ -237,61 +307,70 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-async fn write_body<B>(
-    wire: &RefCell<Wire>,
+/// A body that is being written.
+struct Sending<B> {
+    /// Dropped once it was written.
+    body: Option<B>,
     framing: Framing,
-    body: &mut B,
-    announced: &[HeaderName],
-) -> Result<(), AnswerBroken>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let is_chunked = framing == Framing::Chunked;
-    let mut left = match framing {
-        Framing::Length(bytes) => bytes,
-        Framing::Nothing | Framing::Unsent(_) | Framing::Chunked | Framing::UntilClose => u64::MAX,
-    };
-    let mut trailers = None;
-    while !body.is_end_stream() {
-        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => {
+    /// The trailers that were announced.
+    trailers: Vec<HeaderName>,
+    /// How many bytes there may still be, at most.
+    left: u64,
+    /// Nothing can be added to what waits before that was written.
+    is_full: bool,
+}
+
+/// How a body ended.
+enum Sent {
+    Whole,
+    /// It broke off where it comes from, or is shorter than was said.
+    Cut,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+    /// Puts the body behind its head, and writes what there is no more room for.
+    fn poll(&mut self, wire: &RefCell<Wire>, cx: &mut Context<'_>) -> Poll<Result<Sent, AnswerBroken>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(Sent::Whole)) };
+        let is_chunked = self.framing == Framing::Chunked;
+        let mut trailers = None;
+        loop {
+            if self.is_full {
+                ready!(poll_flush(wire, cx))?;
+                self.is_full = false;
+            }
+            if body.is_end_stream() {
+                break;
+            }
+            let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
                 // What is there goes out while there is nothing more.
-                ready!(wire.borrow_mut().poll_flush(cx))
-                    .map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending)
+                ready!(poll_flush(wire, cx))?;
+                return Poll::Pending;
+            };
+            let data = match frame {
+                None => break,
+                Some(Err(_)) => return Poll::Ready(Ok(Sent::Cut)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(frame) => {
+                        trailers = frame.into_trailers().ok();
+                        break;
+                    }
+                },
+            };
+            // An empty chunk would be the last one.
+            if data.is_empty() {
+                continue;
             }
-        });
-        let data = match frame.await.map_err(AnswerBroken::Io)? {
-            None => break,
-            Some(Err(_)) => {
-                flush(wire).await?;
-                return Err(AnswerBroken::Body);
-            }
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => data,
-                Err(frame) => {
-                    trailers = frame.into_trailers().ok();
-                    break;
-                }
-            },
-        };
-        // An empty chunk would be the last one.
-        if data.is_empty() {
-            continue;
+            self.left = self.left.checked_sub(data.len() as u64).ok_or(AnswerBroken::Body)?;
+            self.is_full = wire.borrow_mut().outbox().add(data, is_chunked) == Room::None;
         }
-        left = left.checked_sub(data.len() as u64).ok_or(AnswerBroken::Body)?;
-        let room = wire.borrow_mut().outbox().add(data, is_chunked);
-        if room == Room::None {
-            flush(wire).await?;
+        if is_chunked {
+            wire.borrow_mut().outbox().add_small(&last_chunk(trailers.as_ref(), &self.trailers));
+        } else if matches!(self.framing, Framing::Length(_)) && self.left > 0 {
+            return Poll::Ready(Ok(Sent::Cut));
         }
+        Poll::Ready(Ok(Sent::Whole))
     }
-    if is_chunked {
-        wire.borrow_mut().outbox().add_small(&last_chunk(trailers.as_ref(), announced));
-    } else if matches!(framing, Framing::Length(_)) && left > 0 {
-        flush(wire).await?;
-        return Err(AnswerBroken::Body);
-    }
-    Ok(())
 }
 
 fn last_chunk(trailers: Option<&HeaderMap>, announced: &[HeaderName]) -> Vec<u8> {

@@ -205,15 +205,33 @@ impl Rates {
         sender: Sender<'_>,
         told: &mut Told<'a>,
     ) -> Result<(), Exceeded> {
-        match self.try_count(plan, turn, sender, told, Patience::Untried) {
-            Counted::Passed => Ok(()),
-            Counted::Exceeded(exceeded) => Err(exceeded),
-            // In a box, because it is rare and would make every request larger.
-            Counted::Unknown => Box::pin(self.ask(plan, turn, sender, told)).await,
+        match self.count_now(plan, turn, sender, told) {
+            Some(counted) => counted,
+            None => self.wait_and_count(plan, turn, sender, told).await,
         }
     }
 
-    async fn ask<'a>(
+    /// As [`Rates::count`], without waiting: where it would have to, there is no outcome and nothing was counted.
+    pub fn count_now<'a>(
+        &self,
+        plan: &'a Plan,
+        turn: Turn,
+        sender: Sender<'_>,
+        told: &mut Told<'a>,
+    ) -> Option<Result<(), Exceeded>> {
+        match self.try_count(plan, turn, sender, told, Patience::Untried) {
+            Counted::Passed => Some(Ok(())),
+            Counted::Exceeded(exceeded) => Some(Err(exceeded)),
+            Counted::Unknown => None,
+        }
+    }
+
+    /// Goes on where [`Rates::count_now`] has no outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`], as [`Rates::count`].
+    pub async fn wait_and_count<'a>(
         &self,
         plan: &'a Plan,
         turn: Turn,

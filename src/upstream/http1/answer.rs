@@ -15,7 +15,7 @@ pub(in super::super) struct Reading {
     framing: Framing,
     persistent: bool,
     /// What is still sent of the request.
-    upload: Option<(Upload, RequestBody)>,
+    upload: Option<Box<(Upload, RequestBody)>>,
 }
 
 impl Reading {
@@ -23,7 +23,7 @@ impl Reading {
         lease: Lease,
         framing: Framing,
         persistent: bool,
-        upload: Option<(Upload, RequestBody)>,
+        upload: Option<Box<(Upload, RequestBody)>>,
     ) -> Self {
         Self { lease, framing, persistent, upload }
     }
@@ -62,7 +62,8 @@ impl Reading {
 
     /// Sends more of the request. Ready when there is nothing more to send, or when it cannot be sent.
     pub(in super::super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some((upload, body)) = &mut self.upload {
+        if let Some(sending) = &mut self.upload {
+            let (upload, body) = &mut **sending;
             if let Err(error) = ready!(self.lease.connection().poll_upload(cx, upload, body)) {
                 tracing::debug!(%error, "a request body was not sent whole");
                 self.persistent = false;

@@ -100,7 +100,7 @@ impl Sending {
             lease.connection().sent(self.upload);
             None
         } else {
-            Some((self.upload, body))
+            Some(Box::new((self.upload, body)))
         };
         Ok(accept(response, Source::http1(Reading::new(lease, framing, persistent, upload))))
     }
