@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::base::soon::{self, Soon};
+use crate::base::soon::Soon;
 use crate::config::Network;
 use crate::limits::rates::{Exceeded, Plan, Rates, Sender, Told, Turn};
 use crate::net::peer::{Peer, client_of};
@@ -87,13 +87,13 @@ pub fn admit<'f, 'a: 'f>(
     told: &'f mut Told<'a>,
 ) -> Soon<'f, Result<Admitted<'a>, Exceeded>> {
     let Some(plan) = routed.route().limit.and_then(|index| rates.of_route(index)) else {
-        return soon::now(Ok(Admitted { routed, limited: None }));
+        return Soon::Now(Ok(Admitted { routed, limited: None }));
     };
     let client = client_of(peer, routed.exchange().headers(), trusted);
     let admitted = Admitted { routed, limited: Some(Limited { plan, client }) };
     match rates.count_now(plan, Turn::Arrival, admitted.sender(client, None), told) {
-        Some(counted) => soon::now(counted.map(|()| admitted)),
-        None => soon::later(async move {
+        Some(counted) => Soon::Now(counted.map(|()| admitted)),
+        None => Soon::later(async move {
             let sender = admitted.sender(client, None);
             rates.wait_and_count(plan, Turn::Arrival, sender, told).await?;
             Ok(admitted)

@@ -21,6 +21,7 @@ use crate::base::bounds;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::path::Oddities;
 use crate::base::reason::Reason;
+use crate::base::soon::outcome;
 use crate::connection::tunnel::Opened;
 use crate::connection::{Call, ClientConnection, Purpose, Source};
 use crate::endpoints::{Answer as TokenAnswer, Endpoint, TokenRequest};
@@ -64,7 +65,7 @@ pub fn begin(
     worker: &Worker,
     connection: &ClientConnection,
     progress: &Progress,
-    head: RequestHead,
+    head: Box<RequestHead>,
     body: Incoming,
 ) -> Begun {
     progress.begin();
@@ -165,10 +166,10 @@ async fn exchange<'a>(
     }
 
     let trusted = &generation.server.trusted_proxies;
-    let admitted = admission::admit(routed, &connection.peer, trusted, &generation.rates, told).await?;
-    let identified = generation.authenticator.identify(admitted, connection.certified.as_ref()).await?;
+    let admitted = outcome!(admission::admit(routed, &connection.peer, trusted, &generation.rates, told))?;
+    let identified = outcome!(generation.authenticator.identify(admitted, connection.certified.as_ref()))?;
     record.identified(identified.caller().user_id());
-    let permitted = authz::permit(identified, &generation.rates, told).await?;
+    let permitted = outcome!(authz::permit(identified, &generation.rates, told))?;
     record.permitted();
     if let Some(reason) = permitted.would_refuse() {
         worker.reported.note(&route.name, reason);
@@ -187,7 +188,7 @@ async fn exchange<'a>(
         certificate: connection.tls.as_ref().and_then(Session::client),
         trace: trace.as_ref(),
     };
-    let (mut sealed, caller) = generation.sealer.seal(permitted, &origin).await?;
+    let (mut sealed, caller) = outcome!(generation.sealer.seal(permitted, &origin))?;
     // Where nothing is enforced, nothing ends with its token.
     let caller = if route.is_enforced { caller } else { Caller::Anonymous };
 
@@ -198,8 +199,7 @@ async fn exchange<'a>(
     progress.wait(route.timeout_ms);
     record.upstream_begins();
     let affinity = upstream.affinity(|| sender(call, &caller, sealed.headers()));
-    let (max_body, interim) = (route.max_body, call.interim.cloned());
-    let limits = Limits { max_body, progress: Rc::clone(progress), interim, affinity };
+    let limits = Limits { max_body: route.max_body, progress, interim: call.interim, affinity };
     if let Some((offer, client)) = sealed.take_opening() {
         let asked = websocket(call, upstream, sealed, &limits, (&offer, client), &caller);
         return Box::pin(asked).await;
@@ -223,7 +223,7 @@ async fn websocket(
     call: &Call<'_>,
     upstream: &Upstream,
     sealed: UpstreamRequest,
-    limits: &Limits,
+    limits: &Limits<'_>,
     (offer, client): (&Offer, Incoming),
     caller: &Caller,
 ) -> Result<Answer, Refusal> {

@@ -15,6 +15,7 @@ use crate::upgrade::AnswerFault;
 use crate::upstream::UpstreamError;
 
 impl From<IntakeError> for Refusal {
+    #[cold]
     fn from(error: IntakeError) -> Self {
         let refusal = Self::new(error.reason(), error.detail());
         match error {
@@ -34,6 +35,7 @@ impl From<IntakeError> for Refusal {
 }
 
 impl From<RoutingError> for Refusal {
+    #[cold]
     fn from(error: RoutingError) -> Self {
         match error {
             RoutingError::NotFound => Self::new(Reason::RouteNotFound, "Not found."),
@@ -46,6 +48,7 @@ impl From<RoutingError> for Refusal {
 }
 
 impl From<AuthnError> for Refusal {
+    #[cold]
     fn from(error: AuthnError) -> Self {
         let reason = error.reason();
         match error {
@@ -71,6 +74,7 @@ impl From<AuthnError> for Refusal {
 }
 
 impl From<AuthzError<'_>> for Refusal {
+    #[cold]
     fn from(error: AuthzError<'_>) -> Self {
         match error {
             AuthzError::CredentialsMissing => {
@@ -93,6 +97,7 @@ impl From<AuthzError<'_>> for Refusal {
 
 impl From<Exceeded> for Refusal {
     /// In the words of Django REST framework's throttling.
+    #[cold]
     fn from(Exceeded { retry_after_seconds: seconds }: Exceeded) -> Self {
         let unit = if seconds == 1 { "second" } else { "seconds" };
         let detail = format!("Request was throttled. Expected available in {seconds} {unit}.");
@@ -101,12 +106,14 @@ impl From<Exceeded> for Refusal {
 }
 
 impl From<SealError> for Refusal {
+    #[cold]
     fn from(error: SealError) -> Self {
         Self::new(error.reason(), error.to_string())
     }
 }
 
 impl From<UpstreamError> for Refusal {
+    #[cold]
     fn from(error: UpstreamError) -> Self {
         let refusal = Self::new(error.reason(), error.detail()).with_proxy_error(error.proxy_error());
         refusal.with_cause(error.to_string())
@@ -114,12 +121,14 @@ impl From<UpstreamError> for Refusal {
 }
 
 impl From<AnswerFault> for Refusal {
+    #[cold]
     fn from(fault: AnswerFault) -> Self {
         Self::new(fault.reason(), fault.detail()).with_proxy_error(ProxyError::HttpUpgradeFailed)
     }
 }
 
 impl From<BodyFault> for Refusal {
+    #[cold]
     fn from(fault: BodyFault) -> Self {
         match fault {
             BodyFault::TooLarge => {
@@ -133,6 +142,7 @@ impl From<BodyFault> for Refusal {
 }
 
 impl From<Overdue> for Refusal {
+    #[cold]
     fn from(overdue: Overdue) -> Self {
         match overdue {
             Overdue::Answer => Self::new(Reason::UpstreamTimeout, "The upstream did not answer in time.")

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::HeaderValue;
 use tokio::net::TcpListener;
@@ -249,7 +250,8 @@ impl Worker {
     /// A new request id.
     pub fn next_request_id(&self) -> HeaderValue {
         let id = self.ids.borrow_mut().next_id();
-        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("unknown"))
+        // It is cloned for the upstream and for the client, which takes no memory when its owner is known.
+        HeaderValue::from_maybe_shared(Bytes::from_owner(id)).unwrap_or(HeaderValue::from_static("unknown"))
     }
 
     /// Logs an upstream's failure and makes a refusal of it.

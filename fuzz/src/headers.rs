@@ -168,7 +168,7 @@ fn check_intake(headers: FieldList, method: Method, version: Version, trust: Tru
     let all = |name: &str| headers.get_all(name).cloned().collect::<Vec<_>>();
     let (codings, lengths, hosts) = (all("transfer-encoding"), all("content-length"), all("host"));
     let uri = Uri::from_static("/");
-    let head = RequestHead { method, uri, version, headers, protocol: None };
+    let head = Box::new(RequestHead { method, uri, version, headers, protocol: None });
     let Ok(exchange) = intake(head, Incoming::Empty, 100) else { return };
     match exchange.length() {
         BodyLength::None => assert!(codings.is_empty() && lengths.is_empty()),

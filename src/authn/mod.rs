@@ -24,7 +24,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::RandomnessUnavailable;
 use crate::base::principal::Principal;
 use crate::base::reason::Reason;
-use crate::base::soon::{self, Soon};
+use crate::base::soon::Soon;
 use crate::base::user::User;
 use crate::config::Auth;
 use crate::request::Exchange;
@@ -257,8 +257,8 @@ impl Authenticator {
         certified: Option<&'f Certified>,
     ) -> Soon<'f, Result<Identified<'a>, AuthnError>> {
         match self.caller_now(&admitted, certified) {
-            Some(caller) => soon::now(Identified::of(admitted, caller)),
-            None => soon::later(async move {
+            Some(caller) => Soon::Now(Identified::of(admitted, caller)),
+            None => Soon::later(async move {
                 let caller = self.caller(&admitted, certified).await;
                 Identified::of(admitted, caller)
             }),

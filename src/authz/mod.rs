@@ -8,7 +8,7 @@ pub use self::decision::{Rule, decide, rules};
 use crate::authn::{Caller, Identified};
 pub use crate::base::grounds::Verdict;
 use crate::base::reason::Reason;
-use crate::base::soon::{self, Soon};
+use crate::base::soon::Soon;
 use crate::limits::rates::{Exceeded, Rates, Told};
 use crate::request::Exchange;
 use crate::routing::Route;
@@ -114,13 +114,13 @@ pub fn permit<'f, 'a: 'f>(
 ) -> Soon<'f, Result<Permitted<'a>, AuthzError<'a>>> {
     let would_refuse = match check(&identified) {
         Ok(would_refuse) => would_refuse,
-        Err(error) => return soon::now(Err(error)),
+        Err(error) => return Soon::Now(Err(error)),
     };
     let user_id = identified.caller().user_id();
     match identified.admitted().count_now(user_id, rates, told) {
-        Some(Ok(())) => soon::now(Ok(Permitted::of(identified, would_refuse))),
-        Some(Err(exceeded)) => soon::now(Err(AuthzError::RateLimited(exceeded))),
-        None => soon::later(async move {
+        Some(Ok(())) => Soon::Now(Ok(Permitted::of(identified, would_refuse))),
+        Some(Err(exceeded)) => Soon::Now(Err(AuthzError::RateLimited(exceeded))),
+        None => Soon::later(async move {
             let user_id = identified.caller().user_id();
             let counted = identified.admitted().wait_and_count(user_id, rates, told).await;
             counted.map_err(AuthzError::RateLimited)?;

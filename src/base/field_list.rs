@@ -81,7 +81,10 @@ impl FieldList {
     /// Sets a field, in place of all under its name.
     pub fn insert(&mut self, name: impl Into<HeaderName>, value: HeaderValue) {
         let name = name.into();
-        self.remove(&name);
+        // Hardly ever is there anything to remove.
+        if self.contains_key(&name) {
+            self.remove(&name);
+        }
         self.0.push((name, value));
     }
 

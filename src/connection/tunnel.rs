@@ -93,7 +93,7 @@ fn blame(ended: &Ended) -> (RecordEnded, Option<Refused>) {
 
 /// A stream of HTTP/2 as one side of a tunnel (RFC 8441 section 5).
 pub(super) struct StreamSide<'a> {
-    receive: Http2Incoming,
+    receive: Box<Http2Incoming>,
     send: &'a mut SendStream<Bytes>,
     progress: &'a Progress,
     read: Bytes,
@@ -101,7 +101,7 @@ pub(super) struct StreamSide<'a> {
 
 impl<'a> StreamSide<'a> {
     pub(super) fn new(
-        receive: Http2Incoming,
+        receive: Box<Http2Incoming>,
         send: &'a mut SendStream<Bytes>,
         progress: &'a Progress,
     ) -> Self {

@@ -16,7 +16,7 @@ pub enum Incoming {
     /// Over HTTP/1.1.
     Http1(Http1Body),
     /// Over HTTP/2.
-    Http2(Http2Incoming),
+    Http2(Box<Http2Incoming>),
     /// There is none.
     Empty,
 }
@@ -65,7 +65,7 @@ impl Incoming {
     pub fn http2(stream: h2::RecvStream, headers: &FieldList) -> Self {
         let declared = headers.get(http::header::CONTENT_LENGTH);
         let left = declared.and_then(|value| value.to_str().ok()?.parse().ok());
-        Self::Http2(Http2Incoming { stream, left, data_ended: false, first: Bytes::new() })
+        Self::Http2(Box::new(Http2Incoming { stream, left, data_ended: false, first: Bytes::new() }))
     }
 }
 

@@ -37,10 +37,10 @@ impl From<request::Parts> for RequestHead {
 }
 
 impl RequestHead {
-    /// A request that was taken apart.
-    pub fn split<B>(request: Request<B>) -> (Self, B) {
+    /// A request that was taken apart. The head is on the heap, because it passes through several hands.
+    pub fn split<B>(request: Request<B>) -> (Box<Self>, B) {
         let (parts, body) = request.into_parts();
-        (parts.into(), body)
+        (Box::new(parts.into()), body)
     }
 }
 

@@ -36,9 +36,12 @@ impl Dialect {
     }
 }
 
-/// A refusal: what the client is told, and what is logged.
+/// A refusal: what the client is told, and what is logged. It is on the heap, so that those who pass need no room for it.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<Facts>);
+
+#[derive(Clone, Debug)]
+struct Facts {
     reason: Reason,
     detail: Cow<'static, str>,
     code: Option<&'static str>,
@@ -46,13 +49,6 @@ pub struct Refusal {
     retry_after_seconds: Option<u64>,
     proxy_error: Option<ProxyError>,
     closes: bool,
-    /// On the heap, so that those who pass need no room for it.
-    rare: Option<Box<Rare>>,
-}
-
-/// What few refusals have.
-#[derive(Clone, Debug, Default)]
-struct Rare {
     scopes: Option<Box<str>>,
     allow: Vec<Method>,
     /// The client is not told this, and neither what follows.
@@ -62,8 +58,9 @@ struct Rare {
 
 impl Refusal {
     /// A refusal with a text for the client. The text holds nothing that the client did not send or may not know.
+    #[cold]
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Facts {
             reason,
             detail: detail.into(),
             code: None,
@@ -71,87 +68,90 @@ impl Refusal {
             retry_after_seconds: None,
             proxy_error: None,
             closes: false,
-            rare: None,
-        }
+            scopes: None,
+            allow: Vec::new(),
+            cause: None,
+            verdicts: Vec::new(),
+        }))
     }
 
     /// Adds simplejwt's machine-readable code.
     #[must_use]
     pub fn with_code(mut self, code: &'static str) -> Self {
-        self.code = Some(code);
+        self.0.code = Some(code);
         self
     }
 
     /// Adds simplejwt's list of messages, one for the one kind of token that is tried.
     #[must_use]
     pub fn with_message(mut self, message: &'static str) -> Self {
-        self.message = Some(message);
+        self.0.message = Some(message);
         self
     }
 
     /// Says which scopes are needed, with blanks between them (RFC 6750 section 3).
     #[must_use]
     pub fn with_scopes(mut self, scopes: &str) -> Self {
-        self.rare.get_or_insert_default().scopes = Some(scopes.into());
+        self.0.scopes = Some(scopes.into());
         self
     }
 
     /// Adds the methods that are allowed (RFC 9110 section 10.2.1).
     #[must_use]
     pub fn with_allow(mut self, allow: Vec<Method>) -> Self {
-        self.rare.get_or_insert_default().allow = allow;
+        self.0.allow = allow;
         self
     }
 
     /// Says when to come again (RFC 9110 section 10.2.3), in seconds.
     #[must_use]
     pub fn with_retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after_seconds = Some(seconds);
+        self.0.retry_after_seconds = Some(seconds);
         self
     }
 
     /// Says what went wrong with the upstream (RFC 9209 section 2.3).
     #[must_use]
     pub fn with_proxy_error(mut self, error: ProxyError) -> Self {
-        self.proxy_error = Some(error);
+        self.0.proxy_error = Some(error);
         self
     }
 
     /// Says what was found, for those who operate the gateway. The client is not told.
     #[must_use]
     pub fn with_cause(mut self, cause: impl Into<Cow<'static, str>>) -> Self {
-        self.rare.get_or_insert_default().cause = Some(cause.into());
+        self.0.cause = Some(cause.into());
         self
     }
 
     /// Says the same of the rules of a policy.
     #[must_use]
     pub fn with_verdicts(mut self, verdicts: Vec<Verdict>) -> Self {
-        self.rare.get_or_insert_default().verdicts = verdicts;
+        self.0.verdicts = verdicts;
         self
     }
 
     /// Ends the connection after the answer: what follows on it cannot be trusted.
     #[must_use]
     pub fn closing(mut self) -> Self {
-        self.closes = true;
+        self.0.closes = true;
         self
     }
 
     /// Why.
     pub fn reason(&self) -> Reason {
-        self.reason
+        self.0.reason
     }
 
     /// Why, for those who operate the gateway.
     pub fn grounds(&self) -> Grounds {
-        let Rare { cause, verdicts, .. } = self.rare.as_deref().cloned().unwrap_or_default();
-        Grounds { detail: self.detail.clone(), cause, verdicts }
+        let Facts { detail, cause, verdicts, .. } = &*self.0;
+        Grounds { detail: detail.clone(), cause: cause.clone(), verdicts: verdicts.clone() }
     }
 
     /// The status code.
     pub fn status(&self) -> StatusCode {
-        status(self.reason)
+        status(self.0.reason)
     }
 
     /// The answer's status, header fields and body in a dialect.
@@ -167,7 +167,7 @@ impl Refusal {
                 (self.status(), headers, body)
             }
             Dialect::Grpc => {
-                let mut headers = grpc::trailers_only(self.status(), &self.detail);
+                let mut headers = grpc::trailers_only(self.status(), &self.0.detail);
                 headers.extend(self.retry_after().map(|after| (header::RETRY_AFTER, after)));
                 headers.extend(self.proxy_status().map(|status| (PROXY_STATUS, status)));
                 (StatusCode::OK, headers, Bytes::new())
@@ -186,17 +186,11 @@ impl Refusal {
         {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if self.reason == Reason::MethodNotAllowed {
-            let allow = self
-                .rare
-                .iter()
-                .flat_map(|rare| &rare.allow)
-                .map(Method::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
+        if self.0.reason == Reason::MethodNotAllowed {
+            let allow = self.0.allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             headers.extend(HeaderValue::from_str(&allow).ok().map(|allow| (header::ALLOW, allow)));
         }
-        if self.reason == Reason::UpgradeRequired {
+        if self.0.reason == Reason::UpgradeRequired {
             // RFC 6455 section 4.4: which version is spoken here.
             headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -204,7 +198,7 @@ impl Refusal {
         }
         headers.extend(self.retry_after().map(|after| (header::RETRY_AFTER, after)));
         headers.extend(self.proxy_status().map(|status| (PROXY_STATUS, status)));
-        if self.closes {
+        if self.0.closes {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         (headers, body)
@@ -213,44 +207,44 @@ impl Refusal {
     /// `Retry-After`; what the gateway cannot do now it can do in a second.
     fn retry_after(&self) -> Option<HeaderValue> {
         let unavailable = self.status() == StatusCode::SERVICE_UNAVAILABLE;
-        self.retry_after_seconds.or(unavailable.then_some(1)).map(HeaderValue::from)
+        self.0.retry_after_seconds.or(unavailable.then_some(1)).map(HeaderValue::from)
     }
 
     /// `Proxy-Status`, on every answer that stands in the place of an upstream's.
     fn proxy_status(&self) -> Option<HeaderValue> {
         let in_its_place = matches!(self.status().as_u16(), 502..=504);
-        let error = self.proxy_error.or(in_its_place.then_some(ProxyError::ProxyInternalResponse))?;
+        let error = self.0.proxy_error.or(in_its_place.then_some(ProxyError::ProxyInternalResponse))?;
         Some(HeaderValue::from_static(error.field_value()))
     }
 
     fn members(&self, request_id: &str) -> Map<String, Value> {
         let mut members = Map::new();
-        members.insert("detail".to_owned(), self.detail.as_ref().into());
-        if let Some(code) = self.code {
+        members.insert("detail".to_owned(), self.0.detail.as_ref().into());
+        if let Some(code) = self.0.code {
             members.insert("code".to_owned(), code.into());
         }
-        if let Some(message) = self.message {
+        if let Some(message) = self.0.message {
             let tried = json!([{"token_class": "AccessToken", "token_type": "access", "message": message}]);
             members.insert("messages".to_owned(), tried);
         }
-        add_problem_members(&mut members, self.status(), self.reason);
+        add_problem_members(&mut members, self.status(), self.0.reason);
         members.insert("request_id".to_owned(), request_id.into());
         members
     }
 
     /// The challenge of RFC 6750 section 3: an error is named only when there were credentials.
     fn challenge(&self, realm: &str) -> String {
-        let error = match Blame::of(self.reason) {
+        let error = match Blame::of(self.0.reason) {
             Blame::Nothing => return format!("Bearer realm=\"{realm}\""),
             Blame::Rights => {
-                let scope = self.rare.as_ref().and_then(|rare| rare.scopes.as_ref());
+                let scope = self.0.scopes.as_ref();
                 let scope = scope.map_or_else(String::new, |scopes| format!(", scope=\"{scopes}\""));
                 return format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\"{scope}");
             }
             Blame::Header => "invalid_request",
             Blame::Token => "invalid_token",
         };
-        let description = self.message.unwrap_or(&self.detail);
+        let description = self.0.message.unwrap_or(&self.0.detail);
         // A description is printable ASCII without quotes and backslashes (RFC 6750 section 3).
         let plain: String = description
             .chars()

@@ -92,34 +92,29 @@ impl Firewall {
     }
 
     fn fate(&self, name: &[u8]) -> Option<Fate> {
-        let mut buffer = [0; LONGEST + 4];
-        let plain = squeeze(name, &mut buffer)?;
-        // CGI puts HTTP_ in front of the name of every field, and a second server may do so again.
-        let mut bare = std::iter::successors(Some(plain), |name| name.strip_prefix(b"http"));
-        bare.find_map(|name| self.look_up(name))
+        let mut letters = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+        let mut length = letters.clone().count();
+        loop {
+            if let Some(fate) = self.look_up(length, &letters) {
+                return Some(fate);
+            }
+            // CGI puts HTTP_ in front of the name of every field, and a second server may do so again.
+            if !b"http".iter().all(|byte| letters.next() == Some(byte)) {
+                return None;
+            }
+            length -= 4;
+        }
     }
 
-    fn look_up(&self, plain: &[u8]) -> Option<Fate> {
-        let names = self.by_length.get(plain.len())?;
-        names.iter().find(|(name, _)| **name == *plain).map(|(_, fate)| *fate)
+    fn look_up<'a>(&self, length: usize, letters: &(impl Iterator<Item = &'a u8> + Clone)) -> Option<Fate> {
+        let names = self.by_length.get(length)?;
+        names.iter().find(|(name, _)| letters.clone().eq(name.iter())).map(|(_, fate)| *fate)
     }
 }
 
 /// Whether a name is written with dashes alone, as its owner writes it.
 fn is_plain(name: &HeaderName) -> bool {
     FORWARDED.contains(&name.as_str())
-}
-
-/// The letters and digits of a name in lower case, as all names are here; `None` when there are too many to match.
-fn squeeze<'a>(name: &[u8], buffer: &'a mut [u8; LONGEST + 4]) -> Option<&'a [u8]> {
-    let mut length = 0;
-    for &byte in name {
-        if byte.is_ascii_alphanumeric() {
-            *buffer.get_mut(length)? = byte;
-            length += 1;
-        }
-    }
-    buffer.get(..length)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::base::field_list::FieldList;
 use crate::base::ids::X_REQUEST_ID;
 use crate::base::principal::Introduction;
 use crate::base::reason::Reason;
-use crate::base::soon::{self, Soon};
+use crate::base::soon::Soon;
 use crate::config::{Assertion, Auth};
 use crate::http::hop;
 use crate::http::incoming::Incoming;
@@ -162,19 +162,19 @@ impl Sealer {
     ) -> Soon<'f, Result<(UpstreamRequest, Caller), SealError>> {
         let (exchange, route, caller) = permitted.into_pieces();
         let Some(plan) = route.action.upstream().and_then(|upstream| self.plans.of(upstream)) else {
-            return soon::now(Err(SealError::Broken));
+            return Soon::Now(Err(SealError::Broken));
         };
         let seal = Seal { firewall: &self.firewall, plan, route, origin };
         let introduction = match &caller {
             Caller::User(known) if !plan.is_silent() => match self.introduction_now(plan, known) {
                 Some(introduction) => introduction.map(Some),
-                None => return soon::later(self.sign_and_seal(seal, exchange, caller)),
+                None => return Soon::later(self.sign_and_seal(seal, exchange, caller)),
             },
             Caller::User(_) | Caller::Anonymous => Ok(None),
         };
         let sealed =
             introduction.and_then(|introduction| seal.apply(exchange, &caller, introduction.as_deref()));
-        soon::now(sealed.map(|request| (request, caller)))
+        Soon::Now(sealed.map(|request| (request, caller)))
     }
 
     async fn sign_and_seal(

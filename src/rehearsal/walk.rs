@@ -9,6 +9,7 @@ use super::Rehearsal;
 use crate::admission;
 use crate::authn::Caller;
 use crate::authz::{self, Verdict};
+use crate::base::soon::outcome;
 use crate::http::incoming::Incoming;
 use crate::http::message::RequestHead;
 use crate::limits::rates::Told;
@@ -56,8 +57,9 @@ impl Rehearsal {
         let trusted = &generation.server.trusted_proxies;
         let peer = Peer::new(client, trusted);
         let mut told = Told::default();
-        let admitted = admission::admit(routed, &peer, trusted, &generation.rates, &mut told).await.ok()?;
-        let identified = generation.authenticator.identify(admitted, None).await.ok()?;
+        let admitted =
+            outcome!(admission::admit(routed, &peer, trusted, &generation.rates, &mut told)).ok()?;
+        let identified = outcome!(generation.authenticator.identify(admitted, None)).ok()?;
         if let Caller::User(known) = identified.caller() {
             let user = known.principal.user();
             walk.user = Some((user.id.clone(), user.name.clone()));

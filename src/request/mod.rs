@@ -151,7 +151,7 @@ impl std::error::Error for IntakeError {}
 /// # Errors
 ///
 /// An [`IntakeError`] that names what is wrong.
-pub fn intake(head: RequestHead, body: Incoming, max_headers: usize) -> Result<Exchange, IntakeError> {
+pub fn intake(head: Box<RequestHead>, body: Incoming, max_headers: usize) -> Result<Exchange, IntakeError> {
     intake_allowing(head, body, max_headers, Oddities::NONE)
 }
 
@@ -161,13 +161,14 @@ pub fn intake(head: RequestHead, body: Incoming, max_headers: usize) -> Result<E
 /// # Errors
 ///
 /// An [`IntakeError`] that names what is wrong.
+#[expect(clippy::boxed_local, reason = "it comes in a box, and leaves it here")]
 pub fn intake_allowing(
-    head: RequestHead,
+    head: Box<RequestHead>,
     body: Incoming,
     max_headers: usize,
     allowed: Oddities,
 ) -> Result<Exchange, IntakeError> {
-    let RequestHead { mut method, uri, version, mut headers, protocol } = head;
+    let RequestHead { mut method, uri, version, mut headers, protocol } = *head;
     if headers.len() > max_headers {
         return Err(IntakeError::TooManyFields);
     }

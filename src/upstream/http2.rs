@@ -40,7 +40,7 @@ pub(super) async fn send(
     stream: Stream,
     attempt: Attempt<'_>,
     scheme: Scheme,
-    limits: &Limits,
+    limits: &Limits<'_>,
 ) -> Result<UpstreamResponse, Failure> {
     let gone = |what| Failure::Final(UpstreamError::Unacceptable(what));
     let is_choice = attempt.is_choice;
@@ -69,7 +69,7 @@ pub(super) async fn send(
                 });
                 Uploading(task.abort_handle())
             });
-            (receive(answer, limits.interim.as_ref()).await, upload)
+            (receive(answer, limits.interim).await, upload)
         }
         Err(error) => (Err(error), None),
     };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -18,6 +18,23 @@ pub(super) enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
     Memory(DuplexStream),
+}
+
+impl Wire {
+    /// Whether there is nothing to read, and no end. It costs no system call as long as nothing has happened, and whoever is
+    /// woken by the stream is so after it.
+    pub(super) fn is_silent(&mut self) -> bool {
+        let mut byte = [0];
+        let tried = match self {
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+            Self::Unix(stream) => stream.try_read(&mut byte),
+            Self::Tls(_) | Self::Memory(_) => {
+                let mut context = Context::from_waker(Waker::noop());
+                return Pin::new(self).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending();
+            }
+        };
+        tried.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 impl AsyncRead for Wire {

@@ -413,10 +413,12 @@ pub(crate) mod tests {
     }
 
     /// Limits that note the status of every informational answer.
-    pub(crate) fn limits(told: &Rc<RefCell<Vec<u16>>>) -> Limits {
+    pub(crate) fn limits(told: &Rc<RefCell<Vec<u16>>>) -> Limits<'static> {
         let told = Rc::clone(told);
         let interim = Interim::new(move |answer| told.borrow_mut().push(answer.status.as_u16()));
         let progress = Rc::new(Progress::new(Rc::new(TickClock::default())));
+        // A test needs them to its end.
+        let (progress, interim) = (Box::leak(Box::new(progress)), Box::leak(Box::new(interim)));
         Limits { max_body: None, progress, interim: Some(interim), affinity: None }
     }
 

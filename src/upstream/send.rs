@@ -52,13 +52,13 @@ enum HostChoice {
 
 /// What a request may take.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct Limits<'a> {
     /// The largest body, in bytes; `None` is no limit.
     pub max_body: Option<NonZeroU64>,
     /// The state of the client's connection, which the body keeps up to date.
-    pub progress: Rc<Progress>,
+    pub progress: &'a Rc<Progress>,
     /// Who is told of informational answers; nobody costs nothing.
-    pub interim: Option<Interim>,
+    pub interim: Option<&'a Interim>,
     /// What the request is spread by, where requests are spread by anything.
     pub affinity: Option<Affinity>,
 }
@@ -153,7 +153,7 @@ impl Upstream {
     pub async fn send(
         &self,
         request: UpstreamRequest,
-        limits: &Limits,
+        limits: &Limits<'_>,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let pools = self.pools();
         let mut request = Some(self.compose(request, limits));
@@ -163,7 +163,7 @@ impl Upstream {
             let is_choice = pools.endpoints.is_choice();
             let attempt = Attempt { place: &mut request, read: &mut read, is_choice };
             let pool = pools.at(course.place());
-            let overdue = Overdue::watch(&self.shared, &pools, pool, &limits.progress);
+            let overdue = Overdue::watch(&self.shared, &pools, pool, limits.progress);
             let outcome = self.attempt(pool, attempt, limits).await;
             overdue.over();
             let failure = match outcome {
@@ -191,7 +191,7 @@ impl Upstream {
         &self,
         request: UpstreamRequest,
         upgrade_fields: impl FnOnce(&mut FieldList),
-        limits: &Limits,
+        limits: &Limits<'_>,
     ) -> Result<UpgradeAnswer, UpstreamError> {
         let pools = self.pools();
         let mut request = self.compose(request, limits);
@@ -217,13 +217,13 @@ impl Upstream {
         upgrade::send(exclusive, request, limits).await
     }
 
-    fn compose(&self, request: UpstreamRequest, limits: &Limits) -> Outgoing {
+    fn compose(&self, request: UpstreamRequest, limits: &Limits<'_>) -> Outgoing {
         let Pieces { method, path, host, headers, body, length, .. } = *request.into_pieces();
         let host = match &self.host_header {
             HostChoice::Preserve | HostChoice::Target => host.value().clone(),
             HostChoice::Fixed(name) => name.clone(),
         };
-        let body = RequestBody::streaming(body, Rc::clone(&limits.progress), limits.max_body);
+        let body = RequestBody::streaming(body, Rc::clone(limits.progress), limits.max_body);
         let declares_nothing = length == BodyLength::Exactly(0);
         Outgoing { method, target: path.into_target(), host, headers, declares_nothing, body }
     }
@@ -233,7 +233,7 @@ impl Upstream {
         &self,
         pool: &Rc<Pool>,
         attempt: Attempt<'_>,
-        limits: &Limits,
+        limits: &Limits<'_>,
     ) -> Result<UpstreamResponse, Failure> {
         let leased = match pool.lease().await {
             Ok(leased) => leased,
@@ -258,8 +258,7 @@ impl Upstream {
         let request = place.as_mut().filter(|_| read.is_empty()).ok_or_else(gone)?;
         let reused = lease.is_reused();
         let mut sending = Sending::begin(lease.connection(), request);
-        let answered =
-            poll_fn(|cx| sending.poll(cx, lease.connection(), request, limits.interim.as_ref())).await;
+        let answered = poll_fn(|cx| sending.poll(cx, lease.connection(), request, limits.interim)).await;
         let error = match answered {
             Ok(head) => {
                 let accepted = sending.accept(head, lease, request.take_body());

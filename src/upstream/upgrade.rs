@@ -43,11 +43,11 @@ impl fmt::Debug for UpgradeAnswer {
 pub(super) async fn send(
     mut exclusive: Exclusive,
     mut request: Outgoing,
-    limits: &Limits,
+    limits: &Limits<'_>,
 ) -> Result<UpgradeAnswer, UpstreamError> {
     let connection = &mut *exclusive.connection;
     let mut sending = Sending::begin(connection, &request);
-    let answered = poll_fn(|cx| sending.poll(cx, connection, &mut request, limits.interim.as_ref())).await;
+    let answered = poll_fn(|cx| sending.poll(cx, connection, &mut request, limits.interim)).await;
     let head = answered.map_err(UpstreamError::Broken)?;
     if head.response.status != StatusCode::SWITCHING_PROTOCOLS {
         return sending.accept(head, exclusive.into_lease(), request.body).map(UpgradeAnswer::Answered);

@@ -60,7 +60,8 @@ pub struct Asked {
 
 /// A request that was taken from a connection.
 pub(super) struct Taken {
-    pub(super) head: RequestHead,
+    /// On the heap, because it passes through several hands.
+    pub(super) head: Box<RequestHead>,
     pub(super) asked: Asked,
     /// What is to come of its body.
     pub(super) body: Left,
@@ -129,7 +130,7 @@ fn parse(head: &Bytes, max_fields: usize) -> Result<Taken, Unread> {
         takes_trailers: seen.takes_trailers,
     };
     let expects_continue = seen.expects_continue && !is_http_10 && !matches!(body, Left::Nothing);
-    let head = RequestHead { method, uri, version, headers, protocol: None };
+    let head = Box::new(RequestHead { method, uri, version, headers, protocol: None });
     Ok(Taken { head, asked, body, expects_continue })
 }
 

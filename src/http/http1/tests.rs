@@ -62,7 +62,7 @@ fn refused(bytes: &[u8]) -> Unread {
     }
 }
 
-async fn request(wire: &SharedWire) -> (RequestHead, Asked, bool) {
+async fn request(wire: &SharedWire) -> (Box<RequestHead>, Asked, bool) {
     match arrival(wire).await {
         Arrival::Request(request, asked, has_body) => (request, asked, has_body),
         other @ (Arrival::Unread(_) | Arrival::Ended | Arrival::Overdue) => panic!("{other:?}"),

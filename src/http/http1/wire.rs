@@ -45,7 +45,7 @@ pub(super) enum Left {
 #[derive(Debug)]
 pub enum Arrival {
     /// A request, and whether it has a body that is to be read.
-    Request(RequestHead, Asked, bool),
+    Request(Box<RequestHead>, Asked, bool),
     /// A head that is none.
     Unread(Unread),
     /// Nothing more: the client has closed its side, or the connection broke.

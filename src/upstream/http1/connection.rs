@@ -1,12 +1,10 @@
 //! A connection that carries one request after the other.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::head::{self, Head};
 use super::{Answered, Framing, Http1Error, Piece, Upload};
@@ -50,10 +48,7 @@ impl Connection {
     /// Whether it can carry a request: the target has neither closed it nor said anything unasked. Costs no system call
     /// as long as nothing has happened on it.
     pub(in super::super) fn is_fresh(&mut self) -> bool {
-        let mut byte = [0];
-        let mut buffer = ReadBuf::new(&mut byte);
-        let mut context = Context::from_waker(Waker::noop());
-        self.read.is_empty() && Pin::new(&mut self.wire).poll_read(&mut context, &mut buffer).is_pending()
+        self.read.is_empty() && self.wire.is_silent()
     }
 
     /// Begins to send a request.
