@@ -18,10 +18,10 @@ class Load:
         self.p50, self.p99, self.longest, self.received = p50, p99, longest, received
 
 
-def wrk(port, seconds, connections, tokens, targets, processors="1", timeout="10s"):
-    """HTTP/1.1 over connections that are kept, each with its next request as soon as its answer is there."""
+def wrk(port, seconds, connections, tokens, targets, processors="1", timeout="10s", body_bytes=0):
+    """HTTP/1.1 over connections that are kept, each with its next request as soon as its answer is there. With a body it is a POST."""
     done = run("taskset", "-c", processors, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={timeout}", "-s", f"{BENCHES}/peers/load.lua",
-               f"http://127.0.0.1:{port}", env={**os.environ, "TOKENS": tokens, "TARGETS": targets}, timeout=seconds + 120)
+               f"http://127.0.0.1:{port}", env={**os.environ, "TOKENS": tokens, "TARGETS": targets, "BODY_BYTES": str(body_bytes)}, timeout=seconds + 120)
     found = re.search(r"^RESULT (.*)$", done.stdout, re.M)
     if not found:
         raise RuntimeError(f"wrk: {done.stdout[-400:]} {done.stderr[-400:]}")

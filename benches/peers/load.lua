@@ -1,4 +1,4 @@
--- wrk: the tokens of the file TOKENS and the paths of the file TARGETS, one after the other.
+-- wrk: the tokens of the file TOKENS and the paths of the file TARGETS, one after the other. With BODY_BYTES each is a POST.
 local requests, last = {}, 0
 
 local function lines(name)
@@ -9,12 +9,15 @@ end
 
 function init(args)
   local tokens, targets = lines("TOKENS"), lines("TARGETS")
+  local bytes = tonumber(os.getenv("BODY_BYTES") or "0")
+  local method, body = "GET", nil
+  if bytes > 0 then method, body = "POST", string.rep("x", bytes) end
   for i = 0, math.max(#tokens, #targets) - 1 do
-    requests[i + 1] = wrk.format("GET", targets[i % #targets + 1], {
+    requests[i + 1] = wrk.format(method, targets[i % #targets + 1], {
       ["Authorization"] = "Bearer " .. tokens[i % #tokens + 1],
       ["Accept"] = "application/json",
       ["User-Agent"] = "bench",
-    })
+    }, body)
   end
 end
 

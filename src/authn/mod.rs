@@ -4,6 +4,7 @@ pub mod cache;
 mod certified;
 mod claimed;
 pub mod credentials;
+mod look_up;
 mod standing;
 
 use std::cell::RefCell;
@@ -16,7 +17,6 @@ use tokio::runtime::Handle;
 
 use self::cache::{Entry, Epochs, TokenCache};
 pub use self::certified::Certified;
-use self::claimed::claimed_user;
 use self::credentials::{Credentials, CredentialsMalformed};
 use crate::admission::Admitted;
 use crate::base::bounds;
@@ -25,13 +25,12 @@ use crate::base::ids::RandomnessUnavailable;
 use crate::base::principal::Principal;
 use crate::base::reason::Reason;
 use crate::base::soon::Soon;
-use crate::base::user::User;
 use crate::config::Auth;
 use crate::request::Exchange;
 use crate::routing::{AskedClaims, HeldClaims, Route};
-use crate::sessions::{Binding, Revocations, SessionError, Sessions};
-use crate::tokens::{Expected, TokenFault, Verifier};
-use crate::users::{Directory, Lookup};
+use crate::sessions::{Binding, Revocations, Sessions};
+use crate::tokens::{TokenFault, Verifier};
+use crate::users::Directory;
 
 /// Who a request is from.
 #[derive(Clone, Debug)]
@@ -314,103 +313,4 @@ impl Authenticator {
         let is_good = entry.seen == now && self.clock.now_unix_ms() < entry.valid_until_ms;
         is_good.then(|| entry.known())
     }
-
-    /// The user of any other token.
-    async fn user(&self, token: &[u8]) -> Result<Known, AuthnError> {
-        let now = self.epochs();
-        let entry = self.cache.borrow_mut().find(token).cloned();
-        match entry {
-            Some(entry) if self.clock.now_unix_ms() < entry.valid_until_ms => {
-                self.look_again(token, entry, now).await
-            }
-            // One that has expired is verified once more so that the refusal names what is wrong now.
-            Some(_) | None => {
-                self.cache.borrow_mut().remove(token);
-                self.user_of_unknown_token(token, now).await
-            }
-        }
-    }
-
-    async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Known, AuthnError> {
-        self.unless_stale()?;
-        let claims = self.verifier.verify(token, Expected::Access).map_err(AuthnError::Token)?;
-        let looked = self.look_up(claims.user_id.clone(), Binding::of(&claims)).await?;
-        let principal = Rc::new(Principal::new(looked.user.unwrap_or_else(|| claimed_user(&claims))));
-        let binding = Rc::new(looked.binding);
-        let held = self.asked.hold(&claims.other);
-        let entry =
-            Entry { principal, claims: held, valid_until_ms: claims.valid_until_ms, binding, seen: now };
-        let known = entry.known();
-        self.cache.borrow_mut().insert(token, entry);
-        Ok(known)
-    }
-
-    /// Something was revoked or some user has changed since the token was last looked at: is it this one?
-    async fn look_again(&self, token: &[u8], entry: Entry, now: Epochs) -> Result<Known, AuthnError> {
-        self.unless_stale()?;
-        if entry.seen.revocations != now.revocations && self.revocations.has(&entry.binding) {
-            self.cache.borrow_mut().remove(token);
-            // It is refused whatever is found; but of a user who was switched off that is what is said.
-            let user_id = entry.principal.user().id.clone();
-            return Err(match self.look_up(user_id, Binding::clone(&entry.binding)).await {
-                Err(error @ (AuthnError::UserInactive | AuthnError::UserNotFound)) => error,
-                Ok(_) | Err(_) => AuthnError::Revoked,
-            });
-        }
-        if entry.seen.users == now.users {
-            let renewed = Entry { seen: now, ..entry };
-            let known = renewed.known();
-            self.cache.borrow_mut().insert(token, renewed);
-            return Ok(known);
-        }
-        match self.look_up(entry.principal.user().id.clone(), Binding::clone(&entry.binding)).await {
-            Ok(Looked { user, binding }) => {
-                let known = &entry.principal;
-                let principal = match user.filter(|user| user != known.user()) {
-                    Some(user) => Rc::new(Principal::new(user)),
-                    None => Rc::clone(known),
-                };
-                let binding = Rc::new(binding);
-                let renewed = Entry { principal, binding, seen: now, ..entry };
-                let known = renewed.known();
-                self.cache.borrow_mut().insert(token, renewed);
-                Ok(known)
-            }
-            // A token that is known goes on while the store cannot be read; what is known of revocations still holds.
-            Err(AuthnError::StoreUnavailable) => Ok(entry.known()),
-            Err(error) => {
-                self.cache.borrow_mut().remove(token);
-                Err(error)
-            }
-        }
-    }
-
-    /// The user's record as it is now, and whether the session goes on.
-    async fn look_up(&self, id: String, binding: Binding) -> Result<Looked, AuthnError> {
-        let (directory, sessions) = (self.directory.clone(), self.sessions.clone());
-        let task = self.control.spawn(async move {
-            let (user, mark) = match directory.find(&id).await {
-                Ok(Lookup::Active(account)) => (Some(account.user), Some(account.mark)),
-                Ok(Lookup::Unmanaged) => (None, None),
-                Ok(Lookup::Inactive) => return Err(AuthnError::UserInactive),
-                Ok(Lookup::Unknown) => return Err(AuthnError::UserNotFound),
-                Err(_) => return Err(AuthnError::StoreUnavailable),
-            };
-            match sessions.admit(binding, mark).await {
-                Ok(binding) => Ok(Looked { user, binding }),
-                Err(SessionError::Revoked | SessionError::Expired) => Err(AuthnError::Revoked),
-                Err(SessionError::Unavailable(_) | SessionError::Randomness(_) | SessionError::Clock(_)) => {
-                    Err(AuthnError::StoreUnavailable)
-                }
-            }
-        });
-        task.await.unwrap_or(Err(AuthnError::StoreUnavailable))
-    }
-}
-
-/// What a look at the user and the session has found.
-struct Looked {
-    /// The record; `None` where the gateway has no users of its own.
-    user: Option<User>,
-    binding: Binding,
 }

@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("upgrade", &["base"]),
     ("request", &["base", "http", "upgrade"]),
     ("routing", &["base", "config", "request"]),
-    ("admission", &["config", "limits", "net", "routing"]),
+    ("admission", &["base", "config", "limits", "net", "routing"]),
     ("authn", &["admission", "base", "config", "request", "routing", "sessions", "tokens", "users"]),
     ("authz", &["authn", "base", "config", "limits", "request", "routing"]),
     ("fixed", &["authz", "base", "config", "http"]),
