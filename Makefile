@@ -1,4 +1,4 @@
-.PHONY: test lint bench scale faults demo identity-load fuzz
+.PHONY: test lint bench scale profile faults demo identity-load fuzz
 
 # Exactly what CI runs.
 test:
@@ -17,6 +17,10 @@ bench:
 scale:
 	cargo build --release
 	@python3 scripts/scale.py $(SCALE)
+
+# What requests execute, which release builds are optimised for, into profile: about fifteen minutes.
+profile:
+	@python3 scripts/release_profile.py
 
 # Disks that fail, clocks that jump, upstreams that flap: docs/operations.md tells what has to happen.
 faults:

@@ -20,7 +20,6 @@ use self::ledger::Ledger;
 use self::step::Key;
 use self::table::Table;
 pub use self::told::Told;
-use crate::base::bounds;
 use crate::base::clock::{Clock, Stopwatch};
 use crate::base::field_list::FieldList;
 use crate::config::{self, Config, LimitKey, LimitScope};

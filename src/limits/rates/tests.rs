@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 use http::HeaderName;
 
 use super::*;
+use crate::base::bounds;
 use crate::base::field_list::FieldList;
 use crate::config::{Environment, parse};
 
