@@ -18,7 +18,7 @@ scale:
 	cargo build --release
 	@python3 scripts/scale.py $(SCALE)
 
-# What requests execute, which release builds are optimised for, into profile: about fifteen minutes.
+# What requests execute, which release builds are optimised for, into profile: about ten minutes.
 profile:
 	@python3 scripts/release_profile.py
 

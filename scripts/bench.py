@@ -50,7 +50,8 @@ SCENES = {
 }
 
 
-def load(scene, material, port, seconds):
+def load(scene, material, port, seconds, body_bytes=0):
+    """The load of a scene; over HTTP/1.1 in the clear with bodies of so many bytes."""
     token, times = material.read(f"{scene.algorithm}.one"), f"{material.work}/times"
     if scene.load == "tls-handshake":
         return bench_load.handshakes(port, token, scene.target, times, seconds)
@@ -59,7 +60,7 @@ def load(scene, material, port, seconds):
     if scene.load == "tls-h2":
         return bench_load.h2load(port, token, scene.target, times, "-c8", "-m16", f"-D{seconds}")
     targets = material.write("targets", scene.target)
-    return bench_load.wrk(port, seconds, CONNECTIONS, f"{material.work}/{scene.algorithm}.{scene.tokens}", targets)
+    return bench_load.wrk(port, seconds, CONNECTIONS, f"{material.work}/{scene.algorithm}.{scene.tokens}", targets, body_bytes=body_bytes)
 
 
 def measure(scene, peer, material, upstream, seconds):

@@ -16,9 +16,8 @@ import signal
 import subprocess
 import tempfile
 
-import bench_load
 import bench_setup
-from bench import CONNECTIONS, SCENES, load
+from bench import SCENES, load
 from bench_peers import Material, Peer, prove, run_peer, run_upstream
 from harness import must, run
 
@@ -66,14 +65,6 @@ def build():
     return f"{TARGET}/release/tollgate"
 
 
-def put(name, body_bytes, material, port, seconds):
-    scene = SCENES[name]
-    if not body_bytes:
-        return load(scene, material, port, seconds)
-    targets = material.write("targets", scene.target)
-    return bench_load.wrk(port, seconds, CONNECTIONS, f"{material.work}/{scene.algorithm}.{scene.tokens}", targets, body_bytes=body_bytes)
-
-
 def train(program, seconds):
     """Puts each load on the program, and ends it so that it writes down what it has counted."""
     with tempfile.TemporaryDirectory(prefix="tollgate-profile-") as work:
@@ -84,7 +75,7 @@ def train(program, seconds):
                 own = Peer("Tollgate", template, lambda file: [program, "run", "--config", file], program)
                 with run_peer(own, material, scene.algorithm, scene.tls, upstream.port) as proxy:
                     prove(own, proxy.port, material, scene.algorithm, scene.tls, scene.target)
-                    done = put(name, body_bytes, material, proxy.port, seconds)
+                    done = load(scene, material, proxy.port, seconds, body_bytes)
                     proxy.process.send_signal(signal.SIGTERM)
                     ended = proxy.process.wait(timeout=60)
                 print(f"{name}, {template}, {body_bytes}: {done.requests} requests, {done.errors} errors", flush=True)

@@ -250,7 +250,7 @@ impl Worker {
     /// A new request id.
     pub fn next_request_id(&self) -> HeaderValue {
         let id = self.ids.borrow_mut().next_id();
-        // It is cloned for the upstream and for the client, which takes no memory when its owner is known.
+        // It is cloned for the upstream and for the client: bytes that have an owner are shared without an allocation for it.
         HeaderValue::from_maybe_shared(Bytes::from_owner(id)).unwrap_or(HeaderValue::from_static("unknown"))
     }
 

@@ -1,9 +1,9 @@
 //! The `Authorization` header (RFC 6750 section 2.1, RFC 9110 section 11.6.2).
 
 use http::header;
+use memchr::memchr2;
 
 use crate::base::field_list::FieldList;
-use memchr::memchr2;
 
 /// What a request shows of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

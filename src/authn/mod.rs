@@ -195,6 +195,28 @@ impl fmt::Display for AuthnError {
 
 impl std::error::Error for AuthnError {}
 
+/// What a request shows of its sender, where its route asks for it.
+enum Shown<'a> {
+    Nothing,
+    Token(&'a [u8]),
+    /// Only where there is no token.
+    Certificate(&'a Certified),
+}
+
+impl<'a> Shown<'a> {
+    fn of(admitted: &'a Admitted<'_>, certified: Option<&'a Certified>) -> Result<Self, AuthnError> {
+        if admitted.route().auth == Auth::Public {
+            return Ok(Self::Nothing);
+        }
+        match (credentials::of(admitted.routed().exchange().headers()), certified) {
+            (Ok(Credentials::Bearer(token)), _) => Ok(Self::Token(token)),
+            (Ok(Credentials::None), Some(certified)) => Ok(Self::Certificate(certified)),
+            (Ok(Credentials::None), None) => Ok(Self::Nothing),
+            (Err(CredentialsMalformed), _) => Err(AuthnError::HeaderMalformed),
+        }
+    }
+}
+
 /// Authenticates the requests of one thread. It remembers the tokens that passed.
 #[derive(Debug)]
 pub struct Authenticator {
@@ -270,14 +292,11 @@ impl Authenticator {
         admitted: &Admitted<'_>,
         certified: Option<&Certified>,
     ) -> Option<Result<Caller, AuthnError>> {
-        if admitted.route().auth == Auth::Public {
-            return Some(Ok(Caller::Anonymous));
-        }
-        match (credentials::of(admitted.routed().exchange().headers()), certified) {
-            (Ok(Credentials::Bearer(token)), _) => self.remembered(token).map(Caller::User).map(Ok),
-            (Ok(Credentials::None), None) => Some(Ok(Caller::Anonymous)),
-            (Ok(Credentials::None), Some(_)) => None,
-            (Err(CredentialsMalformed), _) => Some(Err(AuthnError::HeaderMalformed)),
+        match Shown::of(admitted, certified) {
+            Ok(Shown::Nothing) => Some(Ok(Caller::Anonymous)),
+            Ok(Shown::Token(token)) => self.remembered(token).map(Caller::User).map(Ok),
+            Ok(Shown::Certificate(_)) => None,
+            Err(error) => Some(Err(error)),
         }
     }
 
@@ -286,14 +305,13 @@ impl Authenticator {
         admitted: &Admitted<'_>,
         certified: Option<&Certified>,
     ) -> Result<Caller, AuthnError> {
-        match (credentials::of(admitted.routed().exchange().headers()), certified) {
-            (Ok(Credentials::None), None) => Ok(Caller::Anonymous),
-            (Ok(Credentials::None), Some(certified)) => {
+        match Shown::of(admitted, certified)? {
+            Shown::Nothing => Ok(Caller::Anonymous),
+            Shown::Token(token) => self.user(token).await.map(Caller::User),
+            Shown::Certificate(certified) => {
                 let known = self.certified(certified).await?;
                 Ok(known.map_or(Caller::Anonymous, Caller::User))
             }
-            (Ok(Credentials::Bearer(token)), _) => self.user(token).await.map(Caller::User),
-            (Err(CredentialsMalformed), _) => Err(AuthnError::HeaderMalformed),
         }
     }
 

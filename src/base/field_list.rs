@@ -105,11 +105,6 @@ impl FieldList {
         self.0.retain(|(name, _)| is_kept(name));
     }
 
-    /// Makes room for so many more.
-    pub fn reserve(&mut self, fields: usize) {
-        self.0.reserve(fields);
-    }
-
     /// The fields.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.iter().map(|(name, value)| (name, value))
