@@ -128,11 +128,12 @@ def measure(port, admin, token):
                 p99, count = load(port, token, SECONDS)
                 without.append(p99)
             answered += count
-    asked, alone = statistics.median(with_scrapes), statistics.median(without)
-    print(f"p99 in ms, median of {ROUNDS}: {asked:.3f} with a scrape a second, {alone:.3f} without")
+    # What scraping costs is there in every round, and what the machine does beside is not.
+    asked, alone = min(with_scrapes), min(without)
+    print(f"p99 in ms, least of {ROUNDS}: {asked:.3f} with a scrape a second, {alone:.3f} without")
     print(f"a scrape takes {statistics.median(scrapes) * 1000:.1f} ms, {max(scrapes) * 1000:.1f} at most; {ROUTES} routes")
     spread = max(without) - min(without)
-    checks("scraping does not move the 99th percentile", asked <= alone * 1.25 + max(0.2, spread), f"{asked} {alone} {without}")
+    checks("scraping does not move the 99th percentile", asked <= alone * 1.25 + max(0.2, spread), f"{with_scrapes} {without}")
     check_page(admin, answered)
 
 
