@@ -229,8 +229,9 @@ BROKEN_ANSWER = secrets.new("secret of the upstream")
 QUERY = secrets.new("secret of a query")
 COOKIE = secrets.new("cookie")
 BASIC = secrets.new("Basic password")
-HMAC = secrets.new("HMAC secret", "{}{}")
-HMAC_VARIABLE = secrets.new("HMAC secret of a variable", "{}{}")
+# Long enough that no draw is taken for one that can be guessed.
+HMAC = secrets.new("HMAC secret", length=48)
+HMAC_VARIABLE = secrets.new("HMAC secret of a variable", length=48)
 DATABASE = secrets.new("database password")
 
 
