@@ -327,8 +327,8 @@ async fn token_answer(
         return Ok(refusal);
     }
     let Pieces { method, headers, body, .. } = *exchange.into_pieces();
-    let content_type = headers.get(header::CONTENT_TYPE).cloned();
-    let authorization = headers.get(header::AUTHORIZATION).cloned();
+    let owned = |name| headers.get(name).and_then(|value| value.to_header_value().ok());
+    let (content_type, authorization) = (owned(header::CONTENT_TYPE), owned(header::AUTHORIZATION));
     let body = in_time(call.progress, pin!(read_whole(call.progress, body))).await??;
     let request = TokenRequest { endpoint, method, content_type, authorization, body, client };
     let answering = call.worker.control().spawn(async move { routes.answer(request).await });
@@ -379,10 +379,11 @@ fn refuse(
 fn request_id(worker: &Worker, connection: &ClientConnection, head: &RequestHead) -> HeaderValue {
     if connection.peer.trust() == Trust::Trusted
         && let Some(id) = head.headers.get(X_REQUEST_ID)
-        && (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
+        && (1..=MAX_REQUEST_ID_BYTES).contains(&id.as_bytes().len())
         && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        && let Ok(id) = id.to_header_value()
     {
-        return id.clone();
+        return id;
     }
     worker.next_request_id()
 }

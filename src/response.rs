@@ -13,7 +13,9 @@ use crate::base::ids::X_REQUEST_ID;
 use crate::base::reason::Reason;
 use crate::http::grpc;
 use crate::http::message::ResponseHead;
+use crate::http::spliced::{Spliced, SplicedBody};
 use crate::net::deadline::{Phase, Progress};
+use crate::net::splice::Pipe;
 use crate::streams::{Kind, OpenStream};
 use crate::telemetry::access::Ended;
 use crate::telemetry::account::Account;
@@ -148,6 +150,21 @@ impl Body for ResponseBody {
             Source::Own(body) => SizeHint::with_exact(body.len() as u64),
             Source::Upstream(body) => body.size_hint(),
         }
+    }
+}
+
+impl SplicedBody for ResponseBody {
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Spliced> {
+        if self.stream.as_ref().is_some_and(|(_, stream)| stream.ended().is_some()) {
+            return Poll::Ready(Spliced::Frame);
+        }
+        let Source::Upstream(body) = &mut self.source else { return Poll::Ready(Spliced::Frame) };
+        let spliced = ready!(body.poll_splice(cx, pipe));
+        if let Spliced::Bytes(bytes) = spliced {
+            self.whole = body.is_end_stream();
+            self.account.note(|record| record.sent_bytes += bytes as u64);
+        }
+        Poll::Ready(spliced)
     }
 }
 

@@ -165,7 +165,8 @@ fn check_response(mut headers: FieldList) {
 
 /// What is taken in has one framing and one host.
 fn check_intake(headers: FieldList, method: Method, version: Version, trust: Trust) {
-    let all = |name: &str| headers.get_all(name).cloned().collect::<Vec<_>>();
+    let all =
+        |name: &str| headers.get_all(name).map(|value| value.to_header_value().unwrap()).collect::<Vec<_>>();
     let (codings, lengths, hosts) = (all("transfer-encoding"), all("content-length"), all("host"));
     let uri = Uri::from_static("/");
     let head = Box::new(RequestHead { method, uri, version, headers, protocol: None });

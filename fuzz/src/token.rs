@@ -12,6 +12,7 @@ use tollgate::authn::credentials::{self, Credentials};
 use tollgate::base::bounds;
 use tollgate::base::clock::Clock;
 use tollgate::base::field_list::FieldList;
+use tollgate::base::field_value::FieldValue;
 use tollgate::config::{self, Environment};
 use tollgate::keys::KeyRing;
 use tollgate::tokens::{Claims, Expected, Verifier, json};
@@ -69,7 +70,7 @@ fn authorization(lines: &[u8]) {
     for value in values.filter_map(|value| HeaderValue::from_bytes(value).ok()) {
         headers.append(header::AUTHORIZATION, value);
     }
-    let values: Vec<&[u8]> = headers.get_all("authorization").map(HeaderValue::as_bytes).collect();
+    let values: Vec<&[u8]> = headers.get_all("authorization").map(FieldValue::as_bytes).collect();
     let bears = |value: &[u8]| value.trim_ascii().to_ascii_lowercase().starts_with(b"bearer");
     match credentials::of(&headers) {
         Ok(Credentials::Bearer(token)) => {

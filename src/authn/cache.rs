@@ -6,41 +6,27 @@ use std::rc::Rc;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
-use super::{Known, TokenLife};
+use super::Known;
 use crate::base::ids::{RandomnessUnavailable, random_bytes};
-use crate::base::principal::Principal;
-use crate::routing::HeldClaims;
-use crate::sessions::Binding;
 
 /// What is remembered of a token.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// Its user.
-    pub(super) principal: Rc<Principal>,
-    /// What routes ask for of its claims.
-    pub(super) claims: Option<Rc<HeldClaims>>,
-    /// When the token, or the key that verified it, ends; in milliseconds since 1970.
-    pub(super) valid_until_ms: i64,
-    /// What it is revoked by.
-    pub(super) binding: Rc<Binding>,
-    /// When its user and its session were last looked up.
-    pub(super) seen: Epochs,
+    /// Its user, and what ends it.
+    pub(super) known: Rc<Known>,
+    /// When its user was last looked up.
+    pub(super) users_seen: u64,
 }
 
 impl Entry {
-    /// The user and what ends the token.
-    pub(super) fn known(&self) -> Known {
-        Known {
-            principal: Rc::clone(&self.principal),
-            claims: self.claims.clone(),
-            token: TokenLife {
-                valid_until_ms: self.valid_until_ms,
-                binding: Rc::clone(&self.binding),
-                revocations_seen: self.seen.revocations,
-            },
-        }
+    /// When its user and its session were last looked up.
+    pub(super) fn seen(&self) -> Epochs {
+        Epochs { users: self.users_seen, revocations: self.known.token.revocations_seen }
     }
 }
+
+/// How many places are looked at, at most, for one that was not used lately. A request waits for it.
+const MOST_PLACES: usize = 1024;
 
 /// Counts of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +45,13 @@ struct Slot<T> {
     used: bool,
 }
 
-/// A table of fixed capacity that forgets what has not been asked for lately (CLOCK, second chance).
+/// A table of fixed capacity that forgets what has not been asked for lately (CLOCK, second chance). What is remembered lies
+/// in the table itself: thousands of tokens do not stay in a processor's cache, so each step from one place to another counts.
 #[derive(Debug)]
 pub struct TokenCache<T> {
     hasher: FixedState,
-    table: HashTable<usize>,
-    slots: Vec<Slot<T>>,
+    table: HashTable<Slot<T>>,
+    /// Where it is looked next for what can be forgotten.
     hand: usize,
     capacity: usize,
 }
@@ -77,15 +64,13 @@ impl<T> TokenCache<T> {
     /// When there is no randomness for that hash.
     pub fn new(capacity: usize) -> Result<Self, RandomnessUnavailable> {
         let hasher = FixedState::with_seed(u64::from_ne_bytes(random_bytes::<8>()?));
-        Ok(Self { hasher, table: HashTable::new(), slots: Vec::new(), hand: 0, capacity: capacity.max(1) })
+        Ok(Self { hasher, table: HashTable::new(), hand: 0, capacity: capacity.max(1) })
     }
 
     /// What is remembered of a token.
     pub fn find(&mut self, token: &[u8]) -> Option<&T> {
         let hash = self.hasher.hash_one(token);
-        let slots = &self.slots;
-        let index = *self.table.find(hash, |&index| is(slots, index, hash, token))?;
-        let slot = self.slots.get_mut(index)?;
+        let slot = self.table.find_mut(hash, |slot| slot.is(hash, token))?;
         slot.used = true;
         Some(&slot.entry)
     }
@@ -93,70 +78,50 @@ impl<T> TokenCache<T> {
     /// Remembers a token, and forgets another one when there is no room.
     pub fn insert(&mut self, token: &[u8], entry: T) {
         let hash = self.hasher.hash_one(token);
-        let slots = &self.slots;
-        if let Some(&index) = self.table.find(hash, |&index| is(slots, index, hash, token)) {
-            if let Some(slot) = self.slots.get_mut(index) {
-                slot.entry = entry;
-            }
+        if let Some(slot) = self.table.find_mut(hash, |slot| slot.is(hash, token)) {
+            slot.entry = entry;
             return;
         }
+        if self.table.len() >= self.capacity {
+            self.make_room();
+        }
         let slot = Slot { hash, token: token.into(), entry, used: false };
-        let index = if self.slots.len() < self.capacity {
-            self.slots.push(slot);
-            self.slots.len() - 1
-        } else {
-            let index = self.make_room();
-            if let Some(place) = self.slots.get_mut(index) {
-                *place = slot;
-            }
-            index
-        };
-        let slots = &self.slots;
-        self.table.insert_unique(hash, index, |&index| slots.get(index).map_or(0, |slot| slot.hash));
+        self.table.insert_unique(hash, slot, |slot| slot.hash);
     }
 
     /// Forgets a token.
     pub fn remove(&mut self, token: &[u8]) {
         let hash = self.hasher.hash_one(token);
-        let slots = &self.slots;
-        let Ok(found) = self.table.find_entry(hash, |&index| is(slots, index, hash, token)) else { return };
-        let (index, _) = found.remove();
-        let last = self.slots.len() - 1;
-        self.slots.swap_remove(index);
-        // What was last has moved; the table has to know where.
-        if index != last
-            && let Some(moved) = self.slots.get(index)
-            && let Some(place) = self.table.find_mut(moved.hash, |&candidate| candidate == last)
-        {
-            *place = index;
+        if let Ok(found) = self.table.find_entry(hash, |slot| slot.is(hash, token)) {
+            found.remove();
         }
     }
 
-    /// Moves the hand to a slot that was not used since it last came by, and unlinks it.
-    fn make_room(&mut self) -> usize {
-        loop {
-            let index = self.hand;
-            self.hand = (self.hand + 1) % self.slots.len().max(1);
-            let Some(slot) = self.slots.get_mut(index) else { return 0 };
-            if slot.used {
-                slot.used = false;
-                continue;
+    /// Moves the hand to what was not used since it last came by, and forgets that. Where it finds nothing such among
+    /// [`MOST_PLACES`], it forgets what comes next.
+    fn make_room(&mut self) {
+        let places = self.table.num_buckets();
+        for step in 0..places.saturating_add(MOST_PLACES) {
+            let place = self.hand.checked_rem(places).unwrap_or(0);
+            self.hand = place + 1;
+            match self.table.get_bucket_mut(place) {
+                Some(slot) if slot.used && step < MOST_PLACES => slot.used = false,
+                Some(_) => {
+                    if let Ok(found) = self.table.get_bucket_entry(place) {
+                        found.remove();
+                    }
+                    return;
+                }
+                None => {}
             }
-            if let Ok(found) = self.table.find_entry(slot.hash, |&candidate| candidate == index) {
-                found.remove();
-            }
-            return index;
         }
-    }
-
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.table.len()
     }
 }
 
-fn is<T>(slots: &[Slot<T>], index: usize, hash: u64, token: &[u8]) -> bool {
-    slots.get(index).is_some_and(|slot| slot.hash == hash && *slot.token == *token)
+impl<T> Slot<T> {
+    fn is(&self, hash: u64, token: &[u8]) -> bool {
+        self.hash == hash && *self.token == *token
+    }
 }
 
 #[cfg(test)]
@@ -164,32 +129,32 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::base::user::User;
-
-    fn entry(mark: i64) -> Entry {
-        let user = User { id: mark.to_string(), name: String::new(), email: None, groups: Vec::new() };
-        let binding = Binding {
-            session: None,
-            user_id: "u".into(),
-            issued_at_ms: None,
-            recorded: false,
-            verified_by: None,
-        };
-        let seen = Epochs { users: 0, revocations: 0 };
-        let principal = Rc::new(Principal::new(user));
-        Entry { principal, claims: None, valid_until_ms: mark, binding: Rc::new(binding), seen }
-    }
 
     #[test]
     fn what_is_used_stays_and_the_cache_does_not_grow() {
         let mut cache = TokenCache::new(4).unwrap();
-        cache.insert(b"kept", entry(0));
+        cache.insert(b"kept", 0);
         for number in 1..100_i64 {
-            cache.insert(format!("token {number}").as_bytes(), entry(number));
-            assert_eq!(cache.find(b"kept").map(|entry| entry.valid_until_ms), Some(0));
-            assert!(cache.len() <= 4);
+            cache.insert(format!("token {number}").as_bytes(), number);
+            assert_eq!(cache.find(b"kept"), Some(&0));
+            assert!(cache.table.len() <= 4);
         }
         assert!(cache.find(b"token 1").is_none());
+    }
+
+    #[test]
+    fn nobody_waits_while_everything_is_looked_at() {
+        let capacity = 4 * MOST_PLACES;
+        let mut cache = TokenCache::new(capacity).unwrap();
+        for number in 0..capacity {
+            cache.insert(&number.to_be_bytes(), number);
+            cache.find(&number.to_be_bytes());
+        }
+        cache.insert(b"another one", 0);
+        assert_eq!(cache.table.len(), capacity);
+        let used = cache.table.iter().filter(|slot| slot.used).count();
+        assert!(used >= capacity - MOST_PLACES - 1, "{used}");
+        assert!(cache.find(b"another one").is_some());
     }
 
     proptest! {
@@ -199,17 +164,17 @@ mod tests {
             for (step, number) in steps {
                 let token = format!("token {number}");
                 match step {
-                    0 => cache.insert(token.as_bytes(), entry(number)),
+                    0 => cache.insert(token.as_bytes(), number),
                     1 => {
                         cache.remove(token.as_bytes());
                         prop_assert!(cache.find(token.as_bytes()).is_none());
                     }
                     _ => {
-                        let found = cache.find(token.as_bytes()).map(|entry| entry.valid_until_ms);
+                        let found = cache.find(token.as_bytes()).copied();
                         prop_assert!(found.is_none_or(|found| found == number));
                     }
                 }
-                prop_assert!(cache.len() <= 5 && cache.len() == cache.slots.len());
+                prop_assert!(cache.table.len() <= 5);
             }
         }
     }

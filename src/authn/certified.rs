@@ -15,7 +15,7 @@ use crate::users::Lookup;
 pub struct Certified {
     name: Box<str>,
     valid_until_ms: i64,
-    known: RefCell<Option<(Epochs, Known)>>,
+    known: RefCell<Option<(Epochs, Rc<Known>)>>,
 }
 
 impl fmt::Debug for Certified {
@@ -34,7 +34,7 @@ impl Certified {
 
 impl Authenticator {
     /// The user whom a certificate names; `None` when the certificate has ended while its connection went on.
-    pub(super) async fn certified(&self, certified: &Certified) -> Result<Option<Known>, AuthnError> {
+    pub(super) async fn certified(&self, certified: &Certified) -> Result<Option<Rc<Known>>, AuthnError> {
         let now = self.epochs();
         let now_ms = self.clock.now_unix_ms();
         if certified.valid_until_ms <= now_ms {
@@ -44,7 +44,7 @@ impl Authenticator {
         if let Some((seen, known)) = &before
             && *seen == now
         {
-            return Ok(Some(known.clone()));
+            return Ok(Some(Rc::clone(known)));
         }
         self.unless_stale()?;
         let user = match (self.look_up_named(&certified.name).await, before) {
@@ -69,8 +69,8 @@ impl Authenticator {
             binding: Rc::new(binding),
             revocations_seen: now.revocations,
         };
-        let known = Known { principal: Rc::new(Principal::new(user)), claims: None, token };
-        certified.known.replace(Some((now, known.clone())));
+        let known = Rc::new(Known { token, principal: Principal::new(user), claims: None });
+        certified.known.replace(Some((now, Rc::clone(&known))));
         Ok(Some(known))
     }
 

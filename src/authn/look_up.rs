@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::cache::{Entry, Epochs};
 use super::claimed::claimed_user;
-use super::{Authenticator, AuthnError, Known};
+use super::{Authenticator, AuthnError, Known, TokenLife};
 use crate::base::principal::Principal;
 use crate::base::user::User;
 use crate::sessions::{Binding, SessionError};
@@ -13,11 +13,11 @@ use crate::users::Lookup;
 
 impl Authenticator {
     /// The user of any other token.
-    pub(super) async fn user(&self, token: &[u8]) -> Result<Known, AuthnError> {
+    pub(super) async fn user(&self, token: &[u8]) -> Result<Rc<Known>, AuthnError> {
         let now = self.epochs();
         let entry = self.cache.borrow_mut().find(token).cloned();
         match entry {
-            Some(entry) if self.clock.now_unix_ms() < entry.valid_until_ms => {
+            Some(entry) if self.clock.now_unix_ms() < entry.known.token.valid_until_ms => {
                 self.look_again(token, entry, now).await
             }
             // One that has expired is verified once more so that the refusal names what is wrong now.
@@ -28,53 +28,56 @@ impl Authenticator {
         }
     }
 
-    async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Known, AuthnError> {
+    async fn user_of_unknown_token(&self, token: &[u8], now: Epochs) -> Result<Rc<Known>, AuthnError> {
         self.unless_stale()?;
         let claims = self.verifier.verify(token, Expected::Access).map_err(AuthnError::Token)?;
         let looked = self.look_up(claims.user_id.clone(), Binding::of(&claims)).await?;
-        let principal = Rc::new(Principal::new(looked.user.unwrap_or_else(|| claimed_user(&claims))));
-        let binding = Rc::new(looked.binding);
-        let held = self.asked.hold(&claims.other);
-        let entry =
-            Entry { principal, claims: held, valid_until_ms: claims.valid_until_ms, binding, seen: now };
-        let known = entry.known();
-        self.cache.borrow_mut().insert(token, entry);
-        Ok(known)
+        let life = TokenLife {
+            valid_until_ms: claims.valid_until_ms,
+            binding: Rc::new(looked.binding),
+            revocations_seen: now.revocations,
+        };
+        let principal = Principal::new(looked.user.unwrap_or_else(|| claimed_user(&claims)));
+        let known = Known { token: life, principal, claims: self.asked.hold(&claims.other) };
+        Ok(self.remember(token, known, now))
+    }
+
+    /// Remembers what is known of a token at this time.
+    fn remember(&self, token: &[u8], known: Known, now: Epochs) -> Rc<Known> {
+        let known = Rc::new(known);
+        self.cache.borrow_mut().insert(token, Entry { known: Rc::clone(&known), users_seen: now.users });
+        known
     }
 
     /// Something was revoked or some user has changed since the token was last looked at: is it this one?
-    async fn look_again(&self, token: &[u8], entry: Entry, now: Epochs) -> Result<Known, AuthnError> {
+    async fn look_again(&self, token: &[u8], entry: Entry, now: Epochs) -> Result<Rc<Known>, AuthnError> {
         self.unless_stale()?;
-        if entry.seen.revocations != now.revocations && self.revocations.has(&entry.binding) {
+        let Entry { known, users_seen } = entry;
+        let user = known.principal.user();
+        let binding = &known.token.binding;
+        if known.token.revocations_seen != now.revocations && self.revocations.has(binding) {
             self.cache.borrow_mut().remove(token);
             // It is refused whatever is found; but of a user who was switched off that is what is said.
-            let user_id = entry.principal.user().id.clone();
-            return Err(match self.look_up(user_id, Binding::clone(&entry.binding)).await {
+            return Err(match self.look_up(user.id.clone(), Binding::clone(binding)).await {
                 Err(error @ (AuthnError::UserInactive | AuthnError::UserNotFound)) => error,
                 Ok(_) | Err(_) => AuthnError::Revoked,
             });
         }
-        if entry.seen.users == now.users {
-            let renewed = Entry { seen: now, ..entry };
-            let known = renewed.known();
-            self.cache.borrow_mut().insert(token, renewed);
-            return Ok(known);
+        let mut renewed = Known::clone(&known);
+        renewed.token.revocations_seen = now.revocations;
+        if users_seen == now.users {
+            return Ok(self.remember(token, renewed, now));
         }
-        match self.look_up(entry.principal.user().id.clone(), Binding::clone(&entry.binding)).await {
-            Ok(Looked { user, binding }) => {
-                let known = &entry.principal;
-                let principal = match user.filter(|user| user != known.user()) {
-                    Some(user) => Rc::new(Principal::new(user)),
-                    None => Rc::clone(known),
-                };
-                let binding = Rc::new(binding);
-                let renewed = Entry { principal, binding, seen: now, ..entry };
-                let known = renewed.known();
-                self.cache.borrow_mut().insert(token, renewed);
-                Ok(known)
+        match self.look_up(user.id.clone(), Binding::clone(binding)).await {
+            Ok(Looked { user: looked, binding }) => {
+                if let Some(changed) = looked.filter(|looked| looked != user) {
+                    renewed.principal = Principal::new(changed);
+                }
+                renewed.token.binding = Rc::new(binding);
+                Ok(self.remember(token, renewed, now))
             }
             // A token that is known goes on while the store cannot be read; what is known of revocations still holds.
-            Err(AuthnError::StoreUnavailable) => Ok(entry.known()),
+            Err(AuthnError::StoreUnavailable) => Ok(known),
             Err(error) => {
                 self.cache.borrow_mut().remove(token);
                 Err(error)

@@ -38,24 +38,24 @@ pub enum Caller {
     /// Nobody in particular.
     Anonymous,
     /// A user with a token that passes.
-    User(Known),
+    User(Rc<Known>),
 }
 
-/// A user, and how long what was shown of it holds.
+/// A user, and how long what was shown of it holds. Made once per token, then shared by every request with it.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// The user as the record is now.
-    pub principal: Rc<Principal>,
-    /// What routes ask for of the token's claims; `None` when they ask for nothing, or there is no token.
-    pub claims: Option<Rc<HeldClaims>>,
     /// The token.
     pub token: TokenLife,
+    /// The user as the record is now.
+    pub principal: Principal,
+    /// What routes ask for of the token's claims; `None` when they ask for nothing, or there is no token.
+    pub claims: Option<Rc<HeldClaims>>,
 }
 
 #[cfg(test)]
 impl Known {
     /// A user whose token never ends.
-    pub(crate) fn of_test(principal: Rc<Principal>) -> Self {
+    pub(crate) fn of_test(principal: Principal) -> Self {
         let user_id = principal.user().id.as_str().into();
         let binding =
             Binding { session: None, user_id, issued_at_ms: None, recorded: false, verified_by: None };
@@ -324,11 +324,11 @@ impl Authenticator {
 
     /// The user of a token that has passed, of which nothing has changed since. This is the usual case: a hash, a comparison
     /// of bytes and three comparisons of numbers.
-    fn remembered(&self, token: &[u8]) -> Option<Known> {
+    fn remembered(&self, token: &[u8]) -> Option<Rc<Known>> {
         let now = self.epochs();
         let mut cache = self.cache.borrow_mut();
         let entry = cache.find(token)?;
-        let is_good = entry.seen == now && self.clock.now_unix_ms() < entry.valid_until_ms;
-        is_good.then(|| entry.known())
+        let is_good = entry.seen() == now && self.clock.now_unix_ms() < entry.known.token.valid_until_ms;
+        is_good.then(|| Rc::clone(&entry.known))
     }
 }

@@ -36,8 +36,8 @@ fn user(groups: &[&str]) -> User {
 fn decided_for(lines: &str, user: User, claims: &Value, path: &str) -> Option<Reason> {
     let table = table(lines);
     let held = table.asked_claims().hold(claims.as_object().unwrap());
-    let known = Known { claims: held, ..Known::of_test(Rc::new(Principal::new(user))) };
-    decided_for_caller(&table, &Caller::User(known), path)
+    let known = Known { claims: held, ..Known::of_test(Principal::new(user)) };
+    decided_for_caller(&table, &Caller::User(Rc::new(known)), path)
 }
 
 fn decided_for_caller(table: &RouteTable, caller: &Caller, path: &str) -> Option<Reason> {
@@ -51,7 +51,7 @@ fn decided(policy: &str, claims: &Value) -> Option<Reason> {
 
 #[test]
 fn only_routes_that_need_somebody_ask_for_a_user() {
-    let somebody = || Caller::User(Known::of_test(Rc::new(Principal::new(user(&[])))));
+    let somebody = || Caller::User(Rc::new(Known::of_test(Principal::new(user(&[])))));
     let missing = Some(Reason::CredentialsMissing);
     for (lines, known, anonymous) in [
         ("auth = \"required\"", None, missing),
@@ -242,7 +242,7 @@ fn every_member_has_to_hold() {
 #[test]
 fn whoever_shows_a_certificate_has_neither_scopes_nor_claims() {
     let table = table("auth = \"required\"\nallow = { scopes = [\"s\"] }");
-    let known = Caller::User(Known::of_test(Rc::new(Principal::new(user(&["staff"])))));
+    let known = Caller::User(Rc::new(Known::of_test(Principal::new(user(&["staff"])))));
     assert_eq!(decided_for_caller(&table, &known, "/users/7/x"), Some(Reason::ScopeMissing));
 }
 

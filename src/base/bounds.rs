@@ -90,3 +90,10 @@ pub const MAX_REPLAY_BYTES: usize = 64 * 1024;
 /// After how many milliseconds without a byte an HTTP/2 connection with requests is asked whether it is alive, and after
 /// how many more it is given up.
 pub const SILENCE_MS: u64 = 10_000;
+/// From how many bytes on the body of an answer goes from the upstream's socket to the client's without being copied, where
+/// it can.
+pub const MIN_SPLICED_BYTES: usize = 256 * 1024;
+/// Bytes of such a body that the system holds for a client that does not read, in a pipe.
+pub const PIPE_BYTES: usize = 256 * 1024;
+/// Pipes that one data-plane thread may have in use. Bodies for which there is none are copied.
+pub const PIPES: usize = 64;

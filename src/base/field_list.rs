@@ -3,12 +3,44 @@
 //! A message has a dozen fields, and most of what is done with them goes through all of them: taking them in, cleaning,
 //! writing them out. A list does that without hashing any name. A look-up goes through the list as well, so whoever has
 //! many names to look up goes through the list once instead.
+//!
+//! What came in a head of HTTP/1.1 stays where it is: a list holds the head once, and the places of the values in it.
 
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::InvalidHeaderValue;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::field_value::FieldValue;
+
 /// Header fields. A name may stand in it several times.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldList(Vec<(HeaderName, HeaderValue)>);
+#[derive(Clone, Default)]
+pub struct FieldList {
+    /// What values stand in that are not by themselves.
+    head: Bytes,
+    fields: Vec<(HeaderName, Value)>,
+}
+
+#[derive(Clone)]
+enum Value {
+    Own(HeaderValue),
+    /// From its first byte in the head to the one behind its last.
+    InHead(u32, u32),
+}
+
+impl Value {
+    fn of<'a>(&'a self, head: &'a Bytes) -> FieldValue<'a> {
+        match self {
+            Self::Own(value) => FieldValue::from(value),
+            Self::InHead(start, end) => FieldValue::within(head, *start as usize..*end as usize),
+        }
+    }
+}
+
+/// A value does not stand in the head that the list holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotInHead;
 
 /// A name as it is looked up: in lower case.
 pub trait FieldName {
@@ -37,26 +69,31 @@ impl FieldName for &str {
 impl FieldList {
     /// None.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self { head: Bytes::new(), fields: Vec::new() }
     }
 
     /// None, with room for so many.
     pub fn with_capacity(fields: usize) -> Self {
-        Self(Vec::with_capacity(fields))
+        Self::of_head(Bytes::new(), fields)
+    }
+
+    /// None, with room for so many, of which values may stand in a head.
+    pub fn of_head(head: Bytes, fields: usize) -> Self {
+        Self { head, fields: Vec::with_capacity(fields) }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.fields.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.fields.is_empty()
     }
 
     /// The first value under a name.
-    pub fn get(&self, name: impl FieldName) -> Option<&HeaderValue> {
+    pub fn get(&self, name: impl FieldName) -> Option<FieldValue<'_>> {
         self.get_all(name).next()
     }
 
@@ -64,8 +101,9 @@ impl FieldList {
     pub fn get_all<N: FieldName>(
         &self,
         name: N,
-    ) -> impl DoubleEndedIterator<Item = &HeaderValue> + use<'_, N> {
-        self.iter().filter(move |(other, _)| name.is(other)).map(|(_, value)| value)
+    ) -> impl DoubleEndedIterator<Item = FieldValue<'_>> + use<'_, N> {
+        let fields = self.fields.iter().filter(move |(other, _)| name.is(other));
+        fields.map(|(_, value)| value.of(&self.head))
     }
 
     /// Whether a name is there.
@@ -75,7 +113,21 @@ impl FieldList {
 
     /// Adds a field behind all others.
     pub fn append(&mut self, name: impl Into<HeaderName>, value: HeaderValue) {
-        self.0.push((name.into(), value));
+        self.fields.push((name.into(), Value::Own(value)));
+    }
+
+    /// Adds a field of which the value stands in the head, where a parser has found it and nothing in it that must not stand
+    /// in a value (RFC 9110 section 5.5).
+    ///
+    /// # Errors
+    ///
+    /// [`NotInHead`]
+    pub fn append_parsed(&mut self, name: HeaderName, value: &[u8]) -> Result<(), NotInHead> {
+        let start = value.as_ptr().addr().checked_sub(self.head.as_ptr().addr()).ok_or(NotInHead)?;
+        let end = start.checked_add(value.len()).filter(|end| *end <= self.head.len()).ok_or(NotInHead)?;
+        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(end)) else { return Err(NotInHead) };
+        self.fields.push((name, Value::InHead(start, end)));
+        Ok(())
     }
 
     /// Sets a field, in place of all under its name.
@@ -85,60 +137,68 @@ impl FieldList {
         if self.contains_key(&name) {
             self.remove(&name);
         }
-        self.0.push((name, value));
+        self.append(name, value);
     }
 
     /// Adds a field unless its name is there already.
     pub fn insert_if_absent(&mut self, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
         if !self.contains_key(&name) {
-            self.0.push((name, value()));
+            self.append(name, value());
         }
     }
 
     /// Removes all fields under a name.
     pub fn remove(&mut self, name: impl FieldName) {
-        self.0.retain(move |(other, _)| !name.is(other));
+        self.fields.retain(move |(other, _)| !name.is(other));
     }
 
     /// Keeps the fields of these names only.
     pub fn retain(&mut self, mut is_kept: impl FnMut(&HeaderName) -> bool) {
-        self.0.retain(|(name, _)| is_kept(name));
+        self.fields.retain(|(name, _)| is_kept(name));
     }
 
     /// The fields.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&HeaderName, &HeaderValue)> {
-        self.0.iter().map(|(name, value)| (name, value))
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&HeaderName, FieldValue<'_>)> {
+        self.fields.iter().map(|(name, value)| (name, value.of(&self.head)))
     }
 
     /// The names; one that is there several times comes as often.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &HeaderName> {
-        self.0.iter().map(|(name, _)| name)
+        self.fields.iter().map(|(name, _)| name)
     }
 
     /// The values.
-    pub fn values(&self) -> impl DoubleEndedIterator<Item = &HeaderValue> {
-        self.0.iter().map(|(_, value)| value)
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = FieldValue<'_>> {
+        self.iter().map(|(_, value)| value)
     }
 }
 
-impl IntoIterator for FieldList {
-    type Item = (HeaderName, HeaderValue);
-    type IntoIter = std::vec::IntoIter<Self::Item>;
+/// The same fields in the same order, wherever the values stand.
+impl PartialEq for FieldList {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+impl Eq for FieldList {}
+
+impl fmt::Debug for FieldList {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.iter()).finish()
     }
 }
 
 impl Extend<(HeaderName, HeaderValue)> for FieldList {
     fn extend<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(&mut self, fields: I) {
-        self.0.extend(fields);
+        self.fields.extend(fields.into_iter().map(|(name, value)| (name, Value::Own(value))));
     }
 }
 
 impl FromIterator<(HeaderName, HeaderValue)> for FieldList {
     fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: I) -> Self {
-        Self(fields.into_iter().collect())
+        let mut list = Self::new();
+        list.extend(fields);
+        list
     }
 }
 
@@ -149,28 +209,36 @@ impl From<HeaderMap> for FieldList {
         for (name, value) in map {
             // Without a name it is another value under the one before.
             current = name.or(current);
-            list.0.extend(current.clone().map(|name| (name, value)));
+            list.extend(current.clone().map(|name| (name, value)));
         }
         list
     }
 }
 
-impl From<FieldList> for HeaderMap {
-    fn from(list: FieldList) -> Self {
-        let mut map = Self::with_capacity(list.len());
-        for (name, value) in list {
+impl TryFrom<FieldList> for HeaderMap {
+    type Error = InvalidHeaderValue;
+
+    /// # Errors
+    ///
+    /// [`InvalidHeaderValue`], as [`FieldValue::to_header_value`]
+    fn try_from(list: FieldList) -> Result<Self, Self::Error> {
+        let FieldList { head, fields } = list;
+        let mut map = Self::with_capacity(fields.len());
+        for (name, value) in fields {
+            let value = match value {
+                Value::Own(value) => value,
+                Value::InHead(..) => value.of(&head).to_header_value()?,
+            };
             map.append(name, value);
         }
-        map
+        Ok(map)
     }
 }
 
 /// In a test a field that is not there is a failure.
 #[cfg(test)]
-impl<N: FieldName> std::ops::Index<N> for FieldList {
-    type Output = HeaderValue;
-
-    fn index(&self, name: N) -> &HeaderValue {
+impl FieldList {
+    pub(crate) fn at(&self, name: impl FieldName) -> FieldValue<'_> {
         self.get(name).unwrap()
     }
 }
@@ -205,6 +273,39 @@ mod tests {
         );
     }
 
+    /// What stands in a head is found as a value by itself would be, after other fields were added and removed.
+    #[test]
+    fn values_stay_in_their_head() {
+        let head = Bytes::from_static(b"GET / HTTP/1.1\r\naccept: a\r\ncookie: \r\nx: b\r\n\r\n");
+        let mut fields = FieldList::of_head(head.clone(), 3);
+        fields.append_parsed(ACCEPT, &head[24..25]).unwrap();
+        fields.append_parsed(COOKIE, &head[35..35]).unwrap();
+        fields.append_parsed(HeaderName::from_static("x"), &head[40..41]).unwrap();
+        fields.append(HOST, value("4"));
+        let same = list(&[("accept", "a"), ("cookie", ""), ("x", "b"), ("host", "4")]);
+        assert_eq!(fields, same);
+        assert_eq!(format!("{fields:?}"), format!("{same:?}"));
+        assert_eq!(HeaderMap::try_from(fields.clone()).unwrap(), HeaderMap::try_from(same.clone()).unwrap());
+        let moved = fields.clone();
+        fields.remove(ACCEPT);
+        fields.insert(COOKIE, value("5"));
+        assert_eq!(fields, list(&[("x", "b"), ("host", "4"), ("cookie", "5")]));
+        assert_eq!(moved, same);
+        assert_ne!(moved, fields);
+    }
+
+    #[test]
+    fn what_does_not_stand_in_the_head_is_refused() {
+        let memory = Bytes::from_static(b"before, head, behind");
+        let mut fields = FieldList::of_head(memory.slice(8..12), 1);
+        for (start, end) in [(0, 4), (0, 10), (8, 13), (7, 8), (12, 13), (14, 20)] {
+            assert_eq!(fields.append_parsed(HOST, &memory[start..end]), Err(NotInHead), "{start} to {end}");
+        }
+        assert!(fields.is_empty());
+        fields.append_parsed(HOST, &memory[8..12]).unwrap();
+        assert_eq!(fields.at(HOST), "head");
+    }
+
     #[test]
     fn what_is_set_stands_alone() {
         let mut fields = list(&[("cookie", "1"), ("accept", "2"), ("cookie", "3")]);
@@ -233,7 +334,7 @@ mod tests {
                 .enumerate()
                 .map(|(place, name)| (HeaderName::from_static(name), HeaderValue::from(place)))
                 .collect();
-            let again = FieldList::from(HeaderMap::from(fields.clone()));
+            let again = FieldList::from(HeaderMap::try_from(fields.clone()).unwrap());
             prop_assert_eq!(again.len(), fields.len());
             for name in names {
                 prop_assert!(again.get_all(name).eq(fields.get_all(name)));

@@ -225,7 +225,7 @@ async fn serve_stream(arrived: Arrived) -> Kit {
             }
             for answer in kit.told.borrow_mut().drain(..) {
                 // A stream that is gone meanwhile is found by the next poll.
-                let _sent = respond.send_informational(answer.into());
+                let _sent = Response::try_from(answer).map(|answer| respond.send_informational(answer));
             }
             served.map(Some)
         })
@@ -261,7 +261,11 @@ async fn answer(
     head.headers.insert_if_absent(header::DATE, || worker.date());
     // HEAD is answered without a body (RFC 9110 section 9.3.2), which an answer of the gateway's own has.
     let is_whole = opened.is_none() && (is_head || body.is_end_stream());
-    let Ok(mut stream) = respond.send_response(head.into(), is_whole) else { return };
+    let Ok(head) = Response::try_from(head) else {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+        return;
+    };
+    let Ok(mut stream) = respond.send_response(head, is_whole) else { return };
     match opened {
         Some(opened) => Box::pin(carry(*opened, &mut stream, worker, progress)).await,
         None if is_whole => {}

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -22,7 +23,7 @@ enum Status {
 }
 
 /// Whether a media type is gRPC's: `application/grpc`, with a message format or without, and gRPC-Web.
-pub fn is_grpc(content_type: &HeaderValue) -> bool {
+pub fn is_grpc(content_type: FieldValue<'_>) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     content_type.as_bytes().split_at_checked(GRPC.len()).is_some_and(|(begin, rest)| {
         begin.eq_ignore_ascii_case(GRPC) && matches!(rest, [] | [b'+' | b'-' | b';' | b' ', ..])
@@ -31,23 +32,21 @@ pub fn is_grpc(content_type: &HeaderValue) -> bool {
 
 /// The fields of an answer that consists of nothing else.
 pub(super) fn trailers_only(status: StatusCode, message: &str) -> FieldList {
-    let mut fields = status_fields(grpc_status(status), message);
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let mut fields = FieldList::with_capacity(4);
+    fields.extend(status_fields(grpc_status(status), message));
+    fields.append(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     fields
 }
 
 /// The trailers of a stream that ends because its token does.
 pub fn unauthenticated(message: &str) -> HeaderMap {
-    status_fields(Status::Unauthenticated, message).into()
+    status_fields(Status::Unauthenticated, message).collect()
 }
 
-fn status_fields(status: Status, message: &str) -> FieldList {
-    let mut fields = FieldList::with_capacity(4);
-    fields.insert(GRPC_STATUS, HeaderValue::from(status as u16));
-    if let Ok(message) = HeaderValue::from_str(&percent_encoded(message)) {
-        fields.insert(GRPC_MESSAGE, message);
-    }
-    fields
+fn status_fields(status: Status, message: &str) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
+    let message = HeaderValue::from_str(&percent_encoded(message)).ok();
+    let status = (GRPC_STATUS, HeaderValue::from(status as u16));
+    [Some(status), message.map(|message| (GRPC_MESSAGE, message))].into_iter().flatten()
 }
 
 /// The status of gRPC that says the same. Where there is none, as gRPC itself reads a status of HTTP
@@ -96,21 +95,21 @@ mod tests {
             "application/grpc-web",
             "application/grpc;x=1",
         ] {
-            assert!(is_grpc(&HeaderValue::from_static(yes)), "{yes}");
+            assert!(is_grpc(FieldValue::from(&HeaderValue::from_static(yes))), "{yes}");
         }
         for no in ["application/json", "application/grpcx", "application/grp", "text/plain", ""] {
-            assert!(!is_grpc(&HeaderValue::from_static(no)), "{no}");
+            assert!(!is_grpc(FieldValue::from(&HeaderValue::from_static(no))), "{no}");
         }
     }
 
     #[test]
     fn a_refusal_has_a_status_and_a_message_that_fits_a_header() {
         let fields = trailers_only(StatusCode::UNAUTHORIZED, "50 % of \u{e9}");
-        assert_eq!(fields["grpc-status"], "16");
-        assert_eq!(fields["grpc-message"], "50 %25 of %C3%A9");
-        assert_eq!(fields["content-type"], "application/grpc");
-        assert_eq!(trailers_only(StatusCode::FORBIDDEN, "")["grpc-status"], "7");
-        assert_eq!(trailers_only(StatusCode::GATEWAY_TIMEOUT, "")["grpc-status"], "4");
-        assert_eq!(trailers_only(StatusCode::IM_A_TEAPOT, "")["grpc-status"], "13");
+        assert_eq!(fields.at("grpc-status"), "16");
+        assert_eq!(fields.at("grpc-message"), "50 %25 of %C3%A9");
+        assert_eq!(fields.at("content-type"), "application/grpc");
+        assert_eq!(trailers_only(StatusCode::FORBIDDEN, "").at("grpc-status"), "7");
+        assert_eq!(trailers_only(StatusCode::GATEWAY_TIMEOUT, "").at("grpc-status"), "4");
+        assert_eq!(trailers_only(StatusCode::IM_A_TEAPOT, "").at("grpc-status"), "13");
     }
 }

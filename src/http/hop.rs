@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 
 /// The names that `Connection` lists: what a sender means for this connection only. Text that is no name lists none, and
 /// `keep-alive` alone, which most senders have, none that is not removed anyway.
@@ -38,13 +39,13 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Whether `Connection` says only what every connection does, and lists no name.
-pub fn is_plain_connection(value: &HeaderValue) -> bool {
-    [&b"keep-alive"[..], b"close"].iter().any(|plain| value.as_bytes().eq_ignore_ascii_case(plain))
+pub fn is_plain_connection(value: &[u8]) -> bool {
+    [&b"keep-alive"[..], b"close"].iter().any(|plain| value.eq_ignore_ascii_case(plain))
 }
 
 /// Whether the client takes trailers, which is all of `TE` that a gateway passes on (RFC 9110 section 10.1.4).
 pub fn takes_trailers(headers: &FieldList) -> Option<HeaderValue> {
-    let asks = |value: &HeaderValue| {
+    let asks = |value: FieldValue<'_>| {
         value
             .as_bytes()
             .split(|byte| *byte == b',')

@@ -1,6 +1,7 @@
 //! Heads of messages, whichever version of HTTP carries them (RFC 9110 section 6).
 
 use h2::ext::Protocol;
+use http::header::InvalidHeaderValue;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
 use crate::base::field_list::FieldList;
@@ -50,11 +51,16 @@ impl From<response::Parts> for ResponseHead {
     }
 }
 
-impl From<ResponseHead> for Response<()> {
-    fn from(head: ResponseHead) -> Self {
+impl TryFrom<ResponseHead> for Response<()> {
+    type Error = InvalidHeaderValue;
+
+    /// # Errors
+    ///
+    /// [`InvalidHeaderValue`], when a parser has taken for a value what must not stand in one.
+    fn try_from(head: ResponseHead) -> Result<Self, Self::Error> {
         let mut response = Self::new(());
         *response.status_mut() = head.status;
-        *response.headers_mut() = HeaderMap::from(head.headers);
-        response
+        *response.headers_mut() = HeaderMap::try_from(head.headers)?;
+        Ok(response)
     }
 }

@@ -13,3 +13,4 @@ pub mod message;
 pub mod outgoing;
 pub mod problem;
 pub mod read_size;
+pub mod spliced;

@@ -5,6 +5,7 @@
 //! The rule is stricter than it need be: a name that only resembles an owned one is removed as well.
 
 use http::HeaderName;
+use smallvec::SmallVec;
 
 use crate::base::field_list::FieldList;
 use crate::base::fields::{FORWARDED, OWNED};
@@ -92,23 +93,22 @@ impl Firewall {
     }
 
     fn fate(&self, name: &[u8]) -> Option<Fate> {
-        let mut letters = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
-        let mut length = letters.clone().count();
+        // Hardly a name is longer.
+        let mut plain = SmallVec::<[u8; 64]>::new();
+        plain.extend(name.iter().copied().filter(u8::is_ascii_alphanumeric));
+        let mut letters = plain.as_slice();
         loop {
-            if let Some(fate) = self.look_up(length, &letters) {
+            if let Some(fate) = self.look_up(letters) {
                 return Some(fate);
             }
             // CGI puts HTTP_ in front of the name of every field, and a second server may do so again.
-            if !b"http".iter().all(|byte| letters.next() == Some(byte)) {
-                return None;
-            }
-            length -= 4;
+            letters = letters.strip_prefix(b"http")?;
         }
     }
 
-    fn look_up<'a>(&self, length: usize, letters: &(impl Iterator<Item = &'a u8> + Clone)) -> Option<Fate> {
-        let names = self.by_length.get(length)?;
-        names.iter().find(|(name, _)| letters.clone().eq(name.iter())).map(|(_, fate)| *fate)
+    fn look_up(&self, letters: &[u8]) -> Option<Fate> {
+        let names = self.by_length.get(letters.len())?;
+        names.iter().find(|(name, _)| **name == *letters).map(|(_, fate)| *fate)
     }
 }
 

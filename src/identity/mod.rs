@@ -225,7 +225,7 @@ impl Sealer {
         renewed_at_ms: i64,
     ) -> Result<Rc<Introduction>, SealError> {
         plan.check_size(&fields)?;
-        let introduction = Rc::new(Introduction { sort: plan.sort, fields, renewed_at_ms });
+        let introduction = Rc::new(Introduction::new(plan.sort, fields, renewed_at_ms));
         known.principal.keep(&introduction);
         Ok(introduction)
     }
@@ -289,7 +289,7 @@ impl Seal<'_> {
                 headers.insert(name, value.clone());
             }
         }
-        for (name, value) in introduction.iter().flat_map(|introduction| &introduction.fields) {
+        for (name, value) in introduction.iter().flat_map(|introduction| introduction.fields()) {
             headers.insert(name, value.clone());
         }
         if let Some(token) = forwarded {
@@ -313,7 +313,7 @@ fn forwarded_token(headers: &FieldList) -> Option<HeaderValue> {
     let mut values = headers.get_all(header::AUTHORIZATION);
     let (Some(token), None) = (values.next(), values.next()) else { return None };
     let listed = hop::connection_names(headers).contains(&header::AUTHORIZATION);
-    (!listed).then(|| token.clone())
+    if listed { None } else { token.to_header_value().ok() }
 }
 
 /// Says where the request came from. A trusted proxy has said it already; it only becomes one more hop.

@@ -6,6 +6,7 @@ pub mod frames;
 pub mod listener;
 pub mod peer;
 pub mod proxy_protocol;
+pub mod splice;
 mod tick;
 pub mod tls;
 pub mod transport;

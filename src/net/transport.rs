@@ -63,6 +63,14 @@ impl Transport {
         self
     }
 
+    /// The socket, if what is written to the connection is what it sends.
+    pub fn plain_socket(&self) -> Option<&TcpStream> {
+        match &self.kind {
+            Kind::Tcp(socket) => Some(&socket.stream),
+            Kind::Tls(_) | Kind::Memory(_) => None,
+        }
+    }
+
     /// Writes as much as the connection takes at once, and says how much that was.
     pub fn write_at_once(&mut self, bytes: &[u8]) -> usize {
         let mut context = Context::from_waker(Waker::noop());

@@ -7,6 +7,7 @@ use http::{HeaderValue, Uri, Version, header};
 use super::IntakeError;
 use crate::base::bounds;
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 
 /// A checked host with an optional port: lower case, without a dot at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,27 +45,30 @@ impl Host {
             return Err(IntakeError::HostInvalid("The target has another scheme than http or https."));
         }
         let malformed = |_| IntakeError::HostInvalid("The authority is malformed.");
-        Self::parse(&HeaderValue::from_str(authority.as_str()).map_err(malformed)?)
+        Self::parse(FieldValue::from(&HeaderValue::from_str(authority.as_str()).map_err(malformed)?))
     }
 
     /// Checks `name[:port]`.
-    fn parse(value: &HeaderValue) -> Result<Self, IntakeError> {
+    fn parse(value: FieldValue<'_>) -> Result<Self, IntakeError> {
         const MALFORMED: IntakeError = IntakeError::HostInvalid("The Host header is malformed.");
         let bytes = value.as_bytes();
         if bytes.is_empty() || bytes.len() > bounds::MAX_HOST_BYTES {
             return Err(MALFORMED);
         }
         if let Some(name_length) = plain_name_length(bytes) {
-            return Ok(Self { value: value.clone(), name_length });
+            return Ok(Self { value: value.to_header_value().map_err(|_| MALFORMED)?, name_length });
         }
         let text = std::str::from_utf8(bytes).map_err(|_| MALFORMED)?;
         let (name, port) = split_port(text).ok_or(MALFORMED)?;
-        if !port.is_none_or(is_port) || !is_name(name) {
+        if !port.map(str::as_bytes).is_none_or(is_port) || !is_name(name) {
             return Err(MALFORMED);
         }
         let plain = !name.ends_with('.') && !bytes.iter().any(u8::is_ascii_uppercase);
         if plain {
-            return Ok(Self { value: value.clone(), name_length: name.len() });
+            return Ok(Self {
+                value: value.to_header_value().map_err(|_| MALFORMED)?,
+                name_length: name.len(),
+            });
         }
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if name.is_empty() || name.ends_with('.') {
@@ -119,8 +123,7 @@ fn plain_name_length(bytes: &[u8]) -> Option<usize> {
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => in_label = true,
             b'.' if in_label => in_label = false,
             b':' if in_label => {
-                let port = bytes.get(index + 1..).and_then(|port| std::str::from_utf8(port).ok())?;
-                return is_port(port).then_some(index);
+                return is_port(bytes.get(index + 1..)?).then_some(index);
             }
             _ => return None,
         }
@@ -129,9 +132,13 @@ fn plain_name_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Whether it is a port, written in the one way that everybody reads alike: without leading zeros.
-fn is_port(port: &str) -> bool {
-    let plain = port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
-    plain && port.parse::<u16>().is_ok()
+fn is_port(port: &[u8]) -> bool {
+    if !matches!(port, [b'1'..=b'9', ..]) || port.len() > 5 || !port.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    // Five digits at most.
+    let number = port.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    u16::try_from(number).is_ok()
 }
 
 fn is_name(name: &str) -> bool {
@@ -166,6 +173,7 @@ mod tests {
         assert_eq!(host(&[b"gw.test"], "/").unwrap(), "gw.test gw.test");
         assert_eq!(host(&[b"GW.Test:8080"], "/").unwrap(), "gw.test gw.test:8080");
         assert_eq!(host(&[b"gw.test."], "/").unwrap(), "gw.test gw.test");
+        assert_eq!(host(&[b"gw.test:65535"], "/").unwrap(), "gw.test gw.test:65535");
         assert_eq!(host(&[b"[::1]:80"], "/").unwrap(), "[::1] [::1]:80");
         assert_eq!(host(&[b"127.0.0.1:80"], "/").unwrap(), "127.0.0.1 127.0.0.1:80");
         assert_eq!(host(&[b"gw.test"], "http://GW.test/x").unwrap(), "gw.test gw.test");
@@ -181,6 +189,9 @@ mod tests {
             b"gw.test:",
             b"gw.test:0",
             b"gw.test:99999",
+            b"gw.test:65536",
+            b"gw.test:4294967376",
+            b"gw.test:000000000000000000000000000000000000080",
             b"gw.test:1:2",
             b"gw.test/x",
             b"..",
@@ -211,14 +222,14 @@ mod tests {
             text in "([a-zA-Z0-9.:@_-]|\\[|\\]|::1|%2e|[ /?#,\\\\\u{e9}]){0,12}(:[0-9]{0,6})?",
         ) {
             let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) else { return Ok(()) };
-            let Ok(host) = Host::parse(&value) else { return Ok(()) };
+            let Ok(host) = Host::parse(FieldValue::from(&value)) else { return Ok(()) };
             let shown = host.value().to_str().unwrap();
             let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_:[]".contains(&byte);
             prop_assert!(shown.bytes().all(fits), "{}", shown);
             // It names what was asked for, and so does what is forwarded.
             let dropped = text.to_ascii_lowercase().replacen(".:", ":", 1);
             prop_assert_eq!(dropped.strip_suffix('.').unwrap_or(&dropped), shown);
-            prop_assert_eq!(Host::parse(host.value()), Ok(host.clone()));
+            prop_assert_eq!(Host::parse(FieldValue::from(host.value())), Ok(host.clone()));
             // Another reader of authorities finds the same name and port.
             let authority: Authority = shown.parse().unwrap();
             prop_assert_eq!(authority.host(), host.name());

@@ -6,6 +6,7 @@ use http_body::Body as _;
 
 use super::IntakeError;
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 use crate::http::incoming::Incoming;
 
 /// Checks a request of HTTP/2, and puts its fields in the form that they have in HTTP/1.1.
@@ -44,7 +45,7 @@ fn join_cookies(headers: &mut FieldList) -> Result<(), IntakeError> {
     if headers.get_all(header::COOKIE).nth(1).is_none() {
         return Ok(());
     }
-    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).map(HeaderValue::as_bytes).collect();
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).map(FieldValue::as_bytes).collect();
     let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
         .map_err(|_| IntakeError::FieldMalformed("The cookies cannot be joined."))?;
     headers.insert(header::COOKIE, joined);

@@ -10,6 +10,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 use crate::http::incoming::Incoming;
 use crate::http::message::RequestHead;
 use bytes::Bytes;
@@ -161,7 +162,6 @@ pub fn intake(head: Box<RequestHead>, body: Incoming, max_headers: usize) -> Res
 /// # Errors
 ///
 /// An [`IntakeError`] that names what is wrong.
-#[expect(clippy::boxed_local, reason = "it comes in a box, and leaves it here")]
 pub fn intake_allowing(
     head: Box<RequestHead>,
     body: Incoming,
@@ -219,7 +219,7 @@ fn opening(
 }
 
 fn check_expectation(headers: &FieldList) -> Result<(), IntakeError> {
-    let met = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let met = |value: FieldValue<'_>| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get_all(header::EXPECT).all(met) { Ok(()) } else { Err(IntakeError::ExpectationFailed) }
 }
 

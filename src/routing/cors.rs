@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue, Method, header};
 
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 use crate::config::{Cors, Origins};
 
 /// The longest list of header names that is sent back as allowed, in bytes.
@@ -19,8 +20,8 @@ pub(super) struct Grant<'a> {
 impl<'a> Grant<'a> {
     /// What the sender of a request with these fields is granted.
     pub(super) fn of(cors: &'a Cors, headers: &FieldList) -> Self {
-        let origin = only(headers, &header::ORIGIN).filter(|origin| is_allowed(&cors.origins, origin));
-        Self { cors, origin: origin.cloned() }
+        let origin = only(headers, &header::ORIGIN).filter(|origin| is_allowed(&cors.origins, *origin));
+        Self { cors, origin: origin.and_then(|origin| origin.to_header_value().ok()) }
     }
 
     /// Writes the fields of an answer, in place of those of an upstream.
@@ -62,8 +63,8 @@ impl<'a> Grant<'a> {
         let names = match &self.cors.headers {
             Some(names) => Some(names.clone()),
             None => only(asked, &header::ACCESS_CONTROL_REQUEST_HEADERS)
-                .filter(|asked| is_list_of_names(asked))
-                .cloned(),
+                .filter(|asked| is_list_of_names(asked.as_bytes()))
+                .and_then(|asked| asked.to_header_value().ok()),
         };
         headers.extend(names.map(|names| (header::ACCESS_CONTROL_ALLOW_HEADERS, names)));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, self.cors.max_age.clone());
@@ -83,7 +84,7 @@ pub(super) fn asked_method(method: &Method, headers: &FieldList) -> Option<Metho
 }
 
 /// The value of a field that is there exactly once.
-fn only<'a>(headers: &'a FieldList, name: &HeaderName) -> Option<&'a HeaderValue> {
+fn only<'a>(headers: &'a FieldList, name: &HeaderName) -> Option<FieldValue<'a>> {
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (Some(value), None) => Some(value),
@@ -91,7 +92,7 @@ fn only<'a>(headers: &'a FieldList, name: &HeaderName) -> Option<&'a HeaderValue
     }
 }
 
-fn is_allowed(origins: &Origins, origin: &HeaderValue) -> bool {
+fn is_allowed(origins: &Origins, origin: FieldValue<'_>) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
     match origins {
         Origins::Any => true,
@@ -99,14 +100,14 @@ fn is_allowed(origins: &Origins, origin: &HeaderValue) -> bool {
     }
 }
 
-fn is_list_of_names(value: &HeaderValue) -> bool {
+fn is_list_of_names(value: &[u8]) -> bool {
     let is_name = |name: &[u8]| HeaderName::from_bytes(name.trim_ascii()).is_ok();
-    value.len() <= MAX_ASKED_BYTES && value.as_bytes().split(|byte| *byte == b',').all(is_name)
+    value.len() <= MAX_ASKED_BYTES && value.split(|byte| *byte == b',').all(is_name)
 }
 
 /// Notes that an answer depends on a field of its request (RFC 9110 section 12.5.5).
 fn add_vary(headers: &mut FieldList, name: &'static str) {
-    let has = |value: &HeaderValue| {
+    let has = |value: FieldValue<'_>| {
         let mut names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         names.any(|other| other == b"*" || other.eq_ignore_ascii_case(name.as_bytes()))
     };

@@ -1,7 +1,6 @@
 //! The access log: exactly one record for every request, also for one that was cut off.
 
 use std::cell::{Cell, RefCell};
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::escape::json_string;
-use super::members::{number, text};
+use super::members::{address, number, text};
 use super::refused::{Refused, Ring, shortened};
 use super::sink::Sink;
 use crate::base::clock::Clock;
@@ -320,27 +319,26 @@ impl Record {
         line.extend_from_slice(b"{\"timestamp\":\"");
         self.log.write_time(line);
         line.extend_from_slice(b"\",\"event\":\"request\"");
-        text(line, b"request_id", Some(self.request_id.as_str()));
+        text(line, br#","request_id":"#, Some(self.request_id.as_str()));
         if let Some(client) = self.client {
-            // Writing to memory does not fail.
-            let _written = write!(line, ",\"client\":\"{client}\"");
+            address(line, br#","client":"#, client);
         }
-        text(line, b"method", Some(self.method_name()));
-        text(line, b"host", Some(self.host.as_str()));
-        text(line, b"path", Some(self.path()));
-        text(line, b"route", self.route.as_deref());
-        text(line, b"upstream", self.upstream.as_deref());
-        text(line, b"user", self.user.as_deref());
-        text(line, b"reason", self.reason.map(Reason::word));
-        text(line, b"would_refuse", self.would_refuse.map(Reason::word));
-        text(line, b"ended_by", Some(self.ended.word()));
-        number(line, b"status", u64::from(self.status.unwrap_or(0)));
-        number(line, b"duration_us", micros(self.duration));
+        text(line, br#","method":"#, Some(self.method_name()));
+        text(line, br#","host":"#, Some(self.host.as_str()));
+        text(line, br#","path":"#, Some(self.path()));
+        text(line, br#","route":"#, self.route.as_deref());
+        text(line, br#","upstream":"#, self.upstream.as_deref());
+        text(line, br#","user":"#, self.user.as_deref());
+        text(line, br#","reason":"#, self.reason.map(Reason::word));
+        text(line, br#","would_refuse":"#, self.would_refuse.map(Reason::word));
+        text(line, br#","ended_by":"#, Some(self.ended.word()));
+        number(line, br#","status":"#, u64::from(self.status.unwrap_or(0)));
+        number(line, br#","duration_us":"#, micros(self.duration));
         if let Some(duration) = self.upstream_duration {
-            number(line, b"upstream_us", micros(duration));
+            number(line, br#","upstream_us":"#, micros(duration));
         }
-        number(line, b"received_bytes", self.received_bytes);
-        number(line, b"sent_bytes", self.sent_bytes);
+        number(line, br#","received_bytes":"#, self.received_bytes);
+        number(line, br#","sent_bytes":"#, self.sent_bytes);
         line.push(b'}');
     }
 

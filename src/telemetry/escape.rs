@@ -3,23 +3,32 @@
 /// Appends `text` as a JSON string. Everything beyond printable ASCII is escaped.
 pub fn json_string(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
-    let mut rest = text;
     // Nearly all text is plain, and is copied at once.
-    while let Some(place) = rest.bytes().position(|byte| !is_plain(byte)) {
-        // What is not plain is a letter of its own, or begins one.
-        let (plain, behind) = rest.split_at_checked(place).unwrap_or((rest, ""));
-        line.extend_from_slice(plain.as_bytes());
-        let mut letters = behind.chars();
-        match letters.next() {
-            Some('"') => line.extend_from_slice(b"\\\""),
-            Some('\\') => line.extend_from_slice(b"\\\\"),
-            Some(other) => escape(line, other),
-            None => {}
-        }
-        rest = letters.as_str();
+    if is_all_plain(text.as_bytes()) {
+        line.extend_from_slice(text.as_bytes());
+    } else {
+        escaped(line, text);
     }
-    line.extend_from_slice(rest.as_bytes());
     line.push(b'"');
+}
+
+#[cold]
+fn escaped(line: &mut Vec<u8>, text: &str) {
+    for letter in text.chars() {
+        match letter {
+            '"' => line.extend_from_slice(b"\\\""),
+            '\\' => line.extend_from_slice(b"\\\\"),
+            ' '..='~' => line.push(letter as u8),
+            other => escape(line, other),
+        }
+    }
+}
+
+/// Eight at a time, since of so many the compiler makes one comparison.
+fn is_all_plain(text: &[u8]) -> bool {
+    let (eights, rest) = text.as_chunks::<8>();
+    let is_plain_eight = |eight: &[u8; 8]| eight.iter().fold(true, |plain, byte| plain & is_plain(*byte));
+    eights.iter().all(is_plain_eight) && rest.iter().all(|byte| is_plain(*byte))
 }
 
 fn is_plain(byte: u8) -> bool {

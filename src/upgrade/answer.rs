@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::handshake::{Carrier, Offer, remove_fields};
 use super::list;
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 use crate::base::reason::Reason;
 
 /// What every accept value is made with (RFC 6455 section 1.3).
@@ -109,7 +110,7 @@ impl Offer {
         let mut values = headers.get_all(header::SEC_WEBSOCKET_ACCEPT);
         let (Some(value), None) = (values.next(), values.next()) else { return Err(AnswerFault::Accept) };
         if value.as_bytes() == accept_for(self.key.as_bytes()).as_bytes() {
-            Ok(value.clone())
+            value.to_header_value().map_err(|_| AnswerFault::Accept)
         } else {
             Err(AnswerFault::Accept)
         }
@@ -120,8 +121,11 @@ impl Offer {
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             // The names are compared as they are (RFC 6455 section 4.1).
-            (Some(chosen), None) if self.protocols.contains(chosen) => Ok(Some(chosen.clone())),
-            (Some(_), _) => Err(AnswerFault::Protocol),
+            (Some(chosen), None) => {
+                let offered = self.protocols.iter().find(|offered| chosen == *offered);
+                offered.cloned().map(Some).ok_or(AnswerFault::Protocol)
+            }
+            (Some(_), Some(_)) => Err(AnswerFault::Protocol),
         }
     }
 
@@ -137,7 +141,8 @@ impl Offer {
         if !list::items(headers, &header::SEC_WEBSOCKET_EXTENSIONS).all(chosen) {
             return Err(AnswerFault::Extension);
         }
-        Ok(headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).cloned().collect())
+        let values = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).map(FieldValue::to_header_value);
+        values.collect::<Result<_, _>>().map_err(|_| AnswerFault::Extension)
     }
 }
 
@@ -274,7 +279,7 @@ mod tests {
         let offer = offer(&[("sec-websocket-protocol", "bearer, a.b.c, chat, v2")]);
         for chosen in ["chat", "v2"] {
             let headers = told(&offer, &[("sec-websocket-protocol", chosen)]).unwrap();
-            assert_eq!(headers["sec-websocket-protocol"], chosen);
+            assert_eq!(headers.at("sec-websocket-protocol"), chosen);
         }
         for chosen in ["Chat", "chat, v2", "", "bearer", "a.b.c", "other"] {
             let outcome = told(&offer, &[("sec-websocket-protocol", chosen)]);
@@ -287,7 +292,7 @@ mod tests {
     #[test]
     fn bearer_is_echoed_as_it_was_spelled_when_nothing_else_is_chosen() {
         let headers = told(&offer(&[("sec-websocket-protocol", "Bearer, a.b.c, chat")]), &[]).unwrap();
-        assert_eq!(headers["sec-websocket-protocol"], "Bearer");
+        assert_eq!(headers.at("sec-websocket-protocol"), "Bearer");
         let headers = told(&offer(&[("sec-websocket-protocol", "chat")]), &[]).unwrap();
         assert!(!headers.contains_key("sec-websocket-protocol"));
     }
@@ -298,7 +303,7 @@ mod tests {
             offer(&[("sec-websocket-extensions", "permessage-deflate; client_max_window_bits, x-a")]);
         for chosen in ["permessage-deflate", "x-a, permessage-deflate; server_no_context_takeover", ""] {
             let headers = told(&offered, &[("sec-websocket-extensions", chosen)]).unwrap();
-            assert_eq!(headers["sec-websocket-extensions"], chosen);
+            assert_eq!(headers.at("sec-websocket-extensions"), chosen);
         }
         for chosen in ["x-b", "permessage-deflate, x-b", "client_max_window_bits", ";x-a"] {
             let outcome = told(&offered, &[("sec-websocket-extensions", chosen)]);

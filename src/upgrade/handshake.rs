@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Version, header};
 
 use super::list;
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 use crate::base::ids::{self, RandomnessUnavailable};
 use crate::base::reason::Reason;
 
@@ -81,6 +82,8 @@ pub enum UpgradeFault {
     VersionUnsupported,
     /// An extended CONNECT for something that is no WebSocket.
     ProtocolUnknown,
+    /// `Sec-WebSocket-Extensions` is no value of a field.
+    ExtensionsMalformed,
     /// `Sec-WebSocket-Protocol` lists what is no protocol's name.
     ProtocolsMalformed,
     /// In `Sec-WebSocket-Protocol`, `bearer` has no token behind it, or comes twice.
@@ -101,6 +104,7 @@ impl UpgradeFault {
             | Self::Key
             | Self::VersionMalformed
             | Self::ProtocolUnknown
+            | Self::ExtensionsMalformed
             | Self::ProtocolsMalformed => Reason::RequestMalformed,
             Self::VersionUnsupported => Reason::UpgradeRequired,
             Self::TokenMalformed | Self::CredentialsTwice => Reason::HeaderMalformed,
@@ -118,6 +122,7 @@ impl UpgradeFault {
             Self::VersionMalformed => "Sec-WebSocket-Version is not exactly one number.",
             Self::VersionUnsupported => "Only version 13 of the WebSocket protocol is served.",
             Self::ProtocolUnknown => "Only the protocol \"websocket\" is served by an extended CONNECT.",
+            Self::ExtensionsMalformed => "Sec-WebSocket-Extensions is malformed.",
             Self::ProtocolsMalformed => "Sec-WebSocket-Protocol is not a list of names.",
             Self::TokenMalformed => {
                 "Sec-WebSocket-Protocol must contain \"bearer\" once, with the token as the next item."
@@ -188,7 +193,9 @@ impl Offer {
             return Err(UpgradeFault::Body);
         }
         check_version(headers)?;
-        let extensions = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).cloned().collect();
+        let extensions = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).map(FieldValue::to_header_value);
+        let extensions =
+            extensions.collect::<Result<_, _>>().map_err(|_| UpgradeFault::ExtensionsMalformed)?;
         let mut offer = Self { carrier, key, extensions, protocols: Vec::new(), bearer: None, token: None };
         offer.read_protocols(headers)?;
         if offer.token.is_some() && headers.contains_key(header::AUTHORIZATION) {
@@ -265,7 +272,7 @@ fn key_of(headers: &FieldList) -> Result<HeaderValue, UpgradeFault> {
     let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY);
     let (Some(key), None) = (keys.next(), keys.next()) else { return Err(UpgradeFault::Key) };
     match STANDARD.decode(key.as_bytes()) {
-        Ok(bytes) if bytes.len() == KEY_BYTES => Ok(key.clone()),
+        Ok(bytes) if bytes.len() == KEY_BYTES => key.to_header_value().map_err(|_| UpgradeFault::Key),
         Ok(_) | Err(_) => Err(UpgradeFault::Key),
     }
 }
@@ -477,11 +484,11 @@ mod tests {
             Ok::<_, UpgradeFault>(headers)
         };
         let headers = ask("WebSocket", &[THIRTEEN]).unwrap();
-        let key = headers["sec-websocket-key"].clone();
+        let key = headers.at("sec-websocket-key").to_header_value().unwrap();
         assert_eq!(STANDARD.decode(key.as_bytes()).unwrap().len(), KEY_BYTES);
-        assert_eq!(headers["upgrade"], "websocket");
-        assert_ne!(ask("websocket", &[THIRTEEN]).unwrap()["sec-websocket-key"], key);
-        assert_ne!(ask("websocket", &[THIRTEEN, KEY]).unwrap()["sec-websocket-key"], KEY.1);
+        assert_eq!(headers.at("upgrade"), "websocket");
+        assert_ne!(ask("websocket", &[THIRTEEN]).unwrap().at("sec-websocket-key"), key);
+        assert_ne!(ask("websocket", &[THIRTEEN, KEY]).unwrap().at("sec-websocket-key"), KEY.1);
         for protocol in ["", "connect-udp", "websocket, h2c"] {
             assert_eq!(
                 ask(protocol, &[THIRTEEN]).unwrap_err(),

@@ -4,9 +4,10 @@ use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
-use http::{HeaderValue, header};
+use http::header;
 
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 use crate::config::HashKey;
 
 /// What a request is spread by. Requests that are alike have the same.
@@ -36,7 +37,7 @@ impl Affinity {
             },
             HashKey::Header(name) => bytes(sender.headers.get(name)?.as_bytes()),
             HashKey::Cookie(name) => {
-                let lines = sender.headers.get_all(header::COOKIE).map(HeaderValue::as_bytes);
+                let lines = sender.headers.get_all(header::COOKIE).map(FieldValue::as_bytes);
                 bytes(lines.into_iter().find_map(|line| cookie(line, name.as_bytes()))?)
             }
         }

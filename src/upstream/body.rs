@@ -16,6 +16,8 @@ use super::multiplex::Used;
 use crate::http::hop;
 use crate::http::incoming::{Incoming, ReadError};
 use crate::http::message::ResponseHead;
+use crate::http::spliced::{Spliced, SplicedBody};
+use crate::net::splice::Pipe;
 
 /// An answer of an upstream.
 pub struct UpstreamResponse {
@@ -154,6 +156,20 @@ impl UpstreamBody {
             Source::Http2(stream) if stream.1.is_uploading() => self.source = Source::Http2(stream),
             Source::Http2(stream) => drop(stream),
         }
+    }
+}
+
+impl SplicedBody for UpstreamBody {
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Spliced> {
+        let spliced = match &mut self.source {
+            Source::Http1(reading) => ready!(reading.poll_splice(cx, pipe)),
+            Source::Uploading(reading, _) => ready!(reading.borrow_mut().poll_splice(cx, pipe)),
+            Source::Empty | Source::Http2(_) => Spliced::Frame,
+        };
+        if matches!(spliced, Spliced::Bytes(_)) && self.source.is_end() {
+            self.finish();
+        }
+        Poll::Ready(spliced)
     }
 }
 

@@ -19,6 +19,7 @@ use super::outgoing::Outgoing;
 use super::replay::{Held, Replay};
 use super::send::{Failure, Limits, may_be_repeated};
 use crate::base::field_list::FieldList;
+use crate::base::field_value::FieldValue;
 use crate::http::incoming::Incoming;
 use crate::http::message::ResponseHead;
 use crate::http::outgoing::{self, Watch};
@@ -146,7 +147,7 @@ fn compose(request: &Outgoing, length: Option<u64>, scheme: Scheme) -> Option<Re
     *composed.method_mut() = request.method.clone();
     *composed.uri_mut() = Uri::from_parts(uri).ok()?;
     *composed.version_mut() = http::Version::HTTP_2;
-    let mut headers = HeaderMap::from(request.headers.clone());
+    let mut headers = HeaderMap::try_from(request.headers.clone()).ok()?;
     if let Some(bytes) = length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
     }
@@ -175,7 +176,7 @@ fn check(head: &ResponseHead) -> Result<(), UpstreamError> {
 /// (RFC 9110 section 8.6), and the text is passed on.
 fn has_plain_length(headers: &FieldList) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH);
-    match (lengths.next().map(HeaderValue::as_bytes), lengths.next()) {
+    match (lengths.next().map(FieldValue::as_bytes), lengths.next()) {
         (None, _) | (Some(b"0"), None) => true,
         (Some([b'1'..=b'9', rest @ ..]), None) => rest.iter().all(u8::is_ascii_digit),
         (Some(_), _) => false,

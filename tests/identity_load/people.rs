@@ -19,6 +19,8 @@ pub(crate) const PASSWORD: &str = "the password of all of them";
 const REMEMBERED: usize = 64;
 /// Of so many requests one has a token of an ended session.
 const TRY_ENDED: u64 = 40;
+/// Of so many requests one has an answer that the gateway does not copy.
+const LARGE: u64 = 128;
 /// Of so many turns of a keeper one logs a user out; the others refresh.
 const LOG_OUT: u64 = 3;
 /// How often a keeper has a turn.
@@ -122,7 +124,11 @@ impl People {
     pub(crate) fn ticket(&self, dice: &mut Dice, tls: bool, way: Way) -> Ticket {
         let session = if dice.one_in(TRY_ENDED) { self.an_ended_one(dice) } else { None };
         let session = session.unwrap_or_else(|| self.of(dice.below(USERS)));
-        let lines = if dice.one_in(8) { 1 + dice.below(400) } else { 1 + dice.below(4) };
+        let lines = match (dice.one_in(LARGE), dice.one_in(8)) {
+            (true, _) => 8_000 + dice.below(12_000),
+            (false, true) => 1 + dice.below(400),
+            (false, false) => 1 + dice.below(4),
+        };
         Self::ticket_of(session, tls, way, lines)
     }
 

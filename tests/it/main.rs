@@ -33,6 +33,7 @@ mod http2_limits;
 mod identity;
 mod identity_headers;
 mod intake;
+mod large_answers;
 mod limits;
 mod login;
 mod metrics;

@@ -425,12 +425,20 @@ fn manual() -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-#[test]
-fn every_bound_is_documented() {
-    let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
-    let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
-    // What the manual says, made of the constant, and what it says it of, close by.
-    let documented: &[(&str, String, &str)] = &[
+/// What the manual says of a bound, made of the constant, and what it says it of, close by.
+type Documented = (&'static str, String, &'static str);
+
+fn kib(bytes: usize) -> String {
+    format!("{} KiB", bytes / 1024)
+}
+
+fn mib(bytes: usize) -> String {
+    format!("{} MiB", bytes / 1024 / 1024)
+}
+
+/// The bounds of what is read and remembered.
+fn bounds_of_data() -> Vec<Documented> {
+    vec![
         ("MAX_TOKEN_BYTES", kib(bounds::MAX_TOKEN_BYTES), "token"),
         (
             "MAX_TOKEN_LIFETIME_SECONDS",
@@ -463,6 +471,12 @@ fn every_bound_is_documented() {
         ("MAX_PATH_SEGMENTS", format!("{} segments", bounds::MAX_PATH_SEGMENTS), "path"),
         ("MAX_FILE_BYTES", mib(usize::try_from(bounds::MAX_FILE_BYTES).unwrap()), "files"),
         ("MAX_TLS_SESSIONS", grouped(bounds::MAX_TLS_SESSIONS), "TLS sessions"),
+    ]
+}
+
+/// The bounds of connections, and of the time that things take.
+fn bounds_of_connections() -> Vec<Documented> {
+    vec![
         ("RATE_WINDOW_MS", format!("{} seconds", bounds::RATE_WINDOW_MS / 1000), "min_rate"),
         ("TICK_MS", format!("{} ms", bounds::TICK_MS), "late"),
         ("STALL_MS", format!("{} seconds", bounds::STALL_MS / 1000), "stands still"),
@@ -477,10 +491,18 @@ fn every_bound_is_documented() {
         ("MAX_ANSWER_HEADER_BYTES", kib(small(bounds::MAX_ANSWER_HEADER_BYTES)), "head of an answer"),
         ("MAX_REPLAY_BYTES", kib(bounds::MAX_REPLAY_BYTES), "sent again"),
         ("SILENCE_MS", format!("{} seconds", bounds::SILENCE_MS / 1000), "alive"),
+        ("MIN_SPLICED_BYTES", kib(bounds::MIN_SPLICED_BYTES), "body of an answer"),
+        ("PIPE_BYTES", kib(bounds::PIPE_BYTES), "pipe"),
+        ("PIPES", format!("at most {} pipes", bounds::PIPES), "thread"),
         ("REMEMBERED_REFUSALS", grouped(bounds::REMEMBERED_REFUSALS), "refusals"),
         ("REMEMBERED_TEXT_BYTES", kib(bounds::REMEMBERED_TEXT_BYTES), "refusal"),
         ("MAX_LOG_BACKLOG_BYTES", mib(bounds::MAX_LOG_BACKLOG_BYTES), "lines"),
-    ];
+    ]
+}
+
+#[test]
+fn every_bound_is_documented() {
+    let documented: Vec<_> = bounds_of_data().into_iter().chain(bounds_of_connections()).collect();
     let manual = manual();
     let mut missing = Vec::new();
     let source = fs::read_to_string(root().join("src/base/bounds.rs")).unwrap();

@@ -4,19 +4,18 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use http_body::Body;
 
 use super::head::Asked;
-use super::outbox::Room;
+use super::sending::{Sending, Sent};
 use super::wire::{SharedWire, Wire};
 use crate::base::field_list::FieldList;
 use crate::http::message::ResponseHead;
+use crate::http::spliced::SplicedBody;
 
 /// What becomes of a connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub enum Answered {
 
 /// How the body of an answer is framed (RFC 9112 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
+pub(super) enum Framing {
     /// There is none.
     Nothing,
     /// It is not sent. Its length is what the head says, or this.
@@ -79,12 +78,11 @@ pub fn answer<B, D>(
     date: D,
 ) -> impl Future<Output = Result<Answered, AnswerBroken>>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: SplicedBody,
     D: Fn() -> HeaderValue,
 {
     let framing = Framing::of(&head, asked, &body);
-    let body =
-        Sending { left: framing.bytes(), body: Some(body), framing, trailers: Vec::new(), is_full: false };
+    let body = Sending::new(body, framing);
     let mut answering = Answering { wire, asked, step: Step::Head(head), body, is_last, date };
     poll_fn(move |cx| answering.poll(cx))
 }
@@ -111,7 +109,7 @@ enum Step {
 
 impl<B, D> Answering<'_, B, D>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: SplicedBody,
     D: Fn() -> HeaderValue,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, AnswerBroken>> {
@@ -161,7 +159,7 @@ where
     /// What becomes of the connection, once everything was written.
     fn end(&mut self, cx: &mut Context<'_>) -> Answered {
         self.wire.borrow_mut().outbox().end();
-        self.body.body = None;
+        self.body.end();
         if !self.is_last && self.wire.borrow().is_body_left() {
             // What is still being sent elsewhere would be read by two.
             let is_free = Rc::strong_count(self.wire) == 1;
@@ -195,7 +193,7 @@ pub async fn switch(
     Ok(())
 }
 
-fn poll_flush(wire: &RefCell<Wire>, cx: &mut Context<'_>) -> Poll<Result<(), AnswerBroken>> {
+pub(super) fn poll_flush(wire: &RefCell<Wire>, cx: &mut Context<'_>) -> Poll<Result<(), AnswerBroken>> {
     wire.borrow_mut().poll_flush(cx).map_err(AnswerBroken::Io)
 }
 
@@ -230,7 +228,7 @@ impl Framing {
     }
 
     /// How many bytes of a body there may be, at most.
-    fn bytes(self) -> u64 {
+    pub(super) fn bytes(self) -> u64 {
         match self {
             Self::Length(bytes) => bytes,
             Self::Nothing | Self::Unsent(_) | Self::Chunked | Self::UntilClose => u64::MAX,
@@ -299,85 +297,10 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode, version: Version) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// A body that is being written.
-struct Sending<B> {
-    /// Dropped once it was written.
-    body: Option<B>,
-    framing: Framing,
-    /// The trailers that were announced.
-    trailers: Vec<HeaderName>,
-    /// How many bytes there may still be, at most.
-    left: u64,
-    /// Nothing can be added to what waits before that was written.
-    is_full: bool,
-}
-
-/// How a body ended.
-enum Sent {
-    Whole,
-    /// It broke off where it comes from, or is shorter than was said.
-    Cut,
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
-    /// Puts the body behind its head, and writes what there is no more room for.
-    fn poll(&mut self, wire: &RefCell<Wire>, cx: &mut Context<'_>) -> Poll<Result<Sent, AnswerBroken>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(Ok(Sent::Whole)) };
-        let is_chunked = self.framing == Framing::Chunked;
-        let mut trailers = None;
-        loop {
-            if self.is_full {
-                ready!(poll_flush(wire, cx))?;
-                self.is_full = false;
-            }
-            if body.is_end_stream() {
-                break;
-            }
-            let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
-                // What is there goes out while there is nothing more.
-                ready!(poll_flush(wire, cx))?;
-                return Poll::Pending;
-            };
-            let data = match frame {
-                None => break,
-                Some(Err(_)) => return Poll::Ready(Ok(Sent::Cut)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => data,
-                    Err(frame) => {
-                        trailers = frame.into_trailers().ok();
-                        break;
-                    }
-                },
-            };
-            // An empty chunk would be the last one.
-            if data.is_empty() {
-                continue;
-            }
-            self.left = self.left.checked_sub(data.len() as u64).ok_or(AnswerBroken::Body)?;
-            self.is_full = wire.borrow_mut().outbox().add(data, is_chunked) == Room::None;
-        }
-        if is_chunked {
-            wire.borrow_mut().outbox().add_small(&last_chunk(trailers.as_ref(), &self.trailers));
-        } else if matches!(self.framing, Framing::Length(_)) && self.left > 0 {
-            return Poll::Ready(Ok(Sent::Cut));
-        }
-        Poll::Ready(Ok(Sent::Whole))
-    }
-}
-
-fn last_chunk(trailers: Option<&HeaderMap>, announced: &[HeaderName]) -> Vec<u8> {
-    let mut last = b"0\r\n".to_vec();
-    for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| announced.contains(name)) {
-        line(&mut last, name.as_str().as_bytes(), value.as_bytes());
-    }
-    last.extend_from_slice(b"\r\n");
-    last
 }

@@ -3,10 +3,11 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, Uri, Version, header};
+use http::{Method, Uri, Version, header};
 
 use super::wire::Left;
-use crate::base::field_list::FieldList;
+use crate::base::field_list::{FieldList, NotInHead};
+use crate::base::usual_names::header_name;
 use crate::http::chunks::Chunks;
 use crate::http::framing::{self, BodyLength};
 use crate::http::lines;
@@ -145,26 +146,25 @@ struct Seen {
 
 fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(FieldList, Seen), Unread> {
     let mut seen = Seen::default();
-    let mut headers = FieldList::with_capacity(fields.len() + ADDED_FIELDS);
+    let mut headers = FieldList::of_head(head.clone(), fields.len() + ADDED_FIELDS);
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
-        let (Ok(name), Ok(value)) = (name, value) else { return Err(Unread::Malformed) };
+        let name = header_name(field.name.as_bytes()).map_err(|_| Unread::Malformed)?;
+        let value = field.value;
         match name {
             header::CONTENT_LENGTH | header::TRANSFER_ENCODING => seen.framing_fields += 1,
-            header::CONNECTION => seen.close |= lists(&value, b"close"),
-            header::TE => seen.takes_trailers |= lists(&value, b"trailers"),
-            header::EXPECT => seen.expects_continue = value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+            header::CONNECTION => seen.close |= lists(value, b"close"),
+            header::TE => seen.takes_trailers |= lists(value, b"trailers"),
+            header::EXPECT => seen.expects_continue = value.eq_ignore_ascii_case(b"100-continue"),
             _ => {}
         }
-        headers.append(name, value);
+        headers.append_parsed(name, value).map_err(|NotInHead| Unread::Malformed)?;
     }
     Ok((headers, seen))
 }
 
 /// Whether a list has this item.
-fn lists(value: &HeaderValue, item: &[u8]) -> bool {
-    value.as_bytes().split(|byte| *byte == b',').any(|listed| listed.trim_ascii().eq_ignore_ascii_case(item))
+fn lists(value: &[u8], item: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|listed| listed.trim_ascii().eq_ignore_ascii_case(item))
 }
 
 /// What is to come of a body. Where that has two readings, nothing is read: the request is refused, and the connection ends.

@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod head;
 mod outbox;
+mod sending;
 mod wire;
 
 #[cfg(test)]
@@ -21,8 +22,9 @@ pub use self::body::{Http1Body, Http1ReadError};
 pub use self::head::{Asked, HeadLimits, Unread};
 pub use self::outbox::Interim;
 pub use self::wire::{Arrival, SharedWire, Wire};
+use crate::net::splice::Pipes;
 
-/// Memory that the connections of one thread use in turn, while they read and while they write.
+/// What the connections of one thread use in turn, while they read and while they write: memory, and pipes.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch(Rc<ScratchMemory>);
 
@@ -30,4 +32,5 @@ pub struct Scratch(Rc<ScratchMemory>);
 struct ScratchMemory {
     read: RefCell<Vec<u8>>,
     written: RefCell<Vec<u8>>,
+    pipes: Pipes,
 }

@@ -173,7 +173,8 @@ impl Outbox {
     }
 }
 
-fn count(progress: &Progress, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+/// Lets the deadlines know what became of writing.
+pub(super) fn count(progress: &Progress, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
     match &outcome {
         Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         Poll::Ready(Ok(written)) => progress.wrote(*written),

@@ -14,6 +14,7 @@ use super::*;
 use crate::base::field_list::FieldList;
 use crate::http::incoming::Incoming;
 use crate::http::message::{RequestHead, ResponseHead};
+use crate::http::spliced::SplicedBody;
 use crate::net::deadline::{Phase, Progress, TickClock};
 use crate::net::transport::Transport;
 
@@ -84,7 +85,7 @@ async fn read(body: &mut Http1Body) -> Result<(Vec<u8>, Option<HeaderMap>), Http
 /// What a client reads of an answer, and what becomes of the connection.
 async fn answered<B>(head: &str, response: (ResponseHead, B), is_last: bool) -> (String, Option<Answered>)
 where
-    B: http_body::Body<Data = Bytes> + Unpin,
+    B: SplicedBody,
 {
     let (wire, mut client, _) = connection();
     client.write_all(head.as_bytes()).await.unwrap();
@@ -102,6 +103,8 @@ struct Frames {
     left: std::vec::IntoIter<Result<Frame<Bytes>, &'static str>>,
     bytes: Option<u64>,
 }
+
+impl SplicedBody for Frames {}
 
 impl Body for Frames {
     type Data = Bytes;

@@ -12,11 +12,12 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use super::Scratch;
 use super::body::Http1ReadError;
 use super::head::{self, Asked, HeadLimits, Taken, Unread};
-use super::outbox::{Interim, Outbox};
+use super::outbox::{self, Interim, Outbox};
 use crate::http::chunks::{Chunks, Piece};
 use crate::http::message::RequestHead;
 use crate::http::read_size::ReadSize;
 use crate::net::deadline::{Overdue, Phase, Progress};
+use crate::net::splice::Pipe;
 use crate::net::transport::Transport;
 
 /// Bytes of a head that are read at once, at most.
@@ -295,6 +296,22 @@ impl Wire {
     /// Writes everything that waits.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.outbox.poll_flush(cx, &mut self.transport)
+    }
+
+    /// An empty pipe for what is to be written, where it is written as it is.
+    pub(super) fn pipe(&self) -> Option<Pipe> {
+        self.transport.plain_socket().and_then(|_| self.scratch.0.pipes.take())
+    }
+
+    /// Writes everything that is in a pipe, with nothing else waiting.
+    pub(super) fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<()>> {
+        let Some(socket) = self.transport.plain_socket() else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        while !pipe.is_empty() {
+            ready!(outbox::count(&self.progress, pipe.poll_drain(cx, socket)))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes interim answers, all of them or as far as the socket takes them.

@@ -95,7 +95,7 @@ impl Rates {
             told.policy = Some(&plan.policy);
         }
         let mut steps = self.steps(plan, turn, sender, patience);
-        if steps.iter().all(Option::is_none) {
+        if steps.is_empty() {
             return Counted::Passed;
         }
         let now_ns = self.watch.now_ns();
@@ -113,7 +113,7 @@ impl Rates {
         }
         told.policy = Some(&plan.policy);
         let mut retry_after_ns = 0;
-        for step in steps.iter().flatten() {
+        for step in &steps {
             let standing = step.rate.rule.standing(step.arrival_ns, now_ns);
             if !passed && standing.left == 0 {
                 step.rate.refused.fetch_add(1, Ordering::Relaxed);
@@ -128,27 +128,26 @@ impl Rates {
     }
 
     fn steps(&self, plan: &Plan, turn: Turn, sender: Sender<'_>, patience: Patience) -> Steps<'_> {
-        let mut steps = [None; bounds::MAX_RATES_OF_ROUTE];
-        let mut free = steps.iter_mut();
+        let mut steps = Steps::new();
         for limit in plan.limits.iter().filter_map(|index| self.limits.get(*index)) {
             if !turn.is_for(&limit.settings.key) {
                 continue;
             }
             let key = Key::of(&limit.settings.key, sender).hashed(&self.hasher);
-            for (rate, step) in limit.rates.iter().zip(&mut free) {
+            for rate in &limit.rates {
                 let allowance = match rate.shared {
                     Some(_) => self.cluster.allowance(rate, patience),
                     None => Allowance::Unbounded,
                 };
-                *step = Some(Step::new(rate, key, allowance));
+                steps.push(Step::new(rate, key, allowance));
             }
         }
         steps
     }
 
     /// Has the store told of keys of which half is unsettled that may be, so that whoever sends many does not wait.
-    fn settle_early(&self, steps: &Steps<'_>) {
-        for step in steps.iter().flatten() {
+    fn settle_early(&self, steps: &[Step<'_>]) {
+        for step in steps {
             if let (Some(shared), Allowance::Look(most) | Allowance::Ask(most)) =
                 (&step.rate.shared, step.allowance)
                 && most > 1

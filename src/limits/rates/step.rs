@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU64;
 
 use aws_lc_rs::digest;
+use smallvec::SmallVec;
 
 use super::ledger::{Allowance, Name, Source, Taken};
 use super::{Rate, Sender};
@@ -22,7 +23,8 @@ pub(super) struct Step<'a> {
     source: Source,
 }
 
-pub(super) type Steps<'a> = [Option<Step<'a>>; bounds::MAX_RATES_OF_ROUTE];
+/// The rates of a request. There is room for as many as a route may have.
+pub(super) type Steps<'a> = SmallVec<[Step<'a>; bounds::MAX_RATES_OF_ROUTE]>;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +101,10 @@ impl<'a> Key<'a> {
 
 /// Takes one from every rate, or from none. Where there are several, all are looked at first, so that who is refused
 /// costs the others nothing.
-pub(super) fn take_all(steps: &mut Steps<'_>, now_ns: u64, name: impl Fn(&Step<'_>) -> Name) -> Outcome {
-    let several = steps.iter().flatten().nth(1).is_some();
-    if several {
+pub(super) fn take_all(steps: &mut [Step<'_>], now_ns: u64, name: impl Fn(&Step<'_>) -> Name) -> Outcome {
+    if steps.len() > 1 {
         let mut all = true;
-        for step in steps.iter_mut().flatten() {
+        for step in &mut *steps {
             all &= step.look(now_ns);
         }
         if !all {
@@ -112,7 +113,7 @@ pub(super) fn take_all(steps: &mut Steps<'_>, now_ns: u64, name: impl Fn(&Step<'
     }
     let mut taken = 0;
     let mut outcome = Outcome::Passed;
-    for step in steps.iter_mut().flatten() {
+    for step in &mut *steps {
         outcome = step.take(now_ns, &name);
         if outcome != Outcome::Passed {
             break;
@@ -123,7 +124,7 @@ pub(super) fn take_all(steps: &mut Steps<'_>, now_ns: u64, name: impl Fn(&Step<'
         return outcome;
     }
     // Another thread took the last one in between, or the store has to be asked.
-    for (number, step) in steps.iter_mut().flatten().enumerate() {
+    for (number, step) in steps.iter_mut().enumerate() {
         if number < taken {
             step.give_back();
         } else {

@@ -7,6 +7,8 @@ use http_body::{Frame, SizeHint};
 
 use super::{Framing, Http1Error, Piece, Upload};
 use crate::http::body::RequestBody;
+use crate::http::spliced::Spliced;
+use crate::net::splice::Pipe;
 use crate::upstream::pool::Lease;
 
 /// An answer whose body is being read.
@@ -58,6 +60,11 @@ impl Reading {
             Ok(Piece::End(None) | Piece::Incomplete) => None,
             Err(error) => Some(Err(error)),
         })
+    }
+
+    /// Waits for the next piece of the body, and moves it into an empty pipe if it can.
+    pub(in super::super) fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Spliced> {
+        self.lease.connection().poll_splice(cx, &mut self.framing, pipe)
     }
 
     /// Sends more of the request. Ready when there is nothing more to send, or when it cannot be sent.

@@ -10,6 +10,8 @@ use super::head::{self, Head};
 use super::{Answered, Framing, Http1Error, Piece, Upload};
 use crate::http::body::RequestBody;
 use crate::http::read_size::ReadSize;
+use crate::http::spliced::Spliced;
+use crate::net::splice::Pipe;
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Wire;
 use crate::upstream::outgoing::Outgoing;
@@ -152,6 +154,28 @@ impl Connection {
                 });
             }
         }
+    }
+
+    /// Waits for the next piece of a body whose length is known, and moves it into an empty pipe.
+    pub(super) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        framing: &mut Framing,
+        pipe: &mut Pipe,
+    ) -> Poll<Spliced> {
+        let (Framing::Length(left), Wire::Tcp(socket)) = (&mut *framing, &self.wire) else {
+            return Poll::Ready(Spliced::Frame);
+        };
+        if !self.read.is_empty() {
+            return Poll::Ready(Spliced::Frame);
+        }
+        // What comes behind the body is not taken with it. Reading tells what is wrong where this fails.
+        let bytes = ready!(pipe.poll_fill(cx, socket, *left)).unwrap_or(0);
+        *left = left.saturating_sub(bytes as u64);
+        if *left == 0 {
+            *framing = Framing::Nothing;
+        }
+        Poll::Ready(if bytes == 0 { Spliced::Frame } else { Spliced::Bytes(bytes) })
     }
 
     /// The connection, what was read on it, and its place among the target's connections.

@@ -3,10 +3,11 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 
 use super::{Answered, Framing, Http1Error};
-use crate::base::field_list::FieldList;
+use crate::base::field_list::{FieldList, NotInHead};
+use crate::base::usual_names::header_name;
 use crate::http::chunks::Chunks;
 use crate::http::hop;
 use crate::http::lines;
@@ -151,36 +152,34 @@ struct Seen {
 }
 
 fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(FieldList, Seen), Http1Error> {
+    const NO_FIELD: Http1Error = Http1Error::Malformed("a field is no field");
     let mut seen = Seen::default();
-    let mut headers = FieldList::with_capacity(fields.len() + ADDED_FIELDS);
+    let mut headers = FieldList::of_head(head.clone(), fields.len() + ADDED_FIELDS);
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(Http1Error::Malformed("a field is no field"));
-        };
+        let name = header_name(field.name.as_bytes()).map_err(|_| NO_FIELD)?;
+        let value = field.value;
         match name {
             header::TRANSFER_ENCODING => {
                 seen.codings += 1;
-                seen.is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+                seen.is_chunked = value.eq_ignore_ascii_case(b"chunked");
             }
             header::CONTENT_LENGTH => {
                 seen.lengths += 1;
-                seen.length = decimal(value.as_bytes());
+                seen.length = decimal(value);
             }
             header::CONNECTION => {
-                for option in value.as_bytes().split(|byte| *byte == b',') {
+                for option in value.split(|byte| *byte == b',') {
                     seen.close |= option.trim_ascii().eq_ignore_ascii_case(b"close");
                     seen.keep_alive |= option.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
                 }
                 // It ends here in any case, and most answers have one.
-                if hop::is_plain_connection(&value) {
+                if hop::is_plain_connection(value) {
                     continue;
                 }
             }
             _ => {}
         }
-        headers.append(name, value);
+        headers.append_parsed(name, value).map_err(|NotInHead| NO_FIELD)?;
     }
     Ok((headers, seen))
 }
