@@ -1,11 +1,12 @@
 """Instructions that the gateway takes in user space for a request, counted by valgrind's callgrind. They hardly differ
 between two runs, so a change that costs one in a hundred is seen, whatever else the machine does.
 
-    scripts/instructions.py [PROGRAM] [--requests N] [--scene NAME] [--profile FILE] [--gate BUILD]
+    scripts/instructions.py [PROGRAM] [--requests N] [--connections N] [--scene NAME] [--caches] [--profile FILE] [--gate BUILD]
 
 `--profile` keeps what callgrind has written of the last scene, for callgrind_annotate. `--gate` fails where a scene takes
 more than benches/instructions.json states for this build ("debug" or "release"); docs/performance.md says how to state
-new figures."""
+new figures. `--caches` simulates a first cache of 32 KiB for code and one for data, and tells how often the one for code
+has not what a request executes next; several connections take turns then as they do under load."""
 
 import argparse
 import glob
@@ -29,6 +30,7 @@ ANSWER = (b"HTTP/1.1 200 OK\r\nServer: api\r\nDate: Sun, 29 Nov 2026 12:00:00 GM
           b"Content-Length: %d\r\nConnection: keep-alive\r\n\r\n" % len(BODY)) + BODY
 # Until threads have settled, tables have grown and the token is known.
 WARM_UP = 300
+CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=524288,8,64")
 STATED = "benches/instructions.json"
 # What a scene has beside one route to one upstream: an admin listener, without which nothing is counted; a line in the log
 # for every request; limits by network and by user.
@@ -104,37 +106,44 @@ access = {"true" if "log" in has else "false"}
 
 
 class Client:
-    """One keep-alive connection, one request after the other."""
+    """Keep-alive connections. All of them ask, and then all of them read."""
 
-    def __init__(self, port, token):
-        self.socket = socket.create_connection(("127.0.0.1", port))
+    def __init__(self, port, token, connections):
+        self.sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
         self.request = f"GET /items?page=2 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
 
     def ask(self, times):
         """How many of so many requests got the upstream's answer."""
         right = 0
-        for _ in range(times):
-            self.socket.sendall(self.request)
-            answer = b""
-            while not answer.endswith(BODY):
-                piece = self.socket.recv(65536)
-                if not piece:
-                    return right
-                answer += piece
-            right += answer.startswith(b"HTTP/1.1 200 ")
+        for begun in range(0, times, len(self.sockets)):
+            asking = self.sockets[:times - begun]
+            for connection in asking:
+                connection.sendall(self.request)
+            for connection in asking:
+                answer = b""
+                while not answer.endswith(BODY):
+                    piece = connection.recv(65536)
+                    if not piece:
+                        return right
+                    answer += piece
+                right += answer.startswith(b"HTTP/1.1 200 ")
         return right
 
 
-def total(name):
+def totals(name):
+    """What was counted of each kind: instructions, and where caches were simulated, misses."""
+    events, counts = [], []
     with open(name, errors="replace") as file:
         for line in file:
-            if found := re.match(r"(?:summary|totals): (\d+)", line):
-                return int(found[1])
-    return 0
+            if found := re.match(r"events: (.+)", line):
+                events = found[1].split()
+            if found := re.match(r"(?:summary|totals): (.+)", line):
+                counts = [int(count) for count in found[1].split()]
+    return dict(zip(events, counts))
 
 
-def measure(program, requests, has, profile):
-    """Instructions for a request, and how many of the requests were answered as they should be."""
+def measure(program, requests, has, profile, connections=1, caches=()):
+    """What was counted of each kind for a request, and whether all of the requests were answered as they should be."""
     work = tempfile.mkdtemp()
     process = None
     try:
@@ -143,9 +152,9 @@ def measure(program, requests, has, profile):
         must(program, "user", "add", "bench", "--config", config, input="bench of the instructions\n")
         token = must(program, "token", "mint", "--user", "bench", "--config", config).strip()
         process = subprocess.Popen(
-            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={work}/callgrind.out", "--separate-threads=no", program, "run", "--config", config],
+            ["valgrind", "--tool=callgrind", *caches, f"--callgrind-out-file={work}/callgrind.out", "--separate-threads=no", program, "run", "--config", config],
             stdout=subprocess.DEVNULL, stderr=open(f"{work}/errors", "w"))
-        client = Client(listening(port, process), token)
+        client = Client(listening(port, process), token, connections)
         right = client.ask(WARM_UP)
         before = set(glob.glob(f"{work}/callgrind.out*"))
         must("callgrind_control", "--dump", process.pid, timeout=120)
@@ -157,7 +166,7 @@ def measure(program, requests, has, profile):
             raise RuntimeError(f"callgrind has written {len(files)} files")
         if profile:
             shutil.copy(next(iter(files)), profile)
-        return total(next(iter(files))) / requests, right == WARM_UP + requests
+        return {kind: count / requests for kind, count in totals(next(iter(files))).items()}, right == WARM_UP + requests
     except OSError as error:
         with open(f"{work}/errors", errors="replace") as errors:
             raise RuntimeError(f"{error}: {errors.read()[-2000:]}") from None
@@ -166,15 +175,15 @@ def measure(program, requests, has, profile):
         shutil.rmtree(work)
 
 
-def least(program, requests, scene, profile, most):
+def least(most, *asked):
     """The least of up to three counts, as long as they are above `most`. What a gateway does ten times a second is counted with
     the requests, and there is more of it where a busy machine takes longer for them."""
-    count, right = measure(program, requests, scene, profile)
+    counts, right = measure(*asked)
     for _ in range(2):
-        if count > most:
-            again, right_again = measure(program, requests, scene, profile)
-            count, right = min(count, again), right and right_again
-    return count, right
+        if counts["Ir"] > most:
+            again, right_again = measure(*asked)
+            counts, right = min(counts, again, key=lambda counts: counts["Ir"]), right and right_again
+    return counts, right
 
 
 def listening(port, process):
@@ -192,6 +201,8 @@ def main():
     options = argparse.ArgumentParser()
     options.add_argument("program", nargs="?", default="target/release/tollgate")
     options.add_argument("--requests", type=int, default=2000)
+    options.add_argument("--connections", type=int, default=1)
+    options.add_argument("--caches", action="store_true")
     options.add_argument("--scene", choices=list(SCENES))
     options.add_argument("--profile")
     options.add_argument("--gate", metavar="BUILD", choices=["debug", "release"])
@@ -204,9 +215,13 @@ def main():
     plain = None
     for scene in [options.scene] if options.scene else list(gated) or list(SCENES):
         most = gated[scene] * (1 + stated["tolerance"]) if scene in gated else math.inf
-        count, right = least(os.path.abspath(options.program), options.requests, SCENES[scene], options.profile, most)
+        caches = CACHES if options.caches else ()
+        counts, right = least(most, os.path.abspath(options.program), options.requests, SCENES[scene], options.profile, options.connections, caches)
+        count = counts["Ir"]
         plain = plain or count
         print(f"{scene}: {count:.0f} instructions a request, {count / plain:.3f} of the first", flush=True)
+        if options.caches:
+            print(f"{scene}: {counts['I1mr']:.0f} times code was not in the first cache", flush=True)
         check(f"{scene}: every request is answered by the upstream", right)
         if scene in gated:
             check(f"{scene}: at most {most:.0f} instructions a request", count <= most, f"{count:.0f}")

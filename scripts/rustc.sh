@@ -19,5 +19,10 @@ if [ -n "${TOLLGATE_PROFILE_RAW:-}" ]; then
 fi
 profile="$(cd "$(dirname "$0")/.." && pwd)/profile/requests.profdata"
 if [ ! -f "$profile" ]; then exec "$@"; fi
+# Where everything is linked together each function gets its form: what a request executes in turn stands in turn, and nothing is
+# left empty before a loop. Another compiler may not know these words, which are LLVM's own, and builds without them.
+layout="-Cllvm-args=-enable-ext-tsp-block-placement -Cllvm-args=-align-loops=1"
+# shellcheck disable=SC2086 # They are two words.
+if [ -n "${CARGO_PRIMARY_PACKAGE:-}" ] && "$1" --print cfg $layout >/dev/null 2>&1; then set -- "$@" $layout; fi
 # A function that has changed since is compiled as if there were no profile of it.
 exec "$@" "-Cprofile-use=$profile" -Cllvm-args=-no-pgo-warn-mismatch
