@@ -142,7 +142,7 @@ def totals(name):
     return dict(zip(events, counts))
 
 
-def measure(program, requests, has, profile, connections=1, caches=()):
+def measure(program, requests, has, profile, connections, caches):
     """What was counted of each kind for a request, and whether all of the requests were answered as they should be."""
     work = tempfile.mkdtemp()
     process = None
@@ -212,11 +212,10 @@ def main():
     with open(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), STATED)) as file:
         stated = json.load(file)
     gated = stated["instructions"].get(options.gate, {})
-    plain = None
+    program, caches, plain = os.path.abspath(options.program), CACHES if options.caches else (), None
     for scene in [options.scene] if options.scene else list(gated) or list(SCENES):
         most = gated[scene] * (1 + stated["tolerance"]) if scene in gated else math.inf
-        caches = CACHES if options.caches else ()
-        counts, right = least(most, os.path.abspath(options.program), options.requests, SCENES[scene], options.profile, options.connections, caches)
+        counts, right = least(most, program, options.requests, SCENES[scene], options.profile, options.connections, caches)
         count = counts["Ir"]
         plain = plain or count
         print(f"{scene}: {count:.0f} instructions a request, {count / plain:.3f} of the first", flush=True)
