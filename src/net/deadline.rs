@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -205,7 +206,16 @@ impl Progress {
         }
     }
 
-    /// Notes bytes that the kernel took.
+    /// Notes what became of writing to the kernel.
+    pub fn written(&self, outcome: &Poll<io::Result<usize>>) {
+        match outcome {
+            Poll::Ready(Ok(bytes)) => self.wrote(*bytes),
+            Poll::Pending => self.write_blocked(),
+            Poll::Ready(Err(_)) => {}
+        }
+    }
+
+    /// Notes bytes that were taken, by the kernel or by a stream.
     pub fn wrote(&self, bytes: usize) {
         if self.client_ended_since_ms.get().is_some() {
             self.client_ended_since_ms.set(Some(self.clock.now_ms()));
@@ -214,7 +224,7 @@ impl Progress {
         self.write_blocked.set(false);
     }
 
-    /// Notes that the kernel takes no more bytes: the client does not read.
+    /// Notes that no more bytes are taken: the client does not read.
     pub fn write_blocked(&self) {
         self.write_blocked.set(true);
     }

@@ -109,8 +109,7 @@ impl WatchedFrames {
     /// Writes what was gathered.
     fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.gathered.is_empty() {
-            let outcome = Pin::new(&mut self.transport).poll_write(cx, &self.gathered);
-            let written = ready!(self.count(outcome))?;
+            let written = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.gathered))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -122,15 +121,6 @@ impl WatchedFrames {
     /// Whether so many more bytes are gathered.
     fn takes(&self, bytes: usize) -> bool {
         self.gathering.get() && self.gathered.len() + bytes <= GATHERED_BYTES
-    }
-
-    fn count(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &outcome {
-            Poll::Ready(Ok(written)) => self.progress.wrote(*written),
-            Poll::Pending => self.progress.write_blocked(),
-            Poll::Ready(Err(_)) => {}
-        }
-        outcome
     }
 }
 
@@ -158,8 +148,7 @@ impl AsyncWrite for WatchedFrames {
             return Poll::Ready(Ok(bytes.len()));
         }
         ready!(self.poll_gathered(cx))?;
-        let outcome = Pin::new(&mut self.transport).poll_write(cx, bytes);
-        self.count(outcome)
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -175,8 +164,7 @@ impl AsyncWrite for WatchedFrames {
             return Poll::Ready(Ok(bytes));
         }
         ready!(self.poll_gathered(cx))?;
-        let outcome = Pin::new(&mut self.transport).poll_write_vectored(cx, slices);
-        self.count(outcome)
+        Pin::new(&mut self.transport).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use crate::net::tls::TlsStream;
 
 use super::deadline::{Overdue, Progress};
+use super::splice::Pipe;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Transport {
         Self { kind: Kind::Tcp(Socket { stream, progress: None }), ahead: Bytes::new() }
     }
 
-    /// Lets the deadlines decide how a socket is closed.
+    /// Lets the deadlines know what the socket takes, whatever is written through, and decide how it is closed.
     #[must_use]
     pub fn watched_by(mut self, progress: &Rc<Progress>) -> Self {
         match &mut self.kind {
@@ -71,25 +72,48 @@ impl Transport {
         }
     }
 
-    /// Writes as much as the connection takes at once, and says how much that was.
-    pub fn write_at_once(&mut self, bytes: &[u8]) -> usize {
-        let mut context = Context::from_waker(Waker::noop());
-        match Pin::new(&mut *self).poll_write(&mut context, bytes) {
-            Poll::Ready(Ok(written)) => {
-                // What is not sent now is lost with the connection.
-                let _sent = Pin::new(self).poll_flush(&mut context).is_ready();
-                written
+    /// Writes everything that is in a pipe, where what is written to the connection is what its socket sends.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket, and [`io::ErrorKind::Unsupported`] without one.
+    pub fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<()>> {
+        let Kind::Tcp(socket) = &self.kind else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        while !pipe.is_empty() {
+            if ready!(socket.noted(pipe.poll_drain(cx, &socket.stream)))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes as much as the connection takes at once. What it does not take is lost.
+    pub fn write_at_once(&mut self, bytes: &[u8]) {
+        let mut context = Context::from_waker(Waker::noop());
+        if Pin::new(&mut *self).poll_write(&mut context, bytes).is_ready() {
+            let _sent = Pin::new(self).poll_flush(&mut context).is_ready();
         }
     }
 }
 
-/// A socket, and why it is closed.
+/// A socket, and what is known of its connection.
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
     progress: Option<Rc<Progress>>,
+}
+
+impl Socket {
+    /// Lets the deadlines know what became of writing. Here, because only a socket tells whether a client reads: TLS takes
+    /// bytes that it cannot send yet.
+    fn noted(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some(progress) = &self.progress {
+            progress.written(&outcome);
+        }
+        outcome
+    }
 }
 
 impl Drop for Socket {
@@ -130,7 +154,10 @@ impl AsyncRead for Transport {
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.kind {
-            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_write(cx, bytes),
+            Kind::Tcp(socket) => {
+                let outcome = Pin::new(&mut socket.stream).poll_write(cx, bytes);
+                socket.noted(outcome)
+            }
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
             Kind::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -142,7 +169,10 @@ impl AsyncWrite for Transport {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.kind {
-            Kind::Tcp(socket) => Pin::new(&mut socket.stream).poll_write_vectored(cx, slices),
+            Kind::Tcp(socket) => {
+                let outcome = Pin::new(&mut socket.stream).poll_write_vectored(cx, slices);
+                socket.noted(outcome)
+            }
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
             Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }

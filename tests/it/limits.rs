@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::request;
 use crate::support::gateway::events;
+use crate::support::tls::Tls;
 use crate::support::wire::Cut;
-use crate::support::{Client, DEADLINE, Latch, Setup, Then, Upstream, eventually, mint};
+use crate::support::{Client, DEADLINE, Latch, Setup, Then, Upstream, eventually, mint, websocket};
 
 /// How late a limit of 300 ms may be: one tick, and a busy machine.
 const LATE: Duration = Duration::from_millis(2500);
@@ -183,6 +184,51 @@ fn a_body_and_a_reader_keep_a_least_rate() {
         drop(sender);
     });
     upstream.wait_until_left();
+}
+
+/// An upstream whose answers have no end, in pieces of as many bytes as the path says; a WebSocket that does not stop talking.
+fn endless() -> Upstream {
+    Upstream::start(|talk| {
+        let piece = if let Some(key) = talk.head.fields.one("sec-websocket-key").map(str::to_owned) {
+            talk.send(websocket::agreement(&key, ""));
+            websocket::frame(websocket::TEXT, false, &[b'x'; 100]).repeat(100)
+        } else {
+            talk.send("HTTP/1.1 200 OK\r\nx-upstream: 1\r\ncontent-length: 1000000000000\r\n\r\n");
+            let size = talk.head.line.split([' ', '/']).find_map(|part| part.parse().ok());
+            vec![b'x'; size.expect("the path is a number")]
+        };
+        while talk.try_send(&piece).is_ok() {}
+        Then::Close
+    })
+}
+
+#[test]
+fn a_client_that_does_not_read_is_ended_whatever_is_between() {
+    // TLS takes some pieces that it cannot send, and how much that is goes by their sizes.
+    const PATHS: [&str; 4] = ["/1000", "/16384", "/50000", "/1000000"];
+    let (tls, upstream) = (Tls::new(), endless());
+    let clear = Setup::public(&upstream).start();
+    let secure = tls.prepare(Setup::public(&upstream), "").start();
+    let began = Instant::now();
+    let mut held = Vec::new();
+    for (gateway, over_tls) in [(&clear, false), (&secure, true)] {
+        let connect = || if over_tls { tls.client(gateway) } else { gateway.client() };
+        for path in PATHS {
+            held.push(connect());
+            held.last_mut().unwrap().send(request("GET", path, "", b""));
+        }
+        held.push(connect());
+        held.last_mut().unwrap().send(request("GET", "/ws", &websocket::opening(""), b""));
+    }
+    for gateway in [&clear, &secure] {
+        for path in PATHS.iter().chain(&["/ws"]) {
+            let line = gateway.access_line(|line| line["path"] == *path);
+            assert_eq!(line["ended_by"], "client", "{line}");
+            assert!(began.elapsed() > Duration::from_secs(9), "{:?}", began.elapsed());
+        }
+    }
+    upstream.wait_until_left();
+    drop(held);
 }
 
 #[test]

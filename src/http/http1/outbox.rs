@@ -10,7 +10,6 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite as _;
 
 use super::Scratch;
-use crate::net::deadline::Progress;
 use crate::net::transport::Transport;
 
 /// Pieces that together are no larger are put together before they are written, in bytes: copying them costs less than a
@@ -25,7 +24,6 @@ pub type Interim = Rc<RefCell<Vec<u8>>>;
 
 /// Small things put together, a piece of a body behind them, and what ends that.
 pub(super) struct Outbox {
-    progress: Rc<Progress>,
     scratch: Scratch,
     interim: Interim,
     small: Vec<u8>,
@@ -45,9 +43,8 @@ pub(super) enum Room {
 }
 
 impl Outbox {
-    pub(super) fn new(progress: Rc<Progress>, scratch: Scratch, interim: Interim) -> Self {
+    pub(super) fn new(scratch: Scratch, interim: Interim) -> Self {
         Self {
-            progress,
             scratch,
             interim,
             small: Vec::new(),
@@ -126,8 +123,7 @@ impl Outbox {
                 let slices = [small, &self.piece, self.behind].map(IoSlice::new);
                 Pin::new(&mut *transport).poll_write_vectored(cx, &slices)
             };
-            let written = ready!(count(&self.progress, written))?;
-            self.took(written);
+            self.took(ready!(unless_nothing(written))?);
         }
         self.small.clear();
         self.written = 0;
@@ -159,7 +155,7 @@ impl Outbox {
         }
         while !waiting.is_empty() {
             let written = Pin::new(&mut *transport).poll_write(cx, &waiting);
-            let written = ready!(count(&self.progress, written))?;
+            let written = ready!(unless_nothing(written))?;
             waiting.drain(..written);
         }
         *waiting = Vec::new();
@@ -173,13 +169,10 @@ impl Outbox {
     }
 }
 
-/// Lets the deadlines know what became of writing.
-pub(super) fn count(progress: &Progress, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-    match &outcome {
-        Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        Poll::Ready(Ok(written)) => progress.wrote(*written),
-        Poll::Pending => progress.write_blocked(),
-        Poll::Ready(Err(_)) => {}
+/// How many bytes were written. None is an error: it would be none again.
+fn unless_nothing(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    match written {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        Poll::Ready(_) | Poll::Pending => written,
     }
-    outcome
 }

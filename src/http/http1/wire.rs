@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use super::Scratch;
 use super::body::Http1ReadError;
 use super::head::{self, Asked, HeadLimits, Taken, Unread};
-use super::outbox::{self, Interim, Outbox};
+use super::outbox::{Interim, Outbox};
 use crate::http::chunks::{Chunks, Piece};
 use crate::http::message::RequestHead;
 use crate::http::read_size::ReadSize;
@@ -77,7 +77,7 @@ pub struct Wire {
 impl Wire {
     /// A connection on which nothing has happened yet.
     pub fn new(transport: Transport, progress: Rc<Progress>, scratch: Scratch, interim: Interim) -> Self {
-        let outbox = Outbox::new(Rc::clone(&progress), scratch.clone(), interim);
+        let outbox = Outbox::new(scratch.clone(), interim);
         Self {
             transport,
             progress,
@@ -305,13 +305,7 @@ impl Wire {
 
     /// Writes everything that is in a pipe, with nothing else waiting.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<()>> {
-        let Some(socket) = self.transport.plain_socket() else {
-            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
-        };
-        while !pipe.is_empty() {
-            ready!(outbox::count(&self.progress, pipe.poll_drain(cx, socket)))?;
-        }
-        Poll::Ready(Ok(()))
+        self.transport.poll_drain(cx, pipe)
     }
 
     /// Writes interim answers, all of them or as far as the socket takes them.
@@ -322,8 +316,7 @@ impl Wire {
     /// Sends a last answer as far as the socket takes it at once. Nobody waits for a client that is being turned away.
     pub fn turn_away(&mut self, answer: &[u8]) {
         // The connection is closed next, so what the socket does not take is lost, as it would be anyway.
-        let sent = self.transport.write_at_once(answer);
-        self.progress.wrote(sent);
+        self.transport.write_at_once(answer);
         self.left = Left::Lost;
     }
 
