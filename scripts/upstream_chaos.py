@@ -9,6 +9,7 @@ Usage: scripts/upstream_chaos.py [PROGRAM [SECONDS [SEED]]]
 """
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -63,9 +64,12 @@ class Target:
 class Load:
     """A steady stream of requests over connections that are kept, each request with a number of its own."""
 
+    names = itertools.count()
+
     def __init__(self, port, path, post_share=0.0, rate=RATE, connections=CONNECTIONS, patience=10):
         self.port, self.path, self.post_share, self.patience = port, path, post_share, patience
         self.pause, self.connections = connections / rate, connections
+        self.name = next(Load.names)
         self.sent, self.statuses, self.times, self.stopping = Counter(), Counter(), [], False
 
     async def work(self, worker):
@@ -80,7 +84,7 @@ class Load:
             try:
                 async with asyncio.timeout(self.patience):
                     streams = streams or await asyncio.open_connection("127.0.0.1", self.port)
-                    status, goes_on = await self.ask(streams, method, f"{worker}-{number}-{id(self)}")
+                    status, goes_on = await self.ask(streams, method, f"{worker}-{number}-{self.name}")
             except (OSError, EOFError, ValueError, TimeoutError, IndexError) as error:
                 status, goes_on = type(error).__name__, False
             self.times.append(time.monotonic() - began)
