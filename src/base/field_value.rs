@@ -53,7 +53,6 @@ impl<'a> FieldValue<'a> {
     pub fn to_header_value(self) -> Result<HeaderValue, InvalidHeaderValue> {
         match self.owner {
             Owner::Value(value) => Ok(value.clone()),
-            Owner::Head(_) if self.bytes.is_empty() => Ok(HeaderValue::from_static("")),
             Owner::Head(head) => HeaderValue::from_maybe_shared(head.slice_ref(self.bytes)),
         }
     }
