@@ -82,9 +82,7 @@ impl Transport {
             return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
         };
         while !pipe.is_empty() {
-            if ready!(socket.noted(pipe.poll_drain(cx, &socket.stream)))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
+            ready!(socket.noted(pipe.poll_drain(cx, &socket.stream)))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -107,12 +105,16 @@ struct Socket {
 
 impl Socket {
     /// Lets the deadlines know what became of writing. Here, because only a socket tells whether a client reads: TLS takes
-    /// bytes that it cannot send yet.
+    /// bytes that it cannot send yet. Whoever writes has something to write, so that none written is an error: it would be
+    /// none again.
     fn noted(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Some(progress) = &self.progress {
             progress.written(&outcome);
         }
-        outcome
+        match outcome {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(_) | Poll::Pending => outcome,
+        }
     }
 }
 

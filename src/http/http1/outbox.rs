@@ -123,7 +123,7 @@ impl Outbox {
                 let slices = [small, &self.piece, self.behind].map(IoSlice::new);
                 Pin::new(&mut *transport).poll_write_vectored(cx, &slices)
             };
-            self.took(ready!(unless_nothing(written))?);
+            self.took(ready!(written)?);
         }
         self.small.clear();
         self.written = 0;
@@ -154,8 +154,7 @@ impl Outbox {
             return Poll::Ready(Ok(()));
         }
         while !waiting.is_empty() {
-            let written = Pin::new(&mut *transport).poll_write(cx, &waiting);
-            let written = ready!(unless_nothing(written))?;
+            let written = ready!(Pin::new(&mut *transport).poll_write(cx, &waiting))?;
             waiting.drain(..written);
         }
         *waiting = Vec::new();
@@ -166,13 +165,5 @@ impl Outbox {
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.small.capacity() + self.piece.len() + self.interim.borrow().capacity()
-    }
-}
-
-/// How many bytes were written. None is an error: it would be none again.
-fn unless_nothing(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-    match written {
-        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        Poll::Ready(_) | Poll::Pending => written,
     }
 }
