@@ -152,7 +152,9 @@ def measure(program, requests, has, profile, connections, caches):
         must(program, "user", "add", "bench", "--config", config, input="bench of the instructions\n")
         token = must(program, "token", "mint", "--user", "bench", "--config", config).strip()
         process = subprocess.Popen(
-            ["valgrind", "--tool=callgrind", *caches, f"--callgrind-out-file={work}/callgrind.out", "--separate-threads=no", program, "run", "--config", config],
+            # Every file names its functions: what is kept is the second one.
+            ["valgrind", "--tool=callgrind", *caches, f"--callgrind-out-file={work}/callgrind.out", "--separate-threads=no", "--compress-strings=no",
+             program, "run", "--config", config],
             stdout=subprocess.DEVNULL, stderr=open(f"{work}/errors", "w"))
         client = Client(listening(port, process), token, connections)
         right = client.ask(WARM_UP)

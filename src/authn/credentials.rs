@@ -31,6 +31,10 @@ pub fn of(headers: &FieldList) -> Result<Credentials<'_>, CredentialsMalformed> 
         return Err(CredentialsMalformed);
     }
     let value = value.as_bytes().trim_ascii();
+    // As nearly everybody writes it.
+    if let Some(token) = value.strip_prefix(b"Bearer ") {
+        return bearer(token.trim_ascii());
+    }
     let (scheme, token) = match memchr2(b' ', b'\t', value).and_then(|end| value.split_at_checked(end)) {
         Some((scheme, rest)) => (scheme, rest.trim_ascii()),
         None => (value, &[][..]),
@@ -38,7 +42,11 @@ pub fn of(headers: &FieldList) -> Result<Credentials<'_>, CredentialsMalformed> 
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(Credentials::None);
     }
-    // A token of several words is none (RFC 6750 section 2.1).
+    bearer(token)
+}
+
+/// A token of several words is none (RFC 6750 section 2.1).
+fn bearer(token: &[u8]) -> Result<Credentials<'_>, CredentialsMalformed> {
     if token.is_empty() || memchr2(b' ', b'\t', token).is_some() {
         return Err(CredentialsMalformed);
     }

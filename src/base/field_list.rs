@@ -22,7 +22,7 @@ pub struct FieldList {
     fields: Vec<(HeaderName, Value)>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Value {
     Own(HeaderValue),
     /// From its first byte in the head to the one behind its last.
@@ -38,7 +38,40 @@ impl Value {
     }
 }
 
-/// A value does not stand in the head that the list holds.
+/// Fields that a parser finds in a head. Where their values stand is all that is known of them until they are
+/// [given](Self::of) the head.
+#[derive(Debug)]
+pub struct ParsedFields {
+    fields: Vec<(HeaderName, Value)>,
+}
+
+impl ParsedFields {
+    /// None, with room for so many.
+    pub fn with_capacity(fields: usize) -> Self {
+        Self { fields: Vec::with_capacity(fields) }
+    }
+
+    /// Adds a field of which the value stands in the head, where a parser has found it and nothing in it that must not stand
+    /// in a value (RFC 9110 section 5.5).
+    ///
+    /// # Errors
+    ///
+    /// [`NotInHead`]
+    pub fn append(&mut self, head: &[u8], name: HeaderName, value: &[u8]) -> Result<(), NotInHead> {
+        let start = value.as_ptr().addr().checked_sub(head.as_ptr().addr()).ok_or(NotInHead)?;
+        let end = start.checked_add(value.len()).filter(|end| *end <= head.len()).ok_or(NotInHead)?;
+        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(end)) else { return Err(NotInHead) };
+        self.fields.push((name, Value::InHead(start, end)));
+        Ok(())
+    }
+
+    /// The fields with the head that they were found in.
+    pub fn of(self, head: Bytes) -> FieldList {
+        FieldList { head, fields: self.fields }
+    }
+}
+
+/// A value does not stand in the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotInHead;
 
@@ -74,12 +107,7 @@ impl FieldList {
 
     /// None, with room for so many.
     pub fn with_capacity(fields: usize) -> Self {
-        Self::of_head(Bytes::new(), fields)
-    }
-
-    /// None, with room for so many, of which values may stand in a head.
-    pub fn of_head(head: Bytes, fields: usize) -> Self {
-        Self { head, fields: Vec::with_capacity(fields) }
+        Self { head: Bytes::new(), fields: Vec::with_capacity(fields) }
     }
 
     /// How many there are.
@@ -114,20 +142,6 @@ impl FieldList {
     /// Adds a field behind all others.
     pub fn append(&mut self, name: impl Into<HeaderName>, value: HeaderValue) {
         self.fields.push((name.into(), Value::Own(value)));
-    }
-
-    /// Adds a field of which the value stands in the head, where a parser has found it and nothing in it that must not stand
-    /// in a value (RFC 9110 section 5.5).
-    ///
-    /// # Errors
-    ///
-    /// [`NotInHead`]
-    pub fn append_parsed(&mut self, name: HeaderName, value: &[u8]) -> Result<(), NotInHead> {
-        let start = value.as_ptr().addr().checked_sub(self.head.as_ptr().addr()).ok_or(NotInHead)?;
-        let end = start.checked_add(value.len()).filter(|end| *end <= self.head.len()).ok_or(NotInHead)?;
-        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(end)) else { return Err(NotInHead) };
-        self.fields.push((name, Value::InHead(start, end)));
-        Ok(())
     }
 
     /// Sets a field, in place of all under its name.
@@ -277,10 +291,11 @@ mod tests {
     #[test]
     fn values_stay_in_their_head() {
         let head = Bytes::from_static(b"GET / HTTP/1.1\r\naccept: a\r\ncookie: \r\nx: b\r\n\r\n");
-        let mut fields = FieldList::of_head(head.clone(), 3);
-        fields.append_parsed(ACCEPT, &head[24..25]).unwrap();
-        fields.append_parsed(COOKIE, &head[35..35]).unwrap();
-        fields.append_parsed(HeaderName::from_static("x"), &head[40..41]).unwrap();
+        let mut parsed = ParsedFields::with_capacity(3);
+        parsed.append(&head, ACCEPT, &head[24..25]).unwrap();
+        parsed.append(&head, COOKIE, &head[35..35]).unwrap();
+        parsed.append(&head, HeaderName::from_static("x"), &head[40..41]).unwrap();
+        let mut fields = parsed.of(head);
         fields.append(HOST, value("4"));
         let same = list(&[("accept", "a"), ("cookie", ""), ("x", "b"), ("host", "4")]);
         assert_eq!(fields, same);
@@ -297,13 +312,14 @@ mod tests {
     #[test]
     fn what_does_not_stand_in_the_head_is_refused() {
         let memory = Bytes::from_static(b"before, head, behind");
-        let mut fields = FieldList::of_head(memory.slice(8..12), 1);
+        let head = memory.slice(8..12);
+        let mut parsed = ParsedFields::with_capacity(1);
         for (start, end) in [(0, 4), (0, 10), (8, 13), (7, 8), (12, 13), (14, 20)] {
-            assert_eq!(fields.append_parsed(HOST, &memory[start..end]), Err(NotInHead), "{start} to {end}");
+            assert_eq!(parsed.append(&head, HOST, &memory[start..end]), Err(NotInHead), "{start} to {end}");
         }
-        assert!(fields.is_empty());
-        fields.append_parsed(HOST, &memory[8..12]).unwrap();
-        assert_eq!(fields.at(HOST), "head");
+        parsed.append(&head, HOST, &memory[8..12]).unwrap();
+        let fields = parsed.of(head);
+        assert_eq!(fields.values().collect::<Vec<_>>(), ["head"]);
     }
 
     #[test]

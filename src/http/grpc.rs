@@ -26,7 +26,10 @@ enum Status {
 pub fn is_grpc(content_type: FieldValue<'_>) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     content_type.as_bytes().split_at_checked(GRPC.len()).is_some_and(|(begin, rest)| {
-        begin.eq_ignore_ascii_case(GRPC) && matches!(rest, [] | [b'+' | b'-' | b';' | b' ', ..])
+        // Most media types end otherwise here, and are not looked at letter by letter.
+        matches!(begin, [.., b'c' | b'C'])
+            && begin.eq_ignore_ascii_case(GRPC)
+            && matches!(rest, [] | [b'+' | b'-' | b';' | b' ', ..])
     })
 }
 

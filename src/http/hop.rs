@@ -7,22 +7,36 @@ use http::{HeaderName, HeaderValue, header};
 use crate::base::field_list::FieldList;
 use crate::base::field_value::FieldValue;
 
-/// The names that `Connection` lists: what a sender means for this connection only. Text that is no name lists none, and
-/// `keep-alive` alone, which most senders have, none that is not removed anyway.
-pub fn connection_names(headers: &FieldList) -> HashSet<HeaderName> {
-    headers
-        .get_all(header::CONNECTION)
-        .filter(|value| !value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect()
+/// The names that `Connection` lists: what a sender means for this connection only. Most senders list none, for whom no table
+/// is made.
+#[derive(Debug)]
+pub struct Listed(Option<HashSet<HeaderName>>);
+
+impl Listed {
+    /// Those of a message. Text that is no name lists none, and `keep-alive` alone, which most senders have, none that is not
+    /// removed anyway.
+    pub fn of(headers: &FieldList) -> Self {
+        let is_list = |value: &FieldValue<'_>| !value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+        let mut values = headers.get_all(header::CONNECTION).filter(is_list).peekable();
+        Self(values.peek().is_some().then(|| {
+            let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+            names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+        }))
+    }
+
+    /// Whether a name is one of them.
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        self.0.as_ref().is_some_and(|names| names.contains(name))
+    }
 }
 
 /// Removes what an upstream meant for its connection to the gateway.
 pub fn remove_from_response(headers: &mut FieldList) {
-    let mut listed = connection_names(headers);
-    // What frames the message is decided by the message, not by a list in it.
-    listed.remove(&header::CONTENT_LENGTH);
+    let mut listed = Listed::of(headers);
+    if let Some(names) = &mut listed.0 {
+        // What frames the message is decided by the message, not by a list in it.
+        names.remove(&header::CONTENT_LENGTH);
+    }
     headers.retain(|name| !is_hop_by_hop(name) && !listed.contains(name));
 }
 
@@ -36,11 +50,6 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         | header::UPGRADE => true,
         _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info"),
     }
-}
-
-/// Whether `Connection` says only what every connection does, and lists no name.
-pub fn is_plain_connection(value: &[u8]) -> bool {
-    [&b"keep-alive"[..], b"close"].iter().any(|plain| value.eq_ignore_ascii_case(plain))
 }
 
 /// Whether the client takes trailers, which is all of `TE` that a gateway passes on (RFC 9110 section 10.1.4).

@@ -4,6 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
+/// A line of a head ends with a line feed alone.
+pub const BARE_LINE_END: Malformed = Malformed("a line of its head does not end with CRLF");
+
 /// Where a head ends that is there whole: behind its first empty line. `searched` is how much of it was looked at before.
 ///
 /// # Errors
@@ -16,11 +19,32 @@ pub fn end_of_head(read: &[u8], searched: usize) -> Result<Option<usize>, Malfor
     for at in memchr::memchr_iter(b'\n', read.get(from..).unwrap_or_default()) {
         let at = from + at;
         if !read.get(..at).is_some_and(|before| before.ends_with(b"\r")) {
-            return Err(Malformed("a line of its head does not end with CRLF"));
+            return Err(BARE_LINE_END);
         }
         if read.get(at + 1..).is_some_and(|behind| behind.starts_with(b"\r\n")) {
             return Ok(Some(at + 3));
         }
     }
     Ok(None)
+}
+
+/// Whether the line in front of a field of a head ends as it should. A parser that takes a line feed alone has not seen to it;
+/// that the last line and the head itself end so has to be seen as well.
+pub fn is_line_before(head: &[u8], name: &[u8]) -> bool {
+    let at = name.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+    head.get(at.wrapping_sub(2)..at) == Some(b"\r\n")
+}
+
+/// Whether a head ends with the end of a line and an empty line.
+pub fn is_end(head: &[u8]) -> bool {
+    head.ends_with(b"\r\n\r\n")
+}
+
+/// Writes the line of a field.
+pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::base::field_list::FieldList;
 use crate::base::fields::{FORWARDED, OWNED};
 use crate::config::Config;
-use crate::http::hop;
+use crate::http::hop::Listed;
 use crate::net::peer::Trust;
 
 /// Longest owned name, in letters and digits: the longest that a configuration may have, with `http` in front of it. A
@@ -49,6 +49,8 @@ pub fn owned_names(config: &Config) -> Vec<(&str, Fate)> {
 #[derive(Debug)]
 pub struct Firewall {
     by_length: Vec<Vec<(Box<[u8]>, Fate)>>,
+    /// How many the shortest of them has.
+    shortest: usize,
 }
 
 impl Firewall {
@@ -65,7 +67,8 @@ impl Firewall {
                 }
             }
         }
-        Self { by_length }
+        let shortest = by_length.iter().take_while(|names| names.is_empty()).count();
+        Self { by_length, shortest }
     }
 
     /// One that does not know a name, which no gateway may start with.
@@ -79,7 +82,7 @@ impl Firewall {
 
     /// Removes every field that the gateway owns, whatever its spelling, and all that `Connection` lists.
     pub fn clean(&self, headers: &mut FieldList, trust: Trust) {
-        let listed = hop::connection_names(headers);
+        let listed = Listed::of(headers);
         headers.retain(|name| !self.removes(name, trust) && !listed.contains(name));
     }
 
@@ -93,6 +96,9 @@ impl Firewall {
     }
 
     fn fate(&self, name: &[u8]) -> Option<Fate> {
+        if name.len() < self.shortest {
+            return None;
+        }
         // Hardly a name is longer.
         let mut plain = SmallVec::<[u8; 64]>::new();
         plain.extend(name.iter().copied().filter(u8::is_ascii_alphanumeric));

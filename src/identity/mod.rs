@@ -23,7 +23,7 @@ use crate::base::principal::Introduction;
 use crate::base::reason::Reason;
 use crate::base::soon::Soon;
 use crate::config::{Assertion, Auth};
-use crate::http::hop;
+use crate::http::hop::{self, Listed};
 use crate::http::incoming::Incoming;
 use crate::net::peer::{Peer, Trust};
 use crate::net::tls::{ClientCertificate, UnfitPart};
@@ -312,7 +312,7 @@ impl Seal<'_> {
 fn forwarded_token(headers: &FieldList) -> Option<HeaderValue> {
     let mut values = headers.get_all(header::AUTHORIZATION);
     let (Some(token), None) = (values.next(), values.next()) else { return None };
-    let listed = hop::connection_names(headers).contains(&header::AUTHORIZATION);
+    let listed = Listed::of(headers).contains(&header::AUTHORIZATION);
     if listed { None } else { token.to_header_value().ok() }
 }
 

@@ -203,7 +203,9 @@ impl RouteTable {
     }
 
     fn route_of(&self, exchange: &Exchange, asked: Asked<'_>) -> Result<&Route, RoutingError> {
-        let (host, path) = (exchange.host().name(), exchange.path());
+        // Where no route names a host, none is looked at.
+        let host = if self.names_hosts() { exchange.host().name() } else { "" };
+        let path = exchange.path();
         let index = match path.oddities().fault() {
             None => self.position(host, path.path(), asked)?,
             Some(fault) => self.position_of_odd(host, path, asked, fault)?,

@@ -14,6 +14,7 @@ use super::head::Asked;
 use super::sending::{Sending, Sent};
 use super::wire::{SharedWire, Wire};
 use crate::base::field_list::FieldList;
+use crate::http::lines::write_field;
 use crate::http::message::ResponseHead;
 use crate::http::spliced::SplicedBody;
 
@@ -184,7 +185,7 @@ pub async fn switch(
         let out = wire.outbox().begin();
         status_line(out, head.status, Version::HTTP_11);
         for (name, value) in head.headers.iter() {
-            line(out, name.as_str().as_bytes(), value.as_bytes());
+            write_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
         write_date(out, &head.headers, date);
     }
@@ -265,26 +266,26 @@ fn write_head(out: &mut Vec<u8>, head: &ResponseHead, framing: Framing, version:
             _ => true,
         };
         if is_written {
-            line(out, name.as_str().as_bytes(), value.as_bytes());
+            write_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
     match framing {
         Framing::Length(bytes) | Framing::Unsent(Some(bytes)) => {
-            line(out, b"content-length", itoa::Buffer::new().format(bytes).as_bytes());
+            write_field(out, b"content-length", itoa::Buffer::new().format(bytes).as_bytes());
         }
-        Framing::Chunked => line(out, b"transfer-encoding", b"chunked"),
+        Framing::Chunked => write_field(out, b"transfer-encoding", b"chunked"),
         Framing::Nothing | Framing::Unsent(None) | Framing::UntilClose => {}
     }
     if is_last {
         // RFC 9112 section 9.6.
-        line(out, b"connection", b"close");
+        write_field(out, b"connection", b"close");
     }
 }
 
 /// The date, where the answer has none (RFC 9110 section 6.6.1), and the end of the head.
 fn write_date(out: &mut Vec<u8>, headers: &FieldList, date: impl FnOnce() -> HeaderValue) {
     if !headers.contains_key(header::DATE) {
-        line(out, b"date", date().as_bytes());
+        write_field(out, b"date", date().as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -294,13 +295,5 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode, version: Version) {
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body::Frame;
 
-use super::answer::{AnswerBroken, Framing, line, poll_flush};
+use super::answer::{AnswerBroken, Framing, poll_flush};
 use super::outbox::Room;
 use super::wire::Wire;
 use crate::base::bounds::MIN_SPLICED_BYTES;
+use crate::http::lines::write_field;
 use crate::http::spliced::{Spliced, SplicedBody};
 use crate::net::splice::Pipe;
 
@@ -168,7 +169,7 @@ impl<B: SplicedBody> Sending<B> {
 fn last_chunk(trailers: Option<&HeaderMap>, announced: &[HeaderName]) -> Vec<u8> {
     let mut last = b"0\r\n".to_vec();
     for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| announced.contains(name)) {
-        line(&mut last, name.as_str().as_bytes(), value.as_bytes());
+        write_field(&mut last, name.as_str().as_bytes(), value.as_bytes());
     }
     last.extend_from_slice(b"\r\n");
     last

@@ -6,11 +6,10 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version, header};
 
 use super::{Answered, Framing, Http1Error};
-use crate::base::field_list::{FieldList, NotInHead};
+use crate::base::field_list::{NotInHead, ParsedFields};
 use crate::base::usual_names::header_name;
 use crate::http::chunks::Chunks;
-use crate::http::hop;
-use crate::http::lines;
+use crate::http::lines::{self, BARE_LINE_END};
 use crate::http::message::ResponseHead;
 use crate::upstream::UpstreamError;
 use crate::upstream::outgoing::Outgoing;
@@ -23,6 +22,8 @@ const ADDED_FIELDS: usize = 4;
 
 /// Most bytes of an answer's head.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+const TOO_LONG: Http1Error = Http1Error::Malformed("its head is too long");
 
 /// The head of an answer.
 pub(in super::super) struct Head {
@@ -61,29 +62,35 @@ pub(super) enum Framed {
 
 /// Writes the head of a request. Its framing is made here and comes from nowhere else.
 pub(super) fn write(into: &mut Vec<u8>, request: &Outgoing, framed: Framed) {
-    let line = [request.method.as_str(), " ", request.target.as_str(), " HTTP/1.1\r\nhost: "];
-    for piece in line.map(str::as_bytes).into_iter().chain([request.host.as_bytes(), b"\r\n"]) {
-        into.extend_from_slice(piece);
-    }
+    into.extend_from_slice(request.method.as_str().as_bytes());
+    into.push(b' ');
+    into.extend_from_slice(request.target.as_str().as_bytes());
+    into.extend_from_slice(b" HTTP/1.1\r\n");
+    lines::write_field(into, b"host", request.host.as_bytes());
     for (name, value) in request.headers.iter() {
         if matches!(*name, header::HOST | header::TRANSFER_ENCODING | header::CONTENT_LENGTH) {
             continue;
         }
-        for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            into.extend_from_slice(piece);
-        }
+        lines::write_field(into, name.as_str().as_bytes(), value.as_bytes());
     }
     match framed {
         Framed::Empty if request.declares_nothing => into.extend_from_slice(b"content-length: 0\r\n"),
         Framed::Empty => {}
         Framed::Length(bytes) => {
-            into.extend_from_slice(b"content-length: ");
-            into.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
-            into.extend_from_slice(b"\r\n");
+            lines::write_field(into, b"content-length", itoa::Buffer::new().format(bytes).as_bytes());
         }
         Framed::Chunked => into.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     into.extend_from_slice(b"\r\n");
+}
+
+/// A head that was read, before its bytes are its own.
+struct Parsed {
+    bytes: usize,
+    status: StatusCode,
+    version: Version,
+    fields: ParsedFields,
+    seen: Seen,
 }
 
 /// Takes a head from what was read, when it is there whole. `searched` is how much of it was looked at before.
@@ -92,50 +99,85 @@ pub(super) fn take(
     searched: &mut usize,
     method: &Method,
 ) -> Result<Option<Answered>, Http1Error> {
-    let Some(length) = lines::end_of_head(read, *searched)? else {
-        *searched = read.len();
-        if read.len() >= MAX_HEAD_BYTES {
-            return Err(Http1Error::Malformed("its head is too long"));
-        }
+    if read.is_empty() {
         return Ok(None);
+    }
+    // What comes in many pieces is not parsed again for each of them.
+    if *searched > 0 && length(read, *searched)?.is_none() {
+        *searched = read.len();
+        return Ok(None);
+    }
+    let parsed = match parse(read) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Whatever is wrong with it, it has to be there first.
+            let Some(_) = length(read, 0)? else {
+                *searched = read.len();
+                return Ok(None);
+            };
+            return Err(error);
+        }
     };
     *searched = 0;
-    if length > MAX_HEAD_BYTES {
-        return Err(Http1Error::Malformed("its head is too long"));
+    if parsed.bytes > MAX_HEAD_BYTES {
+        return Err(TOO_LONG);
     }
-    parse(&read.split_to(length).freeze(), method).map(Some)
+    let head = read.split_to(parsed.bytes).freeze();
+    parsed.answered(head, method).map(Some)
 }
 
-fn parse(head: &Bytes, method: &Method) -> Result<Answered, Http1Error> {
+/// How long a head is that is there whole.
+fn length(read: &[u8], searched: usize) -> Result<Option<usize>, Http1Error> {
+    match lines::end_of_head(read, searched)? {
+        None if read.len() >= MAX_HEAD_BYTES => Err(TOO_LONG),
+        Some(length) if length > MAX_HEAD_BYTES => Err(TOO_LONG),
+        length => Ok(length),
+    }
+}
+
+/// Parses the head that what was read begins with. An error may also mean that it is not there whole.
+fn parse(read: &[u8]) -> Result<Parsed, Http1Error> {
     // The parser would skip empty lines, which are nowhere allowed before an answer.
-    if !head.starts_with(b"HTTP/1.") {
+    if !read.starts_with(b"HTTP/1.") {
         return Err(Http1Error::Malformed("its head is not HTTP/1.1"));
     }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let outcome =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut fields);
-    match outcome {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Ok(_) => return Err(Http1Error::Malformed("its head ends within a line")),
+        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, read, &mut fields);
+    let bytes = match outcome {
+        Ok(httparse::Status::Complete(bytes)) => bytes,
+        Ok(httparse::Status::Partial) => return Err(Http1Error::Malformed("its head ends within a line")),
         Err(httparse::Error::TooManyHeaders) => return Err(Http1Error::Malformed("it has too many fields")),
         Err(_) => return Err(Http1Error::Malformed("its head is not HTTP/1.1")),
+    };
+    // The parser takes line ends that are none.
+    if !read.get(..bytes).is_some_and(lines::is_end) {
+        return Err(BARE_LINE_END.into());
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Http1Error::Malformed("its status is none"))?;
     let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    let (headers, seen) = collect(head, parsed.headers)?;
-    let response = ResponseHead { status, headers };
-    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Answered::Interim(response));
+    let (fields, seen) = collect(read, parsed.headers)?;
+    Ok(Parsed { bytes, status, version, fields, seen })
+}
+
+impl Parsed {
+    /// What is known of an answer, with the bytes of its head.
+    fn answered(self, head: Bytes, method: &Method) -> Result<Answered, Http1Error> {
+        let Self { status, version, fields, seen, .. } = self;
+        let response = ResponseHead { status, headers: fields.of(head) };
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Answered::Interim(response));
+        }
+        let framing = framing(status, version, method, &seen)?;
+        // RFC 9112 section 9.3.
+        let persistent = (version == Version::HTTP_11 || seen.keep_alive)
+            && !seen.close
+            && !matches!(framing, Framing::UntilClose)
+            && status != StatusCode::SWITCHING_PROTOCOLS;
+        Ok(Answered::Final(Head { response, framing, persistent }))
     }
-    let framing = framing(status, version, method, &seen)?;
-    // RFC 9112 section 9.3.
-    let persistent = (version == Version::HTTP_11 || seen.keep_alive)
-        && !seen.close
-        && !matches!(framing, Framing::UntilClose)
-        && status != StatusCode::SWITCHING_PROTOCOLS;
-    Ok(Answered::Final(Head { response, framing, persistent }))
 }
 
 /// What the fields of an answer say of its framing and of the connection.
@@ -151,11 +193,14 @@ struct Seen {
     keep_alive: bool,
 }
 
-fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(FieldList, Seen), Http1Error> {
+fn collect(read: &[u8], fields: &[httparse::Header<'_>]) -> Result<(ParsedFields, Seen), Http1Error> {
     const NO_FIELD: Http1Error = Http1Error::Malformed("a field is no field");
     let mut seen = Seen::default();
-    let mut headers = FieldList::of_head(head.clone(), fields.len() + ADDED_FIELDS);
+    let mut headers = ParsedFields::with_capacity(fields.len() + ADDED_FIELDS);
     for field in fields {
+        if !lines::is_line_before(read, field.name.as_bytes()) {
+            return Err(BARE_LINE_END.into());
+        }
         let name = header_name(field.name.as_bytes()).map_err(|_| NO_FIELD)?;
         let value = field.value;
         match name {
@@ -167,19 +212,22 @@ fn collect(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(FieldList, 
                 seen.lengths += 1;
                 seen.length = decimal(value);
             }
+            // It ends here in any case, and most answers have one.
+            header::CONNECTION if matches!(value, b"keep-alive" | b"Keep-Alive" | b"close") => {
+                let is_close = value == b"close";
+                seen.close |= is_close;
+                seen.keep_alive |= !is_close;
+                continue;
+            }
             header::CONNECTION => {
                 for option in value.split(|byte| *byte == b',') {
                     seen.close |= option.trim_ascii().eq_ignore_ascii_case(b"close");
                     seen.keep_alive |= option.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
                 }
-                // It ends here in any case, and most answers have one.
-                if hop::is_plain_connection(value) {
-                    continue;
-                }
             }
             _ => {}
         }
-        headers.append_parsed(name, value).map_err(|NotInHead| NO_FIELD)?;
+        headers.append(read, name, value).map_err(|NotInHead| NO_FIELD)?;
     }
     Ok((headers, seen))
 }
@@ -215,5 +263,105 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     if !digits.iter().all(u8::is_ascii_digit) || matches!(digits, [b'0', _, ..]) {
         return None;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let digit = |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    digits.first().and_then(|_| digits.iter().try_fold(0, digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STARTS: [&[u8]; 4] =
+        [b"HTTP/1.1 200 OK", b"HTTP/1.0 404 ", b"HTTP/1.1 100 Continue", b"\r\nHTTP/1.1 200 OK"];
+    const LINES: [&[u8]; 8] = [
+        b"a: b",
+        b"content-length: 3",
+        b"connection: close",
+        b"transfer-encoding: chunked",
+        b"",
+        b" d",
+        b"e",
+        b"f:\0",
+    ];
+    const ENDS: [&[u8]; 10] =
+        [b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\n\r\n"];
+
+    /// The lines of a head, most of which end as they should.
+    fn heads() -> impl Strategy<Value = Vec<u8>> {
+        let lines = prop::collection::vec((0..LINES.len(), 0..ENDS.len()), 0..5);
+        (0..STARTS.len(), 0..ENDS.len(), lines).prop_map(|(start, end, lines)| {
+            let lines = lines.into_iter().flat_map(|(line, end)| [LINES[line], ENDS[end]]);
+            [STARTS[start], ENDS[end]]
+                .into_iter()
+                .chain(lines)
+                .chain([&b"\r\n"[..]])
+                .flatten()
+                .copied()
+                .collect()
+        })
+    }
+
+    /// What is taken of bytes that come in pieces of so many, and what is left of them.
+    fn taken(bytes: &[u8], piece: usize) -> (String, Vec<u8>) {
+        let (mut read, mut searched) = (BytesMut::new(), 0);
+        for piece in bytes.chunks(piece) {
+            read.extend_from_slice(piece);
+            let outcome = match take(&mut read, &mut searched, &Method::GET) {
+                Ok(None) => continue,
+                Ok(Some(Answered::Interim(answer))) => format!("an answer: {answer:?}"),
+                Ok(Some(Answered::Final(Head { response, framing, persistent }))) => {
+                    format!("an answer: {response:?} {framing:?} {persistent}")
+                }
+                Err(error) => return (format!("{error:?}"), Vec::new()),
+            };
+            return (outcome, read.to_vec());
+        }
+        ("incomplete".to_owned(), Vec::new())
+    }
+
+    proptest! {
+        /// A head is one that ends at its first empty line and has no line that ends otherwise, and it is the same in whatever
+        /// pieces it comes.
+        #[test]
+        fn a_head_has_one_end_however_it_comes(bytes in heads(), cut in 1_usize..40) {
+            let (outcome, left) = taken(&bytes, bytes.len());
+            if outcome.starts_with("an answer") {
+                let head = &bytes[..bytes.len() - left.len()];
+                prop_assert_eq!(head.windows(4).position(|end| end == b"\r\n\r\n"), Some(head.len() - 4));
+                let ends = head.windows(2).filter(|end| end == b"\r\n").count();
+                prop_assert_eq!(memchr::memchr_iter(b'\n', head).count(), ends);
+            }
+            let (in_pieces, left_in_pieces) = taken(&bytes, cut);
+            prop_assert_eq!(&outcome, &in_pieces);
+            prop_assert!(left.starts_with(&left_in_pieces));
+        }
+    }
+
+    #[test]
+    fn a_length_is_a_plain_number() {
+        for (digits, number) in
+            [("0", 0), ("7", 7), ("1234567890", 1_234_567_890), ("18446744073709551615", u64::MAX)]
+        {
+            assert_eq!(decimal(digits.as_bytes()), Some(number));
+        }
+        for other in [
+            "",
+            "00",
+            "07",
+            "+7",
+            "-7",
+            " 7",
+            "7 ",
+            "7,7",
+            "0x7",
+            "7.0",
+            "18446744073709551616",
+            "99999999999999999999",
+            "７",
+        ] {
+            assert_eq!(decimal(other.as_bytes()), None, "{other}");
+        }
+    }
 }
