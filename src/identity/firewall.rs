@@ -5,7 +5,6 @@
 //! The rule is stricter than it need be: a name that only resembles an owned one is removed as well.
 
 use http::HeaderName;
-use smallvec::SmallVec;
 
 use crate::base::field_list::FieldList;
 use crate::base::fields::{FORWARDED, OWNED};
@@ -16,6 +15,9 @@ use crate::net::peer::Trust;
 /// Longest owned name, in letters and digits: the longest that a configuration may have, with `http` in front of it. A
 /// longer name is owned by no one.
 const LONGEST: usize = 44;
+
+/// Names up to so many bytes, as nearly all are, need no memory of their own to be looked at.
+const USUAL: usize = 64;
 
 /// What becomes of a client's field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,10 +101,14 @@ impl Firewall {
         if name.len() < self.shortest {
             return None;
         }
-        // Hardly a name is longer.
-        let mut plain = SmallVec::<[u8; 64]>::new();
-        plain.extend(name.iter().copied().filter(u8::is_ascii_alphanumeric));
-        let mut letters = plain.as_slice();
+        let (mut short, long);
+        let mut letters = if name.len() <= USUAL {
+            short = [0; USUAL];
+            letters_of(name, &mut short)
+        } else {
+            long = name.iter().copied().filter(u8::is_ascii_alphanumeric).collect::<Vec<_>>();
+            long.as_slice()
+        };
         loop {
             if let Some(fate) = self.look_up(letters) {
                 return Some(fate);
@@ -116,6 +122,16 @@ impl Firewall {
         let names = self.by_length.get(letters.len())?;
         names.iter().find(|(name, _)| **name == *letters).map(|(_, fate)| *fate)
     }
+}
+
+/// The letters and digits of a name, as far as there is room for them.
+fn letters_of<'a>(name: &[u8], room: &'a mut [u8; USUAL]) -> &'a [u8] {
+    let mut letters = 0;
+    for (byte, place) in name.iter().filter(|byte| byte.is_ascii_alphanumeric()).zip(room.iter_mut()) {
+        *place = *byte;
+        letters += 1;
+    }
+    room.get(..letters).unwrap_or_default()
 }
 
 /// Whether a name is written with dashes alone, as its owner writes it.
@@ -178,6 +194,7 @@ mod tests {
                 "xuserid",
                 "http_x_user-groups",
                 "HTTP_HTTP_X_USER_ID",
+                "HTTP_HTTP_HTTP_HTTP_HTTP_HTTP_HTTP_HTTP_HTTP_HTTP_HTTP_HTTP_X_USER_ID",
                 "Remote-User",
                 "remote_user",
                 "X-WEBAUTH-USER",
