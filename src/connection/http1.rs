@@ -1,7 +1,7 @@
 //! A connection that speaks HTTP/1.1.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -95,8 +95,7 @@ impl Client {
             };
             let body = if has_body { Incoming::Http1(Http1Body::of(&self.wire)) } else { Incoming::Empty };
             let begun = pipeline::begin(&self.worker, &self.connection, &self.progress, head, body);
-            // On the heap, and only as long as there is a request.
-            match Box::pin(self.exchange(begun, asked)).await {
+            match self.exchange_on_heap(begun, asked).await {
                 Next::Request => {}
                 Next::End => {
                     Box::pin(self.leave()).await;
@@ -118,6 +117,13 @@ impl Client {
             self.wire.borrow_mut().poll_request(cx, head_limits(limits))
         })
         .await
+    }
+
+    /// Serves one request on the heap, and only as long as there is one. The room is there before the future, so that the compiler
+    /// makes it in its place: it would be copied there whole if it had to be dropped where there is no room.
+    fn exchange_on_heap(&self, begun: Begun, asked: Asked) -> Pin<Box<impl Future<Output = Next>>> {
+        let room = Box::new_uninit();
+        Box::into_pin(Box::write(room, self.exchange(begun, asked)))
     }
 
     /// Serves one request from its head to the end of its answer.
