@@ -48,3 +48,31 @@ pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
+
+/// What the tests of requests' and answers' heads share.
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    const ENDS: [&[u8]; 10] =
+        [b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\n\r\n"];
+
+    /// Heads of some of these lines, most of which end as they should.
+    pub(crate) fn heads(
+        starts: &'static [&'static [u8]],
+        lines: &'static [&'static [u8]],
+    ) -> impl Strategy<Value = Vec<u8>> {
+        let line = |lines| (prop::sample::select(lines), prop::sample::select(&ENDS[..]));
+        (line(starts), prop::collection::vec(line(lines), 0..5)).prop_map(|(start, lines)| {
+            let lines = std::iter::once(start).chain(lines).flat_map(|(line, end)| [line, end]);
+            lines.chain([&b"\r\n"[..]]).flatten().copied().collect()
+        })
+    }
+
+    /// Whether a head ends at its first empty line, and none of its lines otherwise than with CRLF.
+    pub(crate) fn has_one_end(head: &[u8]) -> bool {
+        let first = head.windows(4).position(|end| end == b"\r\n\r\n");
+        let ends = head.windows(2).filter(|end| end == b"\r\n").count();
+        first == head.len().checked_sub(4) && memchr::memchr_iter(b'\n', head).count() == ends
+    }
+}
