@@ -52,6 +52,7 @@ pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 /// What the tests of requests' and answers' heads share.
 #[cfg(test)]
 pub(crate) mod tests {
+    use bytes::BytesMut;
     use proptest::prelude::*;
 
     const ENDS: [&[u8]; 10] =
@@ -67,6 +68,23 @@ pub(crate) mod tests {
             let lines = std::iter::once(start).chain(lines).flat_map(|(line, end)| [line, end]);
             lines.chain([&b"\r\n"[..]]).flatten().copied().collect()
         })
+    }
+
+    /// What becomes of bytes that come in pieces of so many, and what is left of them then. `take` is told what was read and how
+    /// much of it was looked at, and says something once there is something to say.
+    pub(crate) fn in_pieces(
+        bytes: &[u8],
+        piece: usize,
+        take: impl Fn(&mut BytesMut, &mut usize) -> Option<String>,
+    ) -> (String, Vec<u8>) {
+        let (mut read, mut searched) = (BytesMut::new(), 0);
+        for piece in bytes.chunks(piece) {
+            read.extend_from_slice(piece);
+            if let Some(outcome) = take(&mut read, &mut searched) {
+                return (outcome, read.to_vec());
+            }
+        }
+        ("incomplete".to_owned(), Vec::new())
     }
 
     /// Whether a head ends at its first empty line, and none of its lines otherwise than with CRLF.

@@ -230,26 +230,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::lines::tests::{has_one_end, heads};
+    use crate::http::lines::tests::{has_one_end, heads, in_pieces};
 
     const LIMITS: HeadLimits = HeadLimits { max_bytes: 200, max_fields: 4 };
     const STARTS: &[&[u8]] =
         &[b"GET / HTTP/1.1", b"POST /a?b HTTP/1.0", b"\r\nGET / HTTP/1.1", b"GET  / HTTP/1.1"];
     const LINES: &[&[u8]] =
         &[b"a: b", b"host: c", b"content-length: 3", b"connection:close", b"", b" d", b"e", b"f:\0"];
+
     /// What is taken of bytes that come in pieces of so many, and what is left of them.
     fn taken(bytes: &[u8], piece: usize) -> (String, Vec<u8>) {
-        let (mut read, mut searched) = (BytesMut::new(), 0);
-        for piece in bytes.chunks(piece) {
-            read.extend_from_slice(piece);
-            let outcome = match take(&mut read, &mut searched, LIMITS) {
-                Ok(None) => continue,
-                Ok(Some(taken)) => format!("{:?} {:?} {:?}", taken.head, taken.asked, taken.body),
-                Err(unread) => return (format!("{unread:?}"), Vec::new()),
-            };
-            return (outcome, read.to_vec());
-        }
-        ("incomplete".to_owned(), Vec::new())
+        in_pieces(bytes, piece, |read, searched| match take(read, searched, LIMITS) {
+            Ok(None) => None,
+            Ok(Some(taken)) => Some(format!("{:?} {:?} {:?}", taken.head, taken.asked, taken.body)),
+            Err(unread) => Some(format!("{unread:?}")),
+        })
     }
 
     proptest! {

@@ -272,7 +272,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::lines::tests::{has_one_end, heads};
+    use crate::http::lines::tests::{has_one_end, heads, in_pieces};
 
     const STARTS: &[&[u8]] =
         &[b"HTTP/1.1 200 OK", b"HTTP/1.0 404 ", b"HTTP/1.1 100 Continue", b"\r\nHTTP/1.1 200 OK"];
@@ -286,22 +286,17 @@ mod tests {
         b"e",
         b"f:\0",
     ];
+
     /// What is taken of bytes that come in pieces of so many, and what is left of them.
     fn taken(bytes: &[u8], piece: usize) -> (String, Vec<u8>) {
-        let (mut read, mut searched) = (BytesMut::new(), 0);
-        for piece in bytes.chunks(piece) {
-            read.extend_from_slice(piece);
-            let outcome = match take(&mut read, &mut searched, &Method::GET) {
-                Ok(None) => continue,
-                Ok(Some(Answered::Interim(answer))) => format!("an answer: {answer:?}"),
-                Ok(Some(Answered::Final(Head { response, framing, persistent }))) => {
-                    format!("an answer: {response:?} {framing:?} {persistent}")
-                }
-                Err(error) => return (format!("{error:?}"), Vec::new()),
-            };
-            return (outcome, read.to_vec());
-        }
-        ("incomplete".to_owned(), Vec::new())
+        in_pieces(bytes, piece, |read, searched| match take(read, searched, &Method::GET) {
+            Ok(None) => None,
+            Ok(Some(Answered::Interim(answer))) => Some(format!("an answer: {answer:?}")),
+            Ok(Some(Answered::Final(Head { response, framing, persistent }))) => {
+                Some(format!("an answer: {response:?} {framing:?} {persistent}"))
+            }
+            Err(error) => Some(format!("{error:?}")),
+        })
     }
 
     proptest! {
